@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Simultaneous machine translation with large language models. Names are imported when they are first used."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "cache_simul": ["SimulCache"],
+    "configuration_simul_falcon": ["SimulFalconConfig"],
+    "data_collator": ["SimulMaskDataCollator"],
+    "generation_simul": ["SimulGenerateOutput", "SimulLogitsProcessor"],
+    "modeling_simul_falcon": ["SimulFalconForCausalLM", "SimulFalconModel"],
+    "policies": ["FixedChunkPolicy", "MixturePolicy", "OfflinePolicy", "Policy", "Progress", "WaitKPolicy"],
+    "processing_simul": ["SimulProcessor"],
+    "streams_simul": ["SimulStreamer", "SourceCancelled", "SourceStream", "SourceTimeout", "Word"],
+    "translate": ["translate_stream", "translate_stream_async"],
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from .cache_simul import SimulCache
+    from .configuration_simul_falcon import SimulFalconConfig
+    from .data_collator import SimulMaskDataCollator
+    from .generation_simul import SimulGenerateOutput, SimulLogitsProcessor
+    from .modeling_simul_falcon import SimulFalconForCausalLM, SimulFalconModel
+    from .policies import FixedChunkPolicy, MixturePolicy, OfflinePolicy, Policy, Progress, WaitKPolicy
+    from .processing_simul import SimulProcessor
+    from .streams_simul import SimulStreamer, SourceCancelled, SourceStream, SourceTimeout, Word
+    from .translate import translate_stream, translate_stream_async
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

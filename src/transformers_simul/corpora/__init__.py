@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parallel text: the user's own files, and free corpora that need no hub."""
+
+from .files import Pair, read_pairs
+from .home_assistant import load_home_assistant
+
+__all__ = ["Pair", "load_home_assistant", "read_pairs"]

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parallel text from files, checked before any work is done on it."""
+
+import csv
+import gzip
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow.parquet
+
+
+class Pair(NamedTuple):
+    """A sentence and its translation."""
+
+    source: str
+    target: str
+
+
+def read_pairs(files: str | Sequence[str], source_column: str, target_column: str) -> list[Pair]:
+    """Read sentence pairs.
+
+    Args:
+        files (`str` or `Sequence[str]`): one `.jsonl`, `.json` (lines), `.csv`, `.tsv` or `.parquet` file, or two plain
+            text files with one sentence a line, source first; `.gz` is undone.
+        source_column, target_column (`str`): column names; a column `translation` that holds both is understood too.
+            Plain text files have none.
+
+    Raises:
+        ValueError: for a missing or empty file, another format, text that is not UTF-8, missing columns, an empty
+            sentence, or files of different line counts; with the file and the line.
+
+    Example:
+
+    ```python
+    >>> import pathlib, tempfile
+    >>> from transformers_simul.corpora import read_pairs
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "pairs.tsv"
+    >>> _ = path.write_text("en\\tde\\nA dog\\tEin Hund\\n", encoding="utf-8")
+    >>> read_pairs(str(path), "en", "de")
+    [Pair(source='A dog', target='Ein Hund')]
+
+    ```
+    """
+    paths = [Path(file) for file in ([files] if isinstance(files, str) else files)]
+    if len(paths) not in (1, 2):
+        raise ValueError(f"files must be one table or two text files, got {len(paths)}.")
+    for path in paths:
+        if not path.is_file():
+            raise ValueError(f"file {str(path)!r} does not exist.")
+    pairs = _read_two(*paths) if len(paths) == 2 else _read_table(paths[0], source_column, target_column)
+    if not pairs:
+        raise ValueError(f"file {str(paths[0])!r} holds no sentence pair.")
+    for number, pair in enumerate(pairs, start=1):
+        for side, text in zip(("source", "target"), pair, strict=True):
+            if not isinstance(text, str) or not text.strip():
+                raise ValueError(
+                    f"{side} of pair {number} in {str(paths[0])!r} must hold at least one word, got {text!r}: "
+                    "remove the pair from the data."
+                )
+    return pairs
+
+
+def _read_two(source: Path, target: Path) -> list[Pair]:
+    sources, targets = _lines(source), _lines(target)
+    if len(sources) != len(targets):
+        raise ValueError(
+            f"files must have as many lines as each other: {str(source)!r} has {len(sources)}, {str(target)!r} "
+            f"{len(targets)}."
+        )
+    return [Pair(*pair) for pair in zip(sources, targets, strict=True)]
+
+
+def _read_table(path: Path, source_column: str, target_column: str) -> list[Pair]:
+    readers: dict[str, Callable[[Path], Iterator[dict]]] = {
+        ".jsonl": _json_rows,
+        ".json": _json_rows,
+        ".csv": lambda path: csv.DictReader(_lines(path, keep_ends=True)),
+        ".tsv": lambda path: csv.DictReader(_lines(path, keep_ends=True), delimiter="\t", quoting=csv.QUOTE_NONE),
+        ".parquet": lambda path: iter(pyarrow.parquet.read_table(path).to_pylist()),
+    }
+    suffix = [part for part in path.suffixes if part != ".gz"][-1:] or [""]
+    if suffix[0] not in readers:
+        raise ValueError(f"file {str(path)!r} must end in one of {sorted(readers)}, or be one of two text files.")
+    pairs = []
+    for number, row in enumerate(readers[suffix[0]](path), start=1):
+        row = row["translation"] if isinstance(row.get("translation"), dict) else row
+        missing = [column for column in (source_column, target_column) if column not in row]
+        if missing:
+            raise ValueError(f"row {number} of {str(path)!r} must have column {missing[0]!r}, got {sorted(map(str, row))}.")
+        pairs.append(Pair(row[source_column], row[target_column]))
+    return pairs
+
+
+def _json_rows(path: Path) -> Iterator[dict]:
+    for number, line in enumerate(_lines(path), start=1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"line {number} of {str(path)!r} must be JSON: {error}.") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} of {str(path)!r} must be a JSON object, got {line[:40]!r}.")
+        yield row
+
+
+def _lines(path: Path, keep_ends: bool = False) -> list[str]:
+    """Lines split at line feeds alone: other Unicode line breaks stay inside a sentence."""
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ValueError(f"file {str(path)!r} must be UTF-8, but line {line} is not: {error.reason}.") from error
+    lines = text.replace("\r\n", "\n").split("\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    return [line + "\n" for line in lines] if keep_ends else lines
+
+
+__all__ = ["Pair", "read_pairs"]

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`generate()` that reads while it writes: its output, the processor that keeps words whole, and the mixin."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
+from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
+from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationMixin
+
+from .cache_simul import SimulCache
+from .decoding_simul import KnownSource, Query, RowDecoder, decode_rows
+from .schedule_simul import BLANK_START, CONTINUES, EOS, NEVER, STARTS
+
+# Stands for "no limit given": the decoder then bounds each row by what it has read.
+_FROM_SOURCE = 2**40
+_HEAD, _TAIL, _PADDING = 0, -1, -2
+
+
+@dataclass
+class SimulGenerateOutput(GenerateDecoderOnlyOutput):
+    """What `generate(policy=..., return_dict_in_generate=True)` returns.
+
+    Attributes:
+        sequences (`torch.LongTensor` of shape `(batch, length)`): prompt with all source that was read, then the
+            target and its EOS; prompts padded on the left, targets on the right.
+        words (`list[list[list[int]]]`): ids of each target word, per row.
+        delays (`list[list[int]]`): source words read when each was written, per row.
+        elapsed_ms (`list[list[float]]`): time since the call when each was committed, per row.
+        stop_reasons (`list[str]`): `"eos"`, `"max_new_tokens"`, `"stopping_criteria"`, `"cancelled"` or `"timeout"`.
+        queries (`list[list[Query]]`): every question to the model, in order: which token, how much source it saw.
+        logits (`list[torch.Tensor]`, *optional*): its answers, `(queries, vocabulary)` per row, with `output_logits`.
+        forwards (`int`): forward passes of the whole batch.
+    """
+
+    words: list[list[list[int]]] | None = None
+    delays: list[list[int]] | None = None
+    elapsed_ms: list[list[float]] | None = None
+    stop_reasons: list[str] | None = None
+    queries: list[list[Query]] | None = None
+    forwards: int | None = None
+
+
+class SimulLogitsProcessor(LogitsProcessor):
+    """Keeps words whole: after a committed word only a word start or EOS, inside a word neither.
+
+    `generate(policy=...)` puts one before all other processors. Tokens that no word can hold (special tokens, other
+    white space) are never written.
+
+    Args:
+        token_kinds (`torch.Tensor` of shape `(vocabulary,)`): the processor's word-boundary table.
+        vocab_size (`int`): of the model, which may be padded beyond the tokenizer's.
+
+    Attributes:
+        expect (`str`): `"any"`, `"start"` (a word start or EOS) or `"continue"`.
+
+    Raises:
+        ValueError: if the table is larger than the model's vocabulary.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul import SimulLogitsProcessor
+    >>> rule = SimulLogitsProcessor(torch.tensor([2, 1, 0]), vocab_size=4)  # EOS, a start, a continuation, no token
+    >>> rule.expect = "start"
+    >>> rule(torch.tensor([[1]]), torch.zeros(1, 4)).tolist()
+    [[0.0, 0.0, -inf, -inf]]
+
+    ```
+    """
+
+    def __init__(self, token_kinds: torch.Tensor, vocab_size: int):
+        if len(token_kinds) > vocab_size:
+            raise ValueError(
+                f"token_kinds has {len(token_kinds)} entries, but the model's vocabulary {vocab_size}: it belongs to "
+                "another tokenizer, or call model.resize_token_embeddings()."
+            )
+        kinds = torch.nn.functional.pad(token_kinds, (0, vocab_size - len(token_kinds)), value=NEVER)
+        self.kinds = kinds
+        self.ends_word = (kinds == STARTS) | (kinds == BLANK_START) | (kinds == EOS)
+        self.expect = "any"
+        self._barred = {
+            "any": kinds == NEVER,
+            "start": (kinds == NEVER) | (kinds == CONTINUES),
+            "continue": kinds != CONTINUES,
+        }
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        return scores.masked_fill(self._barred[self.expect], -torch.inf)
+
+
+class SimulGenerationMixin(GenerationMixin):
+    """Adds `policy` to the stock `generate()`. Without one, everything is stock."""
+
+    def generate(self, *args: Any, policy: Any = None, **kwargs: Any):
+        """As `GenerationMixin.generate`; with a policy, the translation is written while the source is read.
+
+        Args:
+            policy (`Policy` or `Sequence[Policy]`, *optional*): when to READ and WRITE, for all rows or for each.
+            input_ids, attention_mask, source_words, token_kinds, source: what [`SimulProcessor`] returns.
+            generators (`Sequence[torch.Generator]`, *optional*): one per row, for sampling that does not depend on
+                the row's neighbours.
+            max_word_tokens (`int`, *optional*, defaults to 64): longest word; a word start is forced then.
+            streamer (`SimulStreamer`, *optional*): gets each word as it is committed; stock streamers get its ids.
+            **kwargs: as in the stock method. Without `max_new_tokens` or `max_length` a row may write 20 tokens and
+                three for each source token that it has read.
+
+        Returns:
+            `torch.LongTensor` or [`SimulGenerateOutput`].
+
+        Raises:
+            ValueError: for beam search and other modes that revise or look ahead.
+        """
+        if policy is None:
+            return super().generate(*args, **kwargs)
+        config = kwargs.get("generation_config") or self.generation_config
+        _check_mode(config, kwargs)
+        lengths = ("max_new_tokens", "max_length")
+        if all(kwargs.get(name) is None and getattr(config, name) is None for name in lengths):
+            kwargs["max_new_tokens"] = _FROM_SOURCE
+        return super().generate(*args, policy=policy, **kwargs)
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: torch.LongTensor,
+        policy=None,
+        source=None,
+        source_words=None,
+        token_kinds=None,
+        generators=None,
+        max_word_tokens=None,
+        tokenizer=None,
+        **kwargs,
+    ):
+        """As the stock method; names the arguments of simultaneous decoding, which plain decoding leaves out."""
+        return super().prepare_inputs_for_generation(input_ids, **kwargs)
+
+    def _sample(
+        self,
+        input_ids: torch.LongTensor,
+        logits_processor: LogitsProcessorList,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: Any,
+        synced_gpus: bool = False,
+        streamer: Any = None,
+        policy: Any = None,
+        source: Sequence[Any] | None = None,
+        source_words: torch.Tensor | None = None,
+        token_kinds: torch.Tensor | None = None,
+        generators: Sequence[torch.Generator] | None = None,
+        max_word_tokens: int | None = None,
+        past_key_values: Any = None,
+        **kwargs: Any,
+    ):
+        if policy is None:
+            return super()._sample(
+                input_ids,
+                logits_processor,
+                stopping_criteria,
+                generation_config,
+                synced_gpus,
+                streamer,
+                past_key_values=past_key_values,
+                **kwargs,
+            )
+        started = time.perf_counter()
+        if source_words is None or token_kinds is None:
+            raise ValueError("source_words and token_kinds must come with a policy: pass **processor(source=...).")
+        batch = input_ids.shape[0]
+        policies = _per_row("policy", policy if isinstance(policy, (list, tuple)) else [policy] * batch, batch)
+        readers = _per_row("source", source, batch) if source is not None else None
+        if generation_config.do_sample:
+            generators = _row_generators(generators, batch, input_ids.device)
+        cache = _cache_for(past_key_values, batch)
+        limit = generation_config.max_length - input_ids.shape[1]
+
+        rows = []
+        for index in range(batch):
+            head, words, tail = _spans(input_ids[index].tolist(), source_words[index].tolist())
+            rows.append(
+                RowDecoder(
+                    source=KnownSource(words) if readers is None else readers[index],
+                    policy=policies[index],
+                    head=head,
+                    tail=tail,
+                    word_rule=SimulLogitsProcessor(token_kinds.to(self.device), self.config.vocab_size),
+                    processors=list(logits_processor),
+                    criteria=[c for c in stopping_criteria if not isinstance(c, (MaxLengthCriteria, EosTokenCriteria))],
+                    generator=generators[index] if generation_config.do_sample else None,
+                    max_new_tokens=None if limit >= _FROM_SOURCE else limit,
+                    max_word_tokens=64 if max_word_tokens is None else max_word_tokens,
+                    keeps_logits=bool(generation_config.output_logits),
+                    started=started,
+                    on_word=_word_callback(streamer, index),
+                )
+            )
+        try:
+            forwards = decode_rows(self, cache, rows)
+        except BaseException as error:
+            if hasattr(streamer, "fail"):
+                streamer.fail(error)
+            raise
+        if streamer is not None:
+            streamer.end()
+        sequences = _sequences(rows, generation_config, input_ids.device)
+        if not generation_config.return_dict_in_generate:
+            return sequences
+        return SimulGenerateOutput(
+            sequences=sequences,
+            logits=[torch.stack(row.logits) for row in rows] if generation_config.output_logits else None,
+            past_key_values=cache,
+            words=[row.words for row in rows],
+            delays=[row.delays for row in rows],
+            elapsed_ms=[row.elapsed_ms for row in rows],
+            stop_reasons=[row.stop_reason for row in rows],
+            queries=[row.queries for row in rows],
+            forwards=forwards,
+        )
+
+
+def _check_mode(config: Any, kwargs: dict[str, Any]) -> None:
+    allowed = {
+        "num_beams": (None, 1),
+        "num_return_sequences": (None, 1),
+        "min_length": (None, 0),
+        "min_new_tokens": (None, 0),
+        "penalty_alpha": (None, 0),
+        "prompt_lookup_num_tokens": (None,),
+        "encoder_repetition_penalty": (None, 1.0),
+        "guidance_scale": (None, 1, 1.0),
+    }
+    for name, values in allowed.items():
+        value = kwargs[name] if kwargs.get(name) is not None else getattr(config, name, None)
+        if value not in values:
+            raise ValueError(
+                f"{name}={value} is not supported with a policy: a committed word is never revised and nothing may "
+                "look at unread source. Use greedy search or sampling, one sequence per source."
+            )
+    for name in ("assistant_model", "inputs_embeds", "custom_generate", "negative_prompt_ids"):
+        if kwargs.get(name) is not None:
+            raise ValueError(f"{name} is not supported with a policy: use greedy search or sampling on input_ids.")
+
+
+def _per_row(name: str, values: Sequence[Any], batch: int) -> Sequence[Any]:
+    if len(values) != batch:
+        raise ValueError(f"{name} must hold one entry per row, {batch}, got {len(values)}.")
+    return values
+
+
+def _row_generators(generators, batch: int, device) -> Sequence[torch.Generator]:
+    if generators is not None:
+        return _per_row("generators", generators, batch)
+    seeds = torch.randint(2**62, (batch,)).tolist()
+    return [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+
+def _cache_for(cache: Any, batch: int) -> SimulCache:
+    # generate() has made a cache of its own unless the user passed one.
+    if not getattr(cache, "_is_user_defined", False):
+        return SimulCache(batch)
+    if not hasattr(cache, "place"):
+        raise ValueError(f"past_key_values must be a SimulCache with a policy, got {type(cache).__name__}.")
+    if cache.batch_size != batch or cache.get_seq_length():
+        raise ValueError(
+            f"past_key_values must be empty and hold {batch} rows, got {cache.batch_size} rows and "
+            f"{cache.get_seq_length()} tokens."
+        )
+    return cache
+
+
+def _spans(ids: list[int], units: list[int]) -> tuple[list[int], list[list[int]], list[int]]:
+    """Head, source words and tail of one prompt."""
+    words: list[list[int]] = [[] for _ in range(max([*units, 0]))]
+    head, tail = [], []
+    for token, unit in zip(ids, units, strict=True):
+        if unit > 0:
+            words[unit - 1].append(token)
+        elif unit != _PADDING:
+            (head if unit == _HEAD else tail).append(token)
+    if not tail:
+        raise ValueError("source_words must mark at least one tail token (-1): the template has none.")
+    return head, words, tail
+
+
+def _word_callback(streamer: Any, row: int):
+    if streamer is None:
+        return lambda ids, delay, elapsed_ms: None
+    if hasattr(streamer, "put_word"):
+        return lambda ids, delay, elapsed_ms: streamer.put_word(row, ids, delay, elapsed_ms)
+    return lambda ids, delay, elapsed_ms: streamer.put(torch.tensor(ids))
+
+
+def _sequences(rows: list[RowDecoder], generation_config: Any, device) -> torch.LongTensor:
+    prompts = [row.before + row.tail for row in rows]
+    targets = [row.target + ([row.eos_token_id] if row.stop_reason == "eos" else []) for row in rows]
+    left, right = max(map(len, prompts)), max(map(len, targets))
+    pad = generation_config._pad_token_tensor
+    pad = rows[0].eos_token_id if pad is None else int(pad)
+    table = [
+        [pad] * (left - len(prompt)) + prompt + target + [pad] * (right - len(target))
+        for prompt, target in zip(prompts, targets, strict=True)
+    ]
+    return torch.tensor(table, dtype=torch.long, device=device)
+
+
+__all__ = ["SimulGenerateOutput", "SimulGenerationMixin", "SimulLogitsProcessor"]

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read/write policies: one object answers READ or WRITE while translating and yields the schedule for training."""
+
+import random
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+
+class Progress(NamedTuple):
+    """What a policy may look at.
+
+    Attributes:
+        source_words (`int`): source words read so far.
+        target_words (`int`): target words written so far.
+    """
+
+    source_words: int
+    target_words: int
+
+
+class Policy:
+    """Decides between READ and WRITE. Subclasses define [`Policy.reads`]; the training mask follows from it.
+
+    `reads` must be a function of its argument alone: the decoder also asks it what would follow if a word ended
+    here. Whether the source has ended is no argument, since a live decoder learns that only by a READ.
+
+    Example, a policy that reads two words for each one it writes:
+
+    ```python
+    >>> from transformers_simul import Policy
+    >>> class TwoForOne(Policy):
+    ...     def reads(self, progress):
+    ...         return progress.source_words < 2 * (progress.target_words + 1)
+    >>> TwoForOne().delays(source_words=5, target_words=3)
+    [2, 4, 5, 5]
+
+    ```
+    """
+
+    def reads(self, progress: Progress) -> bool:
+        """READ (True) or WRITE (False) before target word `progress.target_words`, while source may be left."""
+        raise NotImplementedError
+
+    def delays(self, source_words: int, target_words: int) -> list[int]:
+        """The schedule g of a training pair: source words read before each target word and before EOS.
+
+        Args:
+            source_words, target_words (`int`): lengths of the pair.
+
+        Returns:
+            `list[int]`: `target_words + 1` numbers; the last, for EOS, is `source_words`.
+        """
+        delays, read = [], 0
+        for written in range(target_words):
+            while read < source_words and self.reads(Progress(read, written)):
+                read += 1
+            delays.append(read)
+        return [*delays, source_words]
+
+    def for_example(self, example: Mapping[str, Any], draw: random.Random) -> "Policy":
+        """The policy of one training example: itself, unless it is drawn or comes with the example (alignments).
+
+        Args:
+            example (`Mapping`): the dataset's row.
+            draw (`random.Random`): seeded by (seed, epoch, example).
+        """
+        return self
+
+    @property
+    def is_random(self) -> bool:
+        """Whether `for_example` differs from epoch to epoch."""
+        return False
+
+
+class WaitKPolicy(Policy):
+    """wait-k (Ma et al. 2019, section 3.1): read k words, then write and read in turns.
+
+    g(i) = min(k + i - floor(catchup * (i + 1)), |source|): with `catchup` c, one READ is left out for every 1/c
+    target words (their section 3.3), for targets that are longer than their sources.
+
+    Args:
+        k (`int`): source words read before the first target word, at least 1.
+        catchup (`float`, *optional*): READs left out per target word, in [0, 1).
+
+    Raises:
+        ValueError: if k < 1 or `catchup` is out of range.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import WaitKPolicy
+    >>> WaitKPolicy(2).delays(source_words=4, target_words=4)
+    [2, 3, 4, 4, 4]
+    >>> WaitKPolicy(1, catchup=0.5).delays(source_words=4, target_words=4)
+    [1, 1, 2, 2, 4]
+
+    ```
+    """
+
+    def __init__(self, k: int, catchup: float = 0.0):
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ValueError(f"k must be a whole number of at least 1, got {k!r}.")
+        if not 0 <= catchup < 1:
+            raise ValueError(f"catchup must lie in [0, 1), got {catchup}.")
+        self.k = k
+        self.catchup = Fraction(catchup).limit_denominator(1000)
+
+    def reads(self, progress: Progress) -> bool:
+        word = progress.target_words
+        return progress.source_words < self.k + word - self.catchup * (word + 1) // 1
+
+    def __repr__(self) -> str:
+        return f"WaitKPolicy(k={self.k}" + (f", catchup={float(self.catchup):g})" if self.catchup else ")")
+
+
+class FixedChunkPolicy(Policy):
+    """Read n words, write m words, and so on.
+
+    Args:
+        read (`int`): n, at least 1.
+        write (`int`): m, at least 1.
+
+    Raises:
+        ValueError: if n or m is below 1.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import FixedChunkPolicy
+    >>> FixedChunkPolicy(read=3, write=2).delays(source_words=5, target_words=5)
+    [3, 3, 5, 5, 5, 5]
+
+    ```
+    """
+
+    def __init__(self, read: int, write: int):
+        for name, value in (("read", read), ("write", write)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        self.read, self.write = read, write
+
+    def reads(self, progress: Progress) -> bool:
+        return progress.source_words < self.read * (progress.target_words // self.write + 1)
+
+    def __repr__(self) -> str:
+        return f"FixedChunkPolicy(read={self.read}, write={self.write})"
+
+
+class OfflinePolicy(Policy):
+    """Read the whole source, then write.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import OfflinePolicy
+    >>> OfflinePolicy().delays(source_words=3, target_words=2)
+    [3, 3, 3]
+
+    ```
+    """
+
+    def reads(self, progress: Progress) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return "OfflinePolicy()"
+
+
+class MixturePolicy(Policy):
+    """For training: draws one policy per example and epoch (multi-path wait-k, Elbayad et al. 2020).
+
+    Args:
+        policies (`Sequence[Policy]`): what to draw from, each as likely.
+
+    Raises:
+        ValueError: if there is none, or when it is asked to translate.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import MixturePolicy, WaitKPolicy
+    >>> MixturePolicy([WaitKPolicy(k) for k in (1, 3, 5, 7)])
+    MixturePolicy([WaitKPolicy(k=1), WaitKPolicy(k=3), WaitKPolicy(k=5), WaitKPolicy(k=7)])
+
+    ```
+    """
+
+    def __init__(self, policies: Sequence[Policy]):
+        if not policies:
+            raise ValueError("policies must hold at least one policy, got none.")
+        self.policies = list(policies)
+
+    def reads(self, progress: Progress) -> bool:
+        raise ValueError("MixturePolicy draws a policy per training example; translate with one of its policies.")
+
+    def for_example(self, example: Mapping[str, Any], draw: random.Random) -> Policy:
+        return draw.choice(self.policies).for_example(example, draw)
+
+    @property
+    def is_random(self) -> bool:
+        return len(self.policies) > 1
+
+    def __repr__(self) -> str:
+        return f"MixturePolicy({self.policies!r})"
+
+
+__all__ = ["FixedChunkPolicy", "MixturePolicy", "OfflinePolicy", "Policy", "Progress", "WaitKPolicy"]

@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Source text that is still arriving, and written words on their way out; both safe between threads."""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, NamedTuple
+
+from transformers.generation.streamers import BaseStreamer
+
+from .text_simul import UNITS, split_at_breaks
+
+
+class SourceTimeout(Exception):
+    """No source unit came within the stream's time-out."""
+
+
+class SourceCancelled(Exception):
+    """The source was given up."""
+
+
+class Word(NamedTuple):
+    """A committed target unit.
+
+    Attributes:
+        text (`str`): the unit, without the space before it.
+        delay (`int`): source units that had been read when it was written.
+        elapsed_ms (`float`): since `generate()` started.
+        row (`int`): its row in the batch.
+    """
+
+    text: str
+    delay: int
+    elapsed_ms: float
+    row: int = 0
+
+
+class SourceStream:
+    """Source text as it arrives: the mirror image of `TextIteratorStreamer`. `generate()` blocks on it to READ.
+
+    Pieces may be words, parts of words or paragraphs. A word is complete when white space or the end follows it.
+
+    Args:
+        text (`str`, *optional*): text that is already there.
+        unit (`str`, *optional*): the processor's unit, `"word"`, `"char"` or `"token"`.
+        timeout_s (`float`, *optional*): longest wait for one unit; then [`SourceTimeout`].
+        max_waiting (`int`, *optional*): most units that may wait unread; then `put` raises `BufferError`.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import SourceStream
+    >>> stream = SourceStream()
+    >>> stream.put("A d"); stream.put("og ru")
+    >>> stream.read(), stream.read()
+    ('A', 'dog')
+    >>> stream.end()
+    >>> stream.read(), stream.read()
+    ('ru', None)
+
+    ```
+    """
+
+    def __init__(
+        self,
+        text: str = "",
+        unit: str = "word",
+        timeout_s: float | None = None,
+        max_waiting: int | None = None,
+    ):
+        if unit not in UNITS:
+            raise ValueError(f"unit must be one of {UNITS}, got {unit!r}.")
+        for name, value in (("timeout_s", timeout_s), ("max_waiting", max_waiting)):
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be above 0, got {value}.")
+        self.unit, self.timeout_s, self.max_waiting = unit, timeout_s, max_waiting
+        self.arrivals_ms: list[float | None] = []
+        self._changed = threading.Condition()
+        self._waiting: deque[str] = deque()
+        self._partial: list[str] = []
+        self._ended = self._cancelled = False
+        self._listeners: list[Callable[[], None]] = []
+        if text:
+            self.put(text)
+
+    def put(self, text: str, arrival_ms: float | None = None) -> None:
+        """Add a piece of source.
+
+        Args:
+            text (`str`): any piece of it.
+            arrival_ms (`float`, *optional*): when it came, if the caller keeps the time; see `arrivals_ms`.
+
+        Raises:
+            ValueError: if it is no string, or the source has ended.
+            BufferError: if `max_waiting` units wait unread; nothing of the piece is taken then.
+        """
+        if not isinstance(text, str):
+            raise ValueError(f"text must be a string, got {type(text).__name__}.")
+        with self._changed:
+            if self._ended or self._cancelled:
+                raise ValueError(f"put() after {'cancel' if self._cancelled else 'end'}(): {text!r} came too late.")
+            units, partial = self._complete(text)
+            if self.max_waiting is not None and len(self._waiting) + len(units) > self.max_waiting:
+                raise BufferError(f"max_waiting is {self.max_waiting} units; put less, or later.")
+            self._add(units, arrival_ms)
+            self._partial = partial
+        self._notify()
+
+    def end(self) -> None:
+        """The source is complete. Ending twice is no error."""
+        with self._changed:
+            if not (self._ended or self._cancelled):
+                last = "".join(self._partial).strip(" ")
+                self._add([last] if last else [], None)
+            self._partial, self._ended = [], True
+        self._notify()
+
+    def cancel(self) -> None:
+        """Give the source up: the next READ raises [`SourceCancelled`], whatever still waits."""
+        with self._changed:
+            self._cancelled = True
+        self._notify()
+
+    def poll(self) -> tuple[bool, str | None]:
+        """Without waiting: `(True, unit)`, `(True, None)` at the end, `(False, None)` if nothing has come yet.
+
+        Raises:
+            SourceCancelled: if the source was given up.
+        """
+        with self._changed:
+            if self._cancelled:
+                raise SourceCancelled("the source was cancelled")
+            if self._waiting:
+                return True, self._waiting.popleft()
+            return self._ended, None
+
+    def read(self) -> str | None:
+        """Wait for the next unit; None at the end.
+
+        Raises:
+            SourceTimeout: after `timeout_s` without one.
+            SourceCancelled: if the source was given up.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._waiting or self._ended or self._cancelled, self.timeout_s):
+                raise SourceTimeout(f"no source came for {self.timeout_s} s")
+        return self.poll()[1]
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Call back, from the writer's thread, whenever something changes."""
+        self._listeners.append(callback)
+
+    def bind(self, processor: Any) -> "SourceReader":
+        """The reader of token ids that `generate()` takes.
+
+        Raises:
+            ValueError: if the processor counts other units.
+        """
+        if processor.unit != self.unit:
+            raise ValueError(f"unit of the stream must be the processor's {processor.unit!r}, got {self.unit!r}.")
+        return SourceReader(self, processor)
+
+    def _complete(self, text: str) -> tuple[list[str], list[str]]:
+        """The units that `text` completes, and what remains unfinished."""
+        first, *rest = split_at_breaks(text)
+        if self.unit != "char":
+            pieces, units, partial = [first, *rest], [], list(self._partial)
+            for index, piece in enumerate(pieces):
+                if index and any(partial):
+                    units.append("".join(partial))
+                partial = [*([] if index else partial), piece]
+            return units, [piece for piece in partial if piece]
+        # The white space between two characters is a unit once the second is there.
+        units, gap = [], bool(self._partial)
+        for index, piece in enumerate([first, *rest]):
+            gap = gap or (index > 0 and bool(units or self.arrivals_ms))
+            if piece:
+                units += ([" "] if gap else []) + list(piece)
+                gap = False
+        return units, [" "] if gap else []
+
+    def _add(self, units: list[str], arrival_ms: float | None) -> None:
+        self._waiting.extend(units)
+        self.arrivals_ms.extend([arrival_ms] * len(units))
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+        for callback in list(self._listeners):
+            callback()
+
+
+class SourceReader:
+    """Token ids of a [`SourceStream`], unit by unit."""
+
+    def __init__(self, stream: SourceStream, processor: Any):
+        self.stream, self.processor = stream, processor
+        self._ids: deque[list[int]] = deque()
+        self._waits_since: float | None = None
+
+    def poll(self) -> tuple[bool, list[int] | None]:
+        """As [`SourceStream.poll`], with ids.
+
+        Raises:
+            SourceTimeout: if the stream's time-out has passed since the first poll in vain.
+            SourceCancelled: if the source was given up.
+        """
+        ready, unit = (True, None) if self._ids else self.stream.poll()
+        if unit is not None:
+            self._ids.extend(self.processor.encode_piece(unit))
+        if not ready:
+            self._check_time()
+            return False, None
+        self._waits_since = None
+        return True, self._ids.popleft() if self._ids else None
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Call back whenever something changes."""
+        self.stream.listen(callback)
+
+    @property
+    def wait_s(self) -> float | None:
+        """Seconds until the time-out of the current wait; None without one."""
+        if self.stream.timeout_s is None or self._waits_since is None:
+            return self.stream.timeout_s
+        return max(0.0, self.stream.timeout_s - (time.monotonic() - self._waits_since))
+
+    def _check_time(self) -> None:
+        now = time.monotonic()
+        self._waits_since = now if self._waits_since is None else self._waits_since
+        if self.stream.timeout_s is not None and now - self._waits_since >= self.stream.timeout_s:
+            raise SourceTimeout(f"no source came for {self.stream.timeout_s} s")
+
+
+class SimulStreamer(BaseStreamer):
+    """Committed words as they are written, for `generate(streamer=...)`.
+
+    Any number of consumers may iterate, with `for` or `async for`; each gets every word from the first on. A slow
+    consumer never holds the model up: words wait in memory.
+
+    Args:
+        processor (`SimulProcessor`): turns ids to text.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import SimulStreamer
+    >>> streamer = SimulStreamer(processor)
+    >>> streamer.put_word(row=0, ids=processor.encode("Hund")[0], delay=2, elapsed_ms=1.5)
+    >>> streamer.end()
+    >>> [word.text for word in streamer]
+    ['Hund']
+
+    ```
+    """
+
+    def __init__(self, processor: Any):
+        self.processor = processor
+        self._words: list[Word] = []
+        self._done = False
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+        self._listeners: set[Callable[[], None]] = set()
+
+    def put(self, value: Any) -> None:
+        """Takes the prompt that `generate()` shows every streamer first, and shows nothing of it."""
+
+    def put_word(self, row: int, ids: list[int], delay: int, elapsed_ms: float) -> None:
+        """Called by the decoder for each committed unit."""
+        self._publish(lambda: self._words.append(Word(self.processor.words([ids])[0], delay, elapsed_ms, row)))
+
+    def end(self) -> None:
+        """Called when generation is over."""
+        self._publish(lambda: setattr(self, "_done", True))
+
+    def fail(self, error: BaseException) -> None:
+        """Called when generation broke: consumers get the error after the words that were written."""
+
+        def note():
+            self._error, self._done = error, True
+
+        self._publish(note)
+
+    def __iter__(self) -> Iterator[Word]:
+        shown = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda seen=shown: len(self._words) > seen or self._done)
+            words, done = self._since(shown)
+            yield from words
+            shown += len(words)
+            if done:
+                return
+
+    async def __aiter__(self) -> AsyncIterator[Word]:
+        loop, changed, shown = asyncio.get_running_loop(), asyncio.Event(), 0
+
+        def wake():
+            # A consumer whose loop is gone has nobody left to wake.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(changed.set)
+
+        self._listeners.add(wake)
+        try:
+            while True:
+                changed.clear()
+                words, done = self._since(shown)
+                for word in words:
+                    yield word
+                shown += len(words)
+                if done:
+                    return
+                if not words:
+                    await changed.wait()
+        finally:
+            self._listeners.discard(wake)
+
+    def _since(self, shown: int) -> tuple[list[Word], bool]:
+        with self._changed:
+            words, done, error = self._words[shown:], self._done, self._error
+        if error is not None and not words:
+            raise error
+        return words, done and error is None
+
+    def _publish(self, change: Callable[[], None]) -> None:
+        with self._changed:
+            change()
+            self._changed.notify_all()
+        for wake in list(self._listeners):
+            wake()
+
+
+__all__ = ["SimulStreamer", "SourceCancelled", "SourceReader", "SourceStream", "SourceTimeout", "Word"]

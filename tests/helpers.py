@@ -1,0 +1,67 @@
+"""What several test modules need: a tiny tokenizer, tiny models, random sentences."""
+
+import random
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from transformers_simul import SimulFalconConfig, SimulFalconForCausalLM, SimulProcessor
+
+TEMPLATE = "Translate: {source}\nTo {target_lang}: {target}"
+WORDS = "a dog runs over the green meadow while two children watch him jumping remarkably high today".split()
+TEXT = [
+    "a dog runs over the green meadow .",
+    "two children watch him jumping remarkably high today",
+    "Translate: it To German: yes",
+] * 3
+
+
+def make_tokenizer(vocab_size: int = 300) -> PreTrainedTokenizerFast:
+    """A byte-level BPE so small that most words take several tokens."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<|endoftext|>", "<|pad|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXT, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|pad|>", clean_up_tokenization_spaces=False
+    )
+
+
+def make_processor(**kwargs) -> SimulProcessor:
+    return SimulProcessor(make_tokenizer(), **{"target_lang": "de", "template": TEMPLATE} | kwargs)
+
+
+def make_config(processor: SimulProcessor | None = None, **kwargs) -> SimulFalconConfig:
+    """falcon-rw-1b's layout, made tiny."""
+    options = {
+        "vocab_size": len(processor.tokenizer) if processor else 300,
+        "hidden_size": 32,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "new_decoder_architecture": False,
+        "multi_query": False,
+        "parallel_attn": False,
+        "bias": True,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 1,
+        "initializer_range": 0.2,
+    }
+    return SimulFalconConfig(**options | kwargs)
+
+
+def make_model(processor: SimulProcessor | None = None, seed: int = 0, **kwargs) -> SimulFalconForCausalLM:
+    import torch
+
+    torch.manual_seed(seed)
+    return SimulFalconForCausalLM(make_config(processor, **kwargs)).eval()
+
+
+def random_sentence(draw: random.Random, least: int = 1, most: int = 8) -> str:
+    return " ".join(draw.choice(WORDS) for _ in range(draw.randint(least, most)))
