@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _MODULES = {
+    "auto": ["SimulFalconConfig", "SimulFalconForCausalLM", "SimulFalconModel"],
     "cache_simul": ["SimulCache"],
-    "configuration_simul_falcon": ["SimulFalconConfig"],
     "data_collator": ["SimulMaskDataCollator"],
     "generation_simul": ["SimulGenerateOutput", "SimulLogitsProcessor"],
-    "modeling_simul_falcon": ["SimulFalconForCausalLM", "SimulFalconModel"],
     "policies": ["FixedChunkPolicy", "MixturePolicy", "OfflinePolicy", "Policy", "Progress", "WaitKPolicy"],
     "processing_simul": ["SimulProcessor"],
     "streams_simul": ["SimulStreamer", "SourceCancelled", "SourceStream", "SourceTimeout", "Word"],
@@ -22,11 +21,10 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
+    from .auto import SimulFalconConfig, SimulFalconForCausalLM, SimulFalconModel
     from .cache_simul import SimulCache
-    from .configuration_simul_falcon import SimulFalconConfig
     from .data_collator import SimulMaskDataCollator
     from .generation_simul import SimulGenerateOutput, SimulLogitsProcessor
-    from .modeling_simul_falcon import SimulFalconForCausalLM, SimulFalconModel
     from .policies import FixedChunkPolicy, MixturePolicy, OfflinePolicy, Policy, Progress, WaitKPolicy
     from .processing_simul import SimulProcessor
     from .streams_simul import SimulStreamer, SourceCancelled, SourceStream, SourceTimeout, Word

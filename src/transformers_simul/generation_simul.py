@@ -177,6 +177,7 @@ class SimulGenerationMixin(GenerationMixin):
             generators = _row_generators(generators, batch, input_ids.device)
         cache = _cache_for(past_key_values, batch)
         limit = generation_config.max_length - input_ids.shape[1]
+        keeps_logits = bool(generation_config.output_logits)
 
         rows = []
         for index in range(batch):
@@ -193,7 +194,7 @@ class SimulGenerationMixin(GenerationMixin):
                     generator=generators[index] if generation_config.do_sample else None,
                     max_new_tokens=None if limit >= _FROM_SOURCE else limit,
                     max_word_tokens=64 if max_word_tokens is None else max_word_tokens,
-                    keeps_logits=bool(generation_config.output_logits),
+                    keeps_logits=keeps_logits,
                     started=started,
                     on_word=_word_callback(streamer, index),
                 )
@@ -211,7 +212,7 @@ class SimulGenerationMixin(GenerationMixin):
             return sequences
         return SimulGenerateOutput(
             sequences=sequences,
-            logits=[torch.stack(row.logits) for row in rows] if generation_config.output_logits else None,
+            logits=[_stack(row.logits, self.config.vocab_size) for row in rows] if keeps_logits else None,
             past_key_values=cache,
             words=[row.words for row in rows],
             delays=[row.delays for row in rows],
@@ -284,6 +285,10 @@ def _spans(ids: list[int], units: list[int]) -> tuple[list[int], list[list[int]]
     if not tail:
         raise ValueError("source_words must mark at least one tail token (-1): the template has none.")
     return head, words, tail
+
+
+def _stack(logits: list[torch.Tensor], vocab_size: int) -> torch.Tensor:
+    return torch.stack(logits) if logits else torch.zeros(0, vocab_size)
 
 
 def _word_callback(streamer: Any, row: int):

@@ -144,6 +144,11 @@ class SimulFalconModel(SimulFalconPreTrainedModel, FalconModel):
         shown = whole_source(queries) if plain else queries.visible_source
 
         if config._attn_implementation == "flex_attention":
+            if not isinstance(self.h[0].self_attention, SimulFalconFlexAttention):
+                raise ValueError(
+                    "attn_implementation='flex_attention' must be chosen when the model is made or loaded: Falcon's "
+                    "layers cannot change to it later."
+                )
             bias = None
             if config.alibi_positions != "none":
                 bias = flex_bias(queries, keys, self.num_heads, scale, config.alibi_rounding, shown)

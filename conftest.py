@@ -1,0 +1,21 @@
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def _tiny():
+    from helpers import make_model, make_processor
+
+    processor = make_processor()
+    return {"processor": processor, "tokenizer": processor.tokenizer, "model": make_model(processor)}
+
+
+@pytest.fixture(autouse=True)
+def _names_of_doctests(request, doctest_namespace):
+    """Docstring examples find a tiny processor and model under the names that a user would give them."""
+    if isinstance(request.node, pytest.DoctestItem):
+        doctest_namespace.update(request.getfixturevalue("_tiny"))

@@ -1,0 +1,143 @@
+import random
+
+import pytest
+import torch
+from helpers import make_model, make_processor, random_sentence
+from torch.utils.data import DataLoader
+
+from transformers_simul import FixedChunkPolicy, MixturePolicy, OfflinePolicy, SimulMaskDataCollator, WaitKPolicy
+
+MIXTURE = MixturePolicy([WaitKPolicy(k) for k in (1, 2, 3, 4)])
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return make_processor()
+
+
+def pairs(seed=0, count=7):
+    draw = random.Random(seed)
+    return [{"source": random_sentence(draw), "target": random_sentence(draw)} for _ in range(count)]
+
+
+def losses_and_gradients(model, batch, count):
+    model.zero_grad()
+    loss = model(**batch, num_items_in_batch=count).loss
+    loss.backward()
+    return loss.item(), torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+@pytest.mark.parametrize("policy", [WaitKPolicy(1), FixedChunkPolicy(2, 1), OfflinePolicy()], ids=repr)
+@pytest.mark.parametrize(
+    "layout",
+    [{}, {"padding_side": "left"}, {"packing": True, "max_length": 160}, {"peek_rows": 0}],
+    ids=str,
+)
+def test_loss_and_gradients_of_a_batch_equal_those_of_its_rows_alone(processor, policy, layout):
+    model = make_model(processor).train()
+    collator = SimulMaskDataCollator(processor, policy, **layout)
+    examples = pairs()
+    batch = collator(examples)
+    assert (batch["pair_ids"].max() > 1) == ("packing" in layout)
+    count = int((batch["labels"] != -100).sum())
+    loss, gradient = losses_and_gradients(model, batch, count)
+    alone = [losses_and_gradients(model, collator([example]), count) for example in examples]
+    assert loss == pytest.approx(sum(each[0] for each in alone), rel=1e-5)
+    assert torch.allclose(gradient, torch.stack([each[1] for each in alone]).sum(0), atol=1e-5)
+
+
+def test_labels_are_the_target_and_eos_only(processor):
+    batch = SimulMaskDataCollator(processor, WaitKPolicy(1))([{"source": "a dog", "target": "two children"}])
+    target = [token for word in processor.encode("two children") for token in word]
+    labels = batch["labels"][0]
+    assert labels[labels != -100].tolist() == [*target, processor.eos_token_id]
+
+
+def test_dropped_columns_fail_with_the_remedy(processor):
+    with pytest.raises(ValueError, match="remove_unused_columns=False"):
+        SimulMaskDataCollator(processor, WaitKPolicy(1))([{"input_ids": [1, 2]}])
+
+
+def test_over_long_pairs_raise_or_are_counted(processor):
+    long = {"source": "a dog runs " * 30, "target": "two"}
+    with pytest.raises(ValueError, match="max_length is 60 tokens, but a pair of 90 source and 1 target"):
+        SimulMaskDataCollator(processor, WaitKPolicy(1), max_length=60)([long])
+    collator = SimulMaskDataCollator(processor, WaitKPolicy(1), max_length=120, too_long="drop")
+    assert collator([long, {"source": "a", "target": "two"}])["input_ids"].shape[0] == 1
+    assert collator.dropped == 1
+    with pytest.raises(ValueError, match="leaves no pair of this batch of 1"):
+        collator([long])
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"peek_rows": 1.5}, "peek_rows must lie in"),
+        ({"too_long": "cut"}, "too_long must be"),
+        ({"padding_side": "middle"}, "padding_side must be"),
+        ({"packing": True}, "max_length must be given"),
+    ],
+)
+def test_bad_arguments(processor, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        SimulMaskDataCollator(processor, WaitKPolicy(1), **kwargs)
+
+
+@pytest.mark.parametrize("example", [{"source": " ", "target": "a"}, {"source": "a", "target": "\n"}])
+def test_empty_sides_are_named(processor, example):
+    side = "source" if not example["source"].strip() else "target"
+    with pytest.raises(ValueError, match=f"{side} must hold at least one word"):
+        SimulMaskDataCollator(processor, WaitKPolicy(1))([example])
+
+
+def test_a_mixture_needs_the_epoch_and_draws_from_it(processor):
+    collator = SimulMaskDataCollator(processor, MIXTURE)
+    examples = pairs(count=20)
+    with pytest.raises(ValueError, match="callbacks=\\[collator\\]"):
+        collator(examples)
+    drawn = []
+    for epoch in (0, 1, 0):
+        collator.set_epoch(epoch)
+        drawn.append(collator(examples)["visible_source"].clone())
+    assert drawn[0].tolist() == drawn[2].tolist()
+    assert drawn[0].tolist() != drawn[1].tolist()
+    # The draw belongs to the example, not to its place in the batch or the batches before.
+    alone = collator([examples[7]])["visible_source"][0]
+    assert drawn[2][7][: len(alone)].tolist() == alone.tolist()
+    other_seed = SimulMaskDataCollator(processor, MIXTURE, seed=1)
+    other_seed.set_epoch(0)
+    assert other_seed(examples)["visible_source"].tolist() != drawn[0].tolist()
+
+
+def test_peek_rows_can_be_subsampled(processor):
+    counts = []
+    for share in (0.0, 0.5, 1.0):
+        batch = SimulMaskDataCollator(processor, WaitKPolicy(1), peek_rows=share)(pairs(count=60))
+        counts.append(int((batch["peeks"] > 0).sum()))
+    assert counts[0] == 0
+    assert 0.3 * counts[2] < counts[1] < 0.7 * counts[2]
+
+
+def test_persistent_workers_see_the_epoch(processor):
+    collator = SimulMaskDataCollator(processor, MIXTURE)
+    examples = pairs(count=8)
+    loader = DataLoader(examples, 4, collate_fn=collator, num_workers=1, persistent_workers=True)
+    for epoch in (0, 3):
+        collator.set_epoch(epoch)
+        from_worker = [batch["visible_source"].tolist() for batch in loader]
+        here = [collator(examples[:4])["visible_source"].tolist(), collator(examples[4:])["visible_source"].tolist()]
+        assert from_worker == here
+
+
+def test_metadata_is_linear_in_length(processor):
+    """Eight rows of 8,192 tokens: what the collator adds to ids and labels stays below 1 MB."""
+    collator = SimulMaskDataCollator(processor, WaitKPolicy(3), packing=True, max_length=8192, pad_to_multiple_of=8192)
+    draw = random.Random(0)
+    examples = [{"source": random_sentence(draw, 30, 60), "target": random_sentence(draw, 30, 60)} for _ in range(150)]
+    batch = collator(examples)
+    per_row = sum(
+        value[0].numel() * value.element_size() for name, value in batch.items() if name not in ("input_ids", "labels")
+        and name != "token_kinds"
+    )  # fmt: skip
+    assert batch["input_ids"].shape[1] == 8192
+    assert 8 * per_row + batch["token_kinds"].numel() < 1e6
