@@ -151,7 +151,7 @@ class SimulProcessor(ProcessorMixin):
         return pair
 
     def __call__(
-        self, source: str | Sequence[str] | None = None, live: int | None = None, **kwargs: Any
+        self, source: Any = None, **kwargs: Any
     ) -> BatchFeature:
         """Inputs of `generate()`.
 
@@ -193,6 +193,12 @@ class SimulProcessor(ProcessorMixin):
         """
         decoded = (self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False) for ids in words)
         return [text if self.unit == "char" else text.removeprefix(" ") for text in decoded]
+
+    def text(self, words: Iterable[Sequence[int]]) -> str:
+        """The text of all written units at once, as ids; also where units split characters."""
+        ids = [token for word in words for token in word]
+        text = self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        return text if self.unit == "char" else text.removeprefix(" ")
 
     def join(self, words: Iterable[str]) -> str:
         """One text of written units."""

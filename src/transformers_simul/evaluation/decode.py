@@ -42,10 +42,10 @@ def translate_corpus(
             inputs = processor(source=[sources[index] for index in batch]).to(model.device)
             output = model.generate(**inputs, policy=policy, return_dict_in_generate=True, **kwargs)
             for row, index in enumerate(batch):
-                words = processor.words(output.words[row])
+                words = output.words[row]
                 instances[index] = Instance(
                     index=index,
-                    prediction=processor.join(words),
+                    prediction=processor.text(words),
                     delays=output.delays[row],
                     elapsed=[round(elapsed, 3) for elapsed in output.elapsed_ms[row]],
                     prediction_length=len(words),

@@ -52,7 +52,7 @@ def read_instances(path: str | os.PathLike) -> list[Instance]:
         ValueError: if a line is no instance; with its number.
     """
     instances = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n")[:-1], start=1):
         try:
             instances.append(Instance(**json.loads(line)))
         except (TypeError, json.JSONDecodeError) as error:

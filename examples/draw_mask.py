@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draw who sees whom for one sentence pair: the training mask beside the attention that decoding performed."""
+
+import argparse
+import sys
+
+from transformers_simul import SimulFalconForCausalLM, SimulProcessor, WaitKPolicy
+from transformers_simul.mask_picture import draw_mask
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model_name_or_path", required=True, help="a trained folder, such as output/demo")
+    parser.add_argument("--source", required=True, help="source sentence")
+    parser.add_argument("--target", required=True, help="its translation")
+    parser.add_argument("--wait_k", type=int, default=2, help="k of the policy (default 2)")
+    parser.add_argument("--output", default="mask.png", help="PNG or SVG file (default mask.png)")
+    args = parser.parse_args()
+    model = SimulFalconForCausalLM.from_pretrained(args.model_name_or_path, attn_implementation="eager").eval()
+    processor = SimulProcessor.from_pretrained(args.model_name_or_path)
+    policy = WaitKPolicy(args.wait_k)
+    same, cells = draw_mask(args.output, model, processor, args.source, args.target, policy).agreement
+    print(f"{policy}: training mask and decoding agree in {same} of {cells} cells; written to {args.output}")
+    if same < cells:
+        sys.exit("error: the decoder broke the law")
+
+
+if __name__ == "__main__":
+    main()

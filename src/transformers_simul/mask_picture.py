@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The law for the eye: the training mask of a sentence pair beside the attention that decoding really performed."""
+
+import os
+from typing import Any, NamedTuple
+
+import numpy
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from .masking_simul import visible
+from .plots import plot_masks
+from .policies import Policy
+from .schedule_simul import WORD_ENDS, Peek, Schedule, training_row
+
+
+class MaskPicture(NamedTuple):
+    """What was drawn.
+
+    Attributes:
+        trained (`numpy.ndarray` of shape `(queries, keys)`): 1 where the training mask lets a query see a key.
+        decoded (`numpy.ndarray` of shape `(queries, keys)`): attention while streaming, the largest of all heads and
+            layers; exactly 0 where a key was not seen.
+        queries, keys (`list[str]`): labels; provisional rows come last and end with "?".
+    """
+
+    trained: numpy.ndarray
+    decoded: numpy.ndarray
+    queries: list[str]
+    keys: list[str]
+
+    @property
+    def agreement(self) -> tuple[int, int]:
+        """Cells in which both let see or both hide, and all cells."""
+        return int(((self.trained > 0) == (self.decoded > 0)).sum()), self.trained.size
+
+
+def draw_mask(
+    path: str | os.PathLike, model: Any, processor: Any, source: str, target: str, policy: Policy
+) -> MaskPicture:
+    """Draw who sees whom when `target` is written while `source` is read.
+
+    The target is forced through a logits processor, token by token; the decoder runs as always.
+
+    Args:
+        path (`str` or `os.PathLike`): a PNG or SVG file.
+        model (`SimulFalconForCausalLM`): loaded with `attn_implementation="eager"`, which returns its attention.
+        processor (`SimulProcessor`): saved beside it.
+        source, target (`str`): a sentence pair.
+        policy (`Policy`): when to READ and WRITE.
+
+    Raises:
+        ValueError: if the model computes attention in another way.
+
+    Example:
+
+    ```python
+    >>> import os, tempfile
+    >>> from transformers_simul import WaitKPolicy
+    >>> from transformers_simul.mask_picture import draw_mask
+    >>> eager = type(model)._from_config(model.config, attn_implementation="eager").eval()
+    >>> path = os.path.join(tempfile.mkdtemp(), "mask.png")
+    >>> picture = draw_mask(path, eager, processor, "a dog runs", "two children", WaitKPolicy(1))
+    >>> same, cells = picture.agreement
+    >>> same == cells
+    True
+
+    ```
+    """
+    if model.config._attn_implementation != "eager":
+        raise ValueError(
+            f"model must have attn_implementation='eager' to show its attention, got "
+            f"{model.config._attn_implementation!r}."
+        )
+    pair = processor.encode_pair(source, target)
+    inputs = processor(source=source)
+    forced = [token for word in pair["target_ids"] for token in word] + [processor.eos_token_id]
+    recorder = _Recorder()
+    hooks = [
+        block.self_attention.register_forward_hook(recorder, with_kwargs=True) for block in model.transformer.h
+    ]
+    try:
+        output = model.generate(
+            **inputs,
+            policy=policy,
+            logits_processor=LogitsProcessorList([_Forced(forced, processor.tail_ids)]),
+            max_new_tokens=len(forced) + 1,
+            max_word_tokens=len(forced) + 1,
+            return_dict_in_generate=True,
+        )
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+    queries = output.queries[0]
+    newest = {query.offset: index for index, query in enumerate(queries)}
+    peeks = [Peek(*query, WORD_ENDS) for index, query in enumerate(queries) if newest[query.offset] != index]
+    words = pair["source_ids"]
+    delays = [*output.delays[0], len(words)]
+    row = training_row(
+        processor.head_ids, words, processor.tail_ids, pair["target_ids"], processor.eos_token_id, delays, peeks
+    )
+    schedule = Schedule(*(torch.tensor([row[name]]) for name in Schedule._fields))
+    length = len(row["input_ids"])
+    trained = visible(schedule, schedule, torch.arange(length)[None])[0].int().numpy()
+    decoded, eos = recorder.table(row), length - len(peeks) - 1
+    # EOS is an answer and asks nothing while decoding; provisional rows are keys to nobody else.
+    rows = [index for index in range(length) if index != eos]
+    columns = [index for index in range(length - len(peeks)) if index != eos]
+    for index in range(eos + 1, length):
+        trained[index, _twin(row, index)] = 1
+    texts = [repr(processor.tokenizer.decode([token]))[1:-1] for token in row["input_ids"]]
+    picture = MaskPicture(
+        trained[numpy.ix_(rows, columns)],
+        decoded[numpy.ix_(rows, columns)],
+        [texts[index] + ("?" if index > eos else "") for index in rows],
+        [texts[index] for index in columns],
+    )
+    panels = {"training mask": picture.trained, "attention while decoding (max)": picture.decoded}
+    plot_masks(path, panels, picture.queries, picture.keys)
+    return picture
+
+
+def _twin(row: dict[str, list], peek: int) -> int:
+    """The token that a peek row asks again: same place, no peek."""
+    places = zip(row["in_target"], row["offsets"], row["peeks"], strict=True)
+    return next(
+        index for index, (behind, offset, kind) in enumerate(places) if behind and not kind and offset == row["offsets"][peek]
+    )
+
+
+class _Forced(LogitsProcessor):
+    """Lets only the next token of a given target through."""
+
+    def __init__(self, forced: list[int], tail: list[int]):
+        self.forced, self.tail = forced, tail
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        ids = input_ids[0].tolist()
+        # What is shown ends with the tail and as much of the target as was written.
+        written = next(
+            count
+            for count in range(len(self.forced))
+            if ids[len(ids) - count - len(self.tail) :] == self.tail + self.forced[:count]
+        )
+        kept = torch.full_like(scores, -torch.inf)
+        kept[:, self.forced[written]] = 0.0
+        return kept
+
+
+class _Recorder:
+    """Forward hook of the attention layers: attention of each asked token, by place rather than by slot."""
+
+    def __init__(self) -> None:
+        self.asked: dict[tuple[bool, int, int], dict[tuple[bool, int], float]] = {}
+        self.step = 0
+
+    def __call__(self, module, args, kwargs, output) -> None:
+        cache, attention = kwargs["layer_past"], output[1]
+        keys = cache.schedule
+        places = list(zip(keys.in_target[0].tolist(), keys.offsets[0].tolist(), strict=True))
+        strongest = attention[0].amax(0)
+        self.step += module.layer_idx == 0
+        for query, slot in enumerate(cache.slots[0].tolist()):
+            seen = self.asked.setdefault((*places[slot], self.step), {})
+            for key, weight in enumerate(strongest[query].tolist()):
+                if key:  # slot 0 is scratch
+                    seen[places[key]] = max(seen.get(places[key], 0.0), weight)
+
+    def table(self, row: dict[str, list]) -> numpy.ndarray:
+        """Attention in the order of a training row; provisional rows take the questions in the order asked."""
+        length = len(row["input_ids"])
+        columns = {
+            (row["in_target"][index], row["offsets"][index]): index for index in range(length) if not row["peeks"][index]
+        }
+        questions: dict[tuple[bool, int], list[dict]] = {}
+        for (behind, offset, _), seen in self.asked.items():
+            questions.setdefault((behind, offset), []).append(seen)
+        table = numpy.zeros((length, length))
+        order = [index for index in range(length) if row["peeks"][index]]
+        order += [index for index in range(length) if not row["peeks"][index]]
+        for index in order:
+            waiting = questions.get((row["in_target"][index], row["offsets"][index]), [])
+            if waiting:
+                for place, weight in waiting.pop(0).items():
+                    table[index, columns[place]] = weight
+        return table
+
+
+__all__ = ["MaskPicture", "draw_mask"]

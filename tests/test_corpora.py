@@ -1,0 +1,112 @@
+import gzip
+import json
+import zipfile
+
+import pandas
+import pytest
+
+from transformers_simul.corpora import Pair, home_assistant, load_home_assistant, read_pairs
+
+PAIRS = [Pair("A dog", "Ein Hund"), Pair("Two “cats”, yes", "Zwei\u2028Katzen, ja")]
+
+
+def write(path, pairs=PAIRS):
+    rows = [{"en": pair.source, "de": pair.target} for pair in pairs]
+    if path.suffix == ".parquet":
+        pandas.DataFrame(rows).to_parquet(path)
+    elif path.suffix == ".csv":
+        pandas.DataFrame(rows).to_csv(path, index=False)
+    elif path.suffix == ".tsv":
+        path.write_text("en\tde\n" + "".join(f"{r['en']}\t{r['de']}\n" for r in rows), encoding="utf-8")
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
+def test_tables(tmp_path, suffix):
+    assert read_pairs(write(tmp_path / f"pairs{suffix}"), "en", "de") == PAIRS
+
+
+def test_nested_translation_column_and_gzip(tmp_path):
+    path = tmp_path / "pairs.jsonl.gz"
+    line = json.dumps({"translation": {"en": "A dog", "de": "Ein Hund"}}) + "\n"
+    path.write_bytes(gzip.compress(line.encode()))
+    assert read_pairs(str(path), "en", "de") == PAIRS[:1]
+
+
+def two_files(tmp_path, source, target):
+    files = [tmp_path / "text.en", tmp_path / "text.de"]
+    for path, data in zip(files, (source, target), strict=True):
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return [str(path) for path in files]
+
+
+def test_two_text_files_with_any_line_ends(tmp_path):
+    files = two_files(tmp_path, "A dog\r\nTwo “cats”, yes\r\n", "Ein Hund\nZwei\u2028Katzen, ja")
+    assert read_pairs(files, "en", "de") == PAIRS
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("a\nb\n", "a\n", r"as many lines as each other: .*text.en' has 2, .*text.de' 1"),
+        ("a\n\nc\n", "a\nb\nc\n", "source of pair 2 in .* must hold at least one word, got ''"),
+        ("a\nb\n", "a\n \t\n", "target of pair 2"),
+        ("", "", "holds no sentence pair"),
+        (b"a\nb\xff\n", "a\nb\n", r"text.en' must be UTF-8, but line 2 is not"),
+    ],
+)
+def test_bad_text_files(tmp_path, source, target, message):
+    with pytest.raises(ValueError, match=message):
+        read_pairs(two_files(tmp_path, source, target), "en", "de")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.jsonl", '{"en": "a", "fr": "b"}\n', "row 1 of .* must have column 'de', got \\['en', 'fr'\\]"),
+        ("a.jsonl", '{"en": "a"\n', "line 1 of .* must be JSON"),
+        ("a.jsonl", "[1]\n", "must be a JSON object"),
+        ("a.jsonl", '{"en": "a", "de": null}\n', "target of pair 1"),
+        ("a.csv", "en,fr\na,b\n", "must have column 'de'"),
+        ("a.docx", "x", "must end in one of"),
+    ],
+)
+def test_bad_tables(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        read_pairs(str(tmp_path / name), "en", "de")
+
+
+def test_missing_file_and_too_many(tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        read_pairs(str(tmp_path / "none.csv"), "en", "de")
+    with pytest.raises(ValueError, match="one table or two text files, got 3"):
+        read_pairs(["a", "b", "c"], "en", "de")
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch):
+    """A wheel of the same shape, so that nothing is downloaded."""
+    path = tmp_path / home_assistant._WHEEL
+    with zipfile.ZipFile(path, "w") as archive:
+        english = {"a": {"b": "Turn the light on now", "c": "Set {name} to a value", "d": "Too short"}, "e": "Turn it all off now"}
+        german = {"a": {"b": "Schalte jetzt das Licht ein", "c": "Setze {name} auf einen Wert", "d": "Zu kurz"}}
+        for language, tree in (("en", english), ("de", german)):
+            archive.writestr(f"homeassistant/components/x/translations/{language}.json", json.dumps(tree))
+    monkeypatch.setattr(home_assistant, "SHA256", home_assistant._sha256(path))
+    return tmp_path
+
+
+def test_home_assistant_joins_on_keys_and_filters(wheel):
+    assert load_home_assistant("en", "de", str(wheel)) == [Pair("Turn the light on now", "Schalte jetzt das Licht ein")]
+    with pytest.raises(ValueError, match="language must be one"):
+        load_home_assistant("en", "xx", str(wheel))
+
+
+def test_home_assistant_refuses_another_file(wheel, monkeypatch):
+    monkeypatch.setattr(home_assistant, "SHA256", "0" * 64)
+    monkeypatch.setattr("subprocess.run", lambda command, check: None)
+    with pytest.raises(ValueError, match="must have SHA-256 0000"):
+        load_home_assistant("en", "de", str(wheel))

@@ -1,0 +1,191 @@
+import random
+import re
+
+import pytest
+import torch
+from helpers import TEMPLATE, make_processor, make_tokenizer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from transformers_simul import SimulProcessor
+from transformers_simul.processing_simul import FALCON_TEMPLATE
+from transformers_simul.schedule_simul import BLANK_START, CONTINUES, EOS, NEVER, STARTS
+from transformers_simul.text_simul import split_words
+
+HARD_TEXTS = [
+    "It costs 3.5 dollars .",
+    'He said: "U.S. troops" (twice)',
+    "no final punctuation",
+    "Bonjour\u00a0! Ça va\u202f?",
+    "naïve Füße Ελλάδα Привет",
+    "flags 🇩🇪 and 👩‍👩‍👧 emoji🙂glued",
+    "שלום עולם مرحبا بالعالم",
+    "一 二三 word",
+    "e\u0301 combining",
+    "x",
+]
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return make_processor()
+
+
+def sentencepiece_like_tokenizer():
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    special = ["<unk>", "</s>", "<pad>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(["a dog runs over the meadow"] * 3, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
+
+
+@pytest.mark.parametrize("text", HARD_TEXTS)
+def test_words_add_up_and_come_back_unchanged(processor, text):
+    words = processor.encode_pair(text, text)["source_ids"]
+    assert processor.words(words) == split_words(text)
+    assert processor.join(processor.words(words)) == " ".join(text.split(" "))
+    whole = processor.tokenizer.encode(f"a {text}", add_special_tokens=False)
+    assert whole[len(processor.tokenizer.encode("a")) :] == [token for word in words for token in word]
+    for word in words:
+        kinds = processor.token_kinds[word].tolist()
+        assert kinds[0] in (STARTS, BLANK_START)
+        assert set(kinds[1:]) <= {CONTINUES}
+
+
+def test_no_break_spaces_stay_inside_a_word():
+    assert split_words("Bonjour\u00a0! Ça\u202f? a\u2007b c\u3000d\te\n") == ["Bonjour\u00a0!", "Ça\u202f?", "a\u2007b", *"cde"]
+
+
+def test_training_text_and_inference_text_are_the_template_token_for_token(processor):
+    source, target = "a dog runs", "two children"
+    pair = processor.encode_pair(source, target)
+    row = processor.head_ids + sum(pair["source_ids"], []) + processor.tail_ids + sum(pair["target_ids"], [])
+    text = TEMPLATE.format(source=source, target=target, target_lang="German")
+    assert row == processor.tokenizer.encode(text)
+    inputs = processor(source=source)
+    assert row[: inputs["input_ids"].shape[1]] == inputs["input_ids"][0].tolist()
+
+
+def test_template_and_languages():
+    processor = SimulProcessor(make_tokenizer(), "en", "fr")
+    assert processor.template == FALCON_TEMPLATE
+    head = processor.tokenizer.decode(processor.head_ids)
+    assert head == "Translate the following sentence from English to French:"
+    assert processor.tokenizer.decode(processor.tail_ids) == "\nAssistant:"
+    named = SimulProcessor(make_tokenizer(), "English", "Klingon")
+    assert named.tokenizer.decode(named.head_ids).endswith("from English to Klingon:")
+    bare = SimulProcessor(make_tokenizer(), template="{source} => {target}")
+    assert bare.head_ids == []
+
+
+@pytest.mark.parametrize(
+    "template", ["{target} {source}", "a{source} b {target}", "a {source} {target}", "a {source} b{target}", "{source} b"]
+)
+def test_bad_templates(template):
+    with pytest.raises(ValueError, match="template must read"):
+        SimulProcessor(make_tokenizer(), template=template)
+
+
+def test_batches_are_padded_on_the_left_and_marked(processor):
+    inputs = processor(source=["a", "a dog runs"])
+    short, long = inputs["source_words"].tolist()
+    assert long == sorted(long[: -len(processor.tail_ids)]) + [-1] * len(processor.tail_ids)
+    padding = len(long) - len(processor.head_ids) - len(processor.tail_ids) - len(processor.encode("a")[0])
+    assert short[:padding] == [-2] * padding
+    assert inputs["attention_mask"][0].tolist() == [0] * padding + [1] * (len(long) - padding)
+
+
+@pytest.mark.parametrize("source", ["", "  \n", "\u3000", None, [], ["a", ""]])
+def test_empty_sources_are_errors(processor, source):
+    with pytest.raises(ValueError, match=r"source must"):
+        processor(source=source)
+
+
+def test_word_table_of_a_byte_level_tokenizer(processor):
+    tokenizer, kinds = processor.tokenizer, processor.token_kinds
+    assert kinds[tokenizer.eos_token_id] == EOS
+    assert kinds[tokenizer.pad_token_id] == NEVER
+    for token, kind in (("Ġ", BLANK_START), ("Ċ", NEVER), ("a", CONTINUES), ("Ã", CONTINUES)):
+        assert kinds[tokenizer.convert_tokens_to_ids(token)] == kind
+    starts = [token for token, index in tokenizer.get_vocab().items() if kinds[index] == STARTS]
+    assert starts
+    assert all(re.fullmatch("Ġ.+", token) for token in starts)
+
+
+def test_sentencepiece_like_tokenizer_with_byte_fallback():
+    processor = SimulProcessor(sentencepiece_like_tokenizer(), template="{source} to {target}")
+    for text in ("a dog runs", "dog 🙂 x"):
+        words = processor.encode_pair(text, text)["source_ids"]
+        assert processor.words(words) == text.split()
+        for word in words:
+            kinds = processor.token_kinds[word].tolist()
+            assert kinds[0] in (STARTS, BLANK_START)
+            assert set(kinds[1:]) <= {CONTINUES}
+
+
+def test_characters_as_units():
+    processor = make_processor(unit="char")
+    text = "一二 3三"
+    units = processor.encode(text)
+    assert processor.words(units) == list(text)
+    assert processor.join(processor.words(units)) == text
+    for unit in units:
+        kinds = processor.token_kinds[unit].tolist()
+        assert kinds[0] == STARTS
+        assert set(kinds[1:]) <= {CONTINUES}
+    merged = [index for token, index in processor.tokenizer.get_vocab().items() if len(token) == 2 and token.isascii()]
+    assert merged
+    assert set(processor.token_kinds[merged].tolist()) == {NEVER}
+
+
+def test_tokens_as_units():
+    processor = make_processor(unit="token")
+    units = processor.encode_pair("a dog runs", "a dog")["source_ids"]
+    assert {len(unit) for unit in units} == {1}
+    assert sum(units, []) == sum(make_processor().encode("a dog runs"), [])
+    assert set(processor.token_kinds[sum(units, [])].tolist()) == {STARTS}
+    assert processor.text(units) == "a dog runs"
+
+
+def test_a_tokenizer_whose_words_do_not_add_up_says_so():
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["</s>"], show_progress=False,
+                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())  # fmt: skip
+    tokenizer.train_from_iterator(["the dog of the dog of the dog"] * 50, trainer)
+    processor = SimulProcessor(PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>"), template=TEMPLATE)
+    with pytest.raises(ValueError, match="tokenizer must"):
+        processor.encode_pair("of the dog of the dog", "the dog")
+
+
+def test_tokenizers_without_boundaries_or_eos():
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "</s>": 1}, unk_token="a"))
+    with pytest.raises(ValueError, match="mark word starts"):
+        SimulProcessor(PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>"), template=TEMPLATE)
+    with pytest.raises(ValueError, match="eos_token"):
+        SimulProcessor(PreTrainedTokenizerFast(tokenizer_object=tokenizer), template=TEMPLATE)
+    with pytest.raises(ValueError, match="unit must be one of"):
+        make_processor(unit="syllable")
+
+
+def test_saved_and_loaded_beside_the_model(tmp_path, processor):
+    processor.save_pretrained(tmp_path)
+    loaded = SimulProcessor.from_pretrained(tmp_path)
+    assert (loaded.template, loaded.unit, loaded.target_lang) == (TEMPLATE, "word", "de")
+    assert torch.equal(loaded.token_kinds, processor.token_kinds)
+    text = "naïve 🙂 dogs"
+    assert loaded.encode(text) == processor.encode(text)
+    loaded.save_pretrained(tmp_path / "again")
+    assert SimulProcessor.from_pretrained(tmp_path / "again").template == TEMPLATE
+
+
+def test_random_unicode_round_trips(processor):
+    draw = random.Random(0)
+    alphabet = "ab Üß\u00a0\u202f\u2009😀\t一.,\"'"
+    for _ in range(300):
+        text = "".join(draw.choice(alphabet) for _ in range(draw.randint(1, 25)))
+        if split_words(text):
+            assert processor.words(processor.encode(text)) == split_words(text)
