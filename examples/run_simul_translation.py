@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from datasets import Dataset, load_dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoConfig,
@@ -27,9 +28,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
-from datasets import Dataset, load_dataset
 from transformers_simul import (
     MixturePolicy,
     OfflinePolicy,
@@ -90,7 +89,9 @@ class SimulArguments:
         default_factory=lambda: ["3"],
         metadata={"help": "Training policy: one k, several to draw from per example, or 'full'."},
     )
-    eval_wait_k: list[int] = field(default_factory=lambda: [1, 3, 5, 7], metadata={"help": "Policies to translate with."})
+    eval_wait_k: list[int] = field(
+        default_factory=lambda: [1, 3, 5, 7], metadata={"help": "Policies to translate with."}
+    )
     peek_rows: float = field(default=1.0, metadata={"help": "Share of peek rows; 0 is the paper's plain form."})
     packing: bool = field(default=False, metadata={"help": "Lay several pairs into one row of --max_length."})
     stream_sentences: int = field(default=3, metadata={"help": "Test sentences to stream at the end."})
@@ -155,7 +156,9 @@ def load_pairs(args: DataArguments, training_args: TrainingArguments) -> dict[st
         splits = split_pairs(load_home_assistant(*languages))
     elif args.dataset_name:
         data = load_dataset(args.dataset_name, args.dataset_config_name, revision=args.dataset_revision)
-        splits = {name: [Pair(*(row["translation"][lang] for lang in languages)) for row in data[name]] for name in data}
+        splits = {
+            name: [Pair(*(row["translation"][lang] for lang in languages)) for row in data[name]] for name in data
+        }
     else:
         files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
         splits = {name: read_pairs(names, *languages) for name, names in files.items() if names}
@@ -218,14 +221,29 @@ def train(model_args, data_args, simul_args, training_args, splits, record) -> N
         eval_dataset=encode(processor, splits["validation"]) if splits["validation"] else None,
         callbacks=callbacks,
     )
-    checkpoint = training_args.resume_from_checkpoint or get_last_checkpoint(training_args.output_dir)
+    checkpoint = training_args.resume_from_checkpoint or last_checkpoint(Path(training_args.output_dir))
     print(f"Training {model.num_parameters() / 1e6:.1f} M parameters on {len(splits['train'])} pairs", flush=True)
+    if checkpoint:
+        print(f"Resuming from {checkpoint}", flush=True)
     trainer.train(resume_from_checkpoint=checkpoint)
     if collator.dropped:
         print(f"{collator.dropped} times a pair longer than {data_args.max_length} tokens was left out")
-    trainer.save_model()
+    # Not trainer.save_model(): it adds a pickle of the training arguments.
+    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(training_args.output_dir)
     processor.save_pretrained(training_args.output_dir)
     write_text(Path(training_args.output_dir) / "training.json", json.dumps(record, indent=2))
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end: the Trainer writes its state last."""
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            print(f"{checkpoint} is incomplete and passed over")
+            continue
+        return str(checkpoint)
+    return None
 
 
 def training_policy(wait_k: list[str]):
@@ -314,8 +332,12 @@ def predict(model, processor, test: list[Pair], args: SimulArguments, output_dir
     names = [name for name in policies if name != FULL_SOURCE]
     table = markdown_table(lines) + "\n\n" + difference_note(logs, names[-1], names[0])
     write_text(output_dir / "results.md", table + "\n")
-    plot_curves(output_dir / "quality_latency.png", {"SimulMask": lines}, f"{processor.source_lang}-{processor.target_lang}")
-    print(f"\n{table}\n\nWritten: {output_dir / 'results.md'}, {output_dir / 'quality_latency.png'}, logs/*/instances.log")
+    plot_curves(
+        output_dir / "quality_latency.png", {"SimulMask": lines}, f"{processor.source_lang}-{processor.target_lang}"
+    )
+    print(
+        f"\n{table}\n\nWritten: {output_dir / 'results.md'}, {output_dir / 'quality_latency.png'}, logs/*/instances.log"
+    )
 
 
 def prediction_key(folder: str, test: list[Pair]) -> str:
@@ -340,3 +362,8 @@ if __name__ == "__main__":
         main()
     except ValueError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\nInterrupted; the same command resumes from the last checkpoint.", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        sys.exit(f"error: {error}. What was written before is whole; the same command goes on from there.")

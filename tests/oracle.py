@@ -7,12 +7,12 @@ A row is described by the lengths of its parts and by g. Tokens are dictionaries
 def tokens_of(head, source, tail, target, g, peeks=True):
     """The row's tokens in storage order, each knowing its part, word and how many source words it may see."""
     tokens = []
-    for index in range(head):
+    for _ in range(head):
         tokens.append({"part": "head", "word": None, "sees": None})
     for word, length in enumerate(source):
         for _ in range(length):
             tokens.append({"part": "source", "word": word, "sees": None})
-    for index in range(tail):
+    for _ in range(tail):
         tokens.append({"part": "tail", "word": None, "sees": g[0]})
     finals = []
     for word, length in enumerate(target):

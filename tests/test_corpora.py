@@ -91,7 +91,10 @@ def wheel(tmp_path, monkeypatch):
     """A wheel of the same shape, so that nothing is downloaded."""
     path = tmp_path / home_assistant._WHEEL
     with zipfile.ZipFile(path, "w") as archive:
-        english = {"a": {"b": "Turn the light on now", "c": "Set {name} to a value", "d": "Too short"}, "e": "Turn it all off now"}
+        english = {
+            "a": {"b": "Turn the light on now", "c": "Set {name} to a value", "d": "Too short"},
+            "e": "Turn it all off now",
+        }
         german = {"a": {"b": "Schalte jetzt das Licht ein", "c": "Setze {name} auf einen Wert", "d": "Zu kurz"}}
         for language, tree in (("en", english), ("de", german)):
             archive.writestr(f"homeassistant/components/x/translations/{language}.json", json.dumps(tree))

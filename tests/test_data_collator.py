@@ -2,9 +2,9 @@ import random
 
 import pytest
 import torch
-from helpers import make_model, make_processor, random_sentence
 from torch.utils.data import DataLoader
 
+from helpers import make_model, make_processor, random_sentence
 from transformers_simul import FixedChunkPolicy, MixturePolicy, OfflinePolicy, SimulMaskDataCollator, WaitKPolicy
 
 MIXTURE = MixturePolicy([WaitKPolicy(k) for k in (1, 2, 3, 4)])

@@ -118,7 +118,10 @@ def test_instances_log_round_trips_and_is_replaced_whole(tmp_path, monkeypatch):
 
 
 def test_report_table_and_curve(tmp_path):
-    logs = {"k = 1": [instance(0, "a b x d"), instance(1, "")], "k = 7": [instance(0, "a b c d"), instance(1, "a b c d")]}
+    logs = {
+        "k = 1": [instance(0, "a b x d"), instance(1, "")],
+        "k = 7": [instance(0, "a b c d"), instance(1, "a b c d")],
+    }
     lines = [report_line(name, log, 20) for name, log in logs.items()]
     assert lines[0].empty == 1
     assert lines[0].laal == pytest.approx(1)

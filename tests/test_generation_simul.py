@@ -1,17 +1,17 @@
+import itertools
 import random
 import threading
 
 import pytest
 import torch
-from helpers import make_model, make_processor, random_sentence
 from transformers import LogitsProcessor, LogitsProcessorList, TextStreamer
 
+from helpers import make_model, make_processor, random_sentence
 from transformers_simul import (
     FixedChunkPolicy,
     OfflinePolicy,
     Policy,
     SimulCache,
-    SimulMaskDataCollator,
     SimulStreamer,
     SourceStream,
     WaitKPolicy,
@@ -111,7 +111,7 @@ def assert_streamed_equals_trained(model, processor, sources, policies, output, 
         assert difference <= tolerance
         g = policies[row].delays(len(encoded), len(words))
         counts["multi-token words"] += sum(len(word) > 1 for word in words)
-        counts["replacements"] += sum(a.offset == b.offset for a, b in zip(queries, queries[1:], strict=False))
+        counts["replacements"] += sum(a.offset == b.offset for a, b in itertools.pairwise(queries))
         counts["EOS-READs"] += delays != g[:-1]
     return counts
 
@@ -259,7 +259,7 @@ def test_sampling_follows_the_factorised_distribution(processor):
     for row in range(count):
         if output.words[row] and output.delays[row][0] == 1:
             by_first.setdefault(output.words[row][0][0], []).append(row)
-    token, rows = max(by_first.items(), key=lambda item: len(item[1]))
+    _token, rows = max(by_first.items(), key=lambda item: len(item[1]))
     scores = output.logits[rows[0]][1] + rule[0].bias
     barred = processor.token_kinds == 3
     ends = (processor.token_kinds == STARTS) | (processor.token_kinds == EOS) | (processor.token_kinds == 4)
@@ -303,7 +303,7 @@ def test_unread_source_changes_nothing_written_before(model, processor, penalty)
 
 def test_truly_live_source_word_comes_only_after_the_word_it_answers(model, processor):
     """wait-k: word k + i + 1 is put only after target word i was shown; peeking or waiting for the end dead-locks."""
-    k, source = 2, "a dog runs over the green meadow today".split()
+    k, source = 2, ["a", "dog", "runs", "over", "the", "green", "meadow", "today"]
     stream, streamer = SourceStream(timeout_s=60), SimulStreamer(processor)
     for word in source[:k]:
         stream.put(word + " ")
@@ -409,9 +409,7 @@ def test_streamers_get_committed_words_only(model, processor, capsys):
             assert [word.text for word in mine] == processor.words(out.words[row])
             assert [word.delay for word in mine] == out.delays[row]
             assert [word.elapsed_ms for word in mine] == sorted(out.elapsed_ms[row])
-    out = run(
-        model, processor, ["a dog"], WaitKPolicy(1), streamer=TextStreamer(processor.tokenizer, skip_prompt=True)
-    )
+    out = run(model, processor, ["a dog"], WaitKPolicy(1), streamer=TextStreamer(processor.tokenizer, skip_prompt=True))
     assert "".join(processor.tokenizer.decode(word) for word in out.words[0]).strip() in capsys.readouterr().out
 
 

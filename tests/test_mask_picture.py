@@ -1,8 +1,8 @@
 import random
 
 import pytest
-from helpers import make_model, make_processor, random_sentence
 
+from helpers import make_model, make_processor, random_sentence
 from transformers_simul import FixedChunkPolicy, OfflinePolicy, WaitKPolicy, decoding_simul
 from transformers_simul.mask_picture import draw_mask
 
@@ -18,7 +18,9 @@ def parts():
 def test_training_mask_and_decoding_agree_in_every_cell(parts, policy, tmp_path):
     draw = random.Random(0)
     for _ in range(3):
-        picture = draw_mask(tmp_path / "mask.png", *parts, random_sentence(draw, 5, 8), random_sentence(draw, 2, 6), policy)
+        picture = draw_mask(
+            tmp_path / "mask.png", *parts, random_sentence(draw, 5, 8), random_sentence(draw, 2, 6), policy
+        )
         same, cells = picture.agreement
         assert same == cells
         assert (tmp_path / "mask.png").stat().st_size > 1000

@@ -1,11 +1,11 @@
 import random
 
-import oracle
 import pytest
 import torch
-from helpers import make_processor, random_sentence
 from torch.nn.attention.flex_attention import flex_attention
 
+import oracle
+from helpers import make_processor, random_sentence
 from transformers_simul import FixedChunkPolicy, OfflinePolicy, SimulMaskDataCollator, WaitKPolicy
 from transformers_simul.masking_simul import (
     additive_mask,

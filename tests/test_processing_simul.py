@@ -3,10 +3,10 @@ import re
 
 import pytest
 import torch
-from helpers import TEMPLATE, make_processor, make_tokenizer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from helpers import TEMPLATE, make_processor, make_tokenizer
 from transformers_simul import SimulProcessor
 from transformers_simul.processing_simul import FALCON_TEMPLATE
 from transformers_simul.schedule_simul import BLANK_START, CONTINUES, EOS, NEVER, STARTS
@@ -55,7 +55,12 @@ def test_words_add_up_and_come_back_unchanged(processor, text):
 
 
 def test_no_break_spaces_stay_inside_a_word():
-    assert split_words("Bonjour\u00a0! Ça\u202f? a\u2007b c\u3000d\te\n") == ["Bonjour\u00a0!", "Ça\u202f?", "a\u2007b", *"cde"]
+    assert split_words("Bonjour\u00a0! Ça\u202f? a\u2007b c\u3000d\te\n") == [
+        "Bonjour\u00a0!",
+        "Ça\u202f?",
+        "a\u2007b",
+        *"cde",
+    ]
 
 
 def test_training_text_and_inference_text_are_the_template_token_for_token(processor):
@@ -81,7 +86,8 @@ def test_template_and_languages():
 
 
 @pytest.mark.parametrize(
-    "template", ["{target} {source}", "a{source} b {target}", "a {source} {target}", "a {source} b{target}", "{source} b"]
+    "template",
+    ["{target} {source}", "a{source} b {target}", "a {source} {target}", "a {source} b{target}", "{source} b"],
 )
 def test_bad_templates(template):
     with pytest.raises(ValueError, match="template must read"):

@@ -4,8 +4,8 @@ import threading
 import time
 
 import pytest
-from helpers import make_model, make_processor
 
+from helpers import make_model, make_processor
 from transformers_simul import (
     SimulStreamer,
     SourceCancelled,
@@ -150,9 +150,7 @@ def test_several_async_consumers(processor):
 
 
 def expected_words(model, processor, source, **kwargs):
-    output = model.generate(
-        **processor(source=source), policy=WaitKPolicy(1), return_dict_in_generate=True, **kwargs
-    )
+    output = model.generate(**processor(source=source), policy=WaitKPolicy(1), return_dict_in_generate=True, **kwargs)
     return processor.words(output.words[0]), output.delays[0]
 
 

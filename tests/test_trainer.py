@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from trainer_job import dataset, make_trainer
 from transformers import DataCollatorWithPadding
+
+from trainer_job import dataset, make_trainer
 
 HERE = Path(__file__).parent
 
@@ -76,7 +77,10 @@ def test_the_trainers_label_smoothing_fails_with_the_remedy(tmp_path):
 
 def test_gradient_accumulation_gives_the_loss_of_the_large_batch(tmp_path):
     weights = []
-    for options in ({"per_device_train_batch_size": 8}, {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}):
+    for options in (
+        {"per_device_train_batch_size": 8},
+        {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4},
+    ):
         trainer = make_trainer(str(tmp_path / str(len(weights))), max_steps=2, save_strategy="no", optim="sgd",
                                learning_rate=0.1, **options)  # fmt: skip
         for module in trainer.model.modules():

@@ -4,19 +4,17 @@ import random
 import sys
 
 import torch
-from helpers import make_model, make_processor, random_sentence
+from datasets import Dataset
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from datasets import Dataset
+from helpers import make_model, make_processor, random_sentence
 from transformers_simul import MixturePolicy, SimulMaskDataCollator, WaitKPolicy
 
 
 def dataset(count: int = 36) -> Dataset:
     draw = random.Random(0)
-    return Dataset.from_list(
-        [{"source": random_sentence(draw), "target": random_sentence(draw)} for _ in range(count)]
-    )
+    return Dataset.from_list([{"source": random_sentence(draw), "target": random_sentence(draw)} for _ in range(count)])
 
 
 def make_trainer(output_dir: str, **kwargs) -> Trainer:

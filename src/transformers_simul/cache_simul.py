@@ -3,7 +3,6 @@
 
 import torch
 from transformers.cache_utils import Cache
-from transformers.configuration_utils import PreTrainedConfig
 
 from .schedule_simul import Schedule
 

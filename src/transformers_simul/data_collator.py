@@ -109,7 +109,7 @@ class SimulMaskDataCollator(TrainerCallback):
                 f"max_length={self.max_length} leaves no pair of this batch of {len(examples)}: raise it, or filter "
                 "the dataset first."
             )
-        if self.packing:
+        if self.packing and self.max_length is not None:
             rows = _pack(rows, self.max_length)
         return self._pad(rows) | {"token_kinds": self.processor.token_kinds}
 
@@ -121,9 +121,7 @@ class SimulMaskDataCollator(TrainerCallback):
         peeks = due_peeks(len(tail), [len(word) for word in target], delays) if self.peek_rows else []
         if self.peek_rows < 1:
             peeks = [peek for peek in peeks if draw.random() < self.peek_rows]
-        row = training_row(
-            self.processor.head_ids, source, tail, target, self.processor.eos_token_id, delays, peeks
-        )
+        row = training_row(self.processor.head_ids, source, tail, target, self.processor.eos_token_id, delays, peeks)
         length = len(row["input_ids"])
         if self.max_length is not None and length > self.max_length:
             if self.too_long == "raise":

@@ -197,12 +197,16 @@ class RowDecoder:
         self._visible += len(word)
         self._read_words += 1
 
-    def _ask(self, ids: list[int], offset: int, replaces_last: bool = False) -> Generator[Ask, torch.Tensor, torch.Tensor]:
+    def _ask(
+        self, ids: list[int], offset: int, replaces_last: bool = False
+    ) -> Generator[Ask, torch.Tensor, torch.Tensor]:
         fresh, self._fed = self._fed, len(self.before)
         logits = yield Ask(self.before[fresh:], fresh, ids, offset, self._visible, replaces_last)
         newest = Query(offset + len(ids) - 1, self._read_words)
         if torch.isnan(logits).any():
-            raise ValueError(f"logits are NaN after {len(self.target)} target tokens: check the weights and their dtype.")
+            raise ValueError(
+                f"logits are NaN after {len(self.target)} target tokens: check the weights and their dtype."
+            )
         self.queries.append(newest)
         if self.keeps_logits:
             self.logits.append(logits)

@@ -32,7 +32,7 @@ class SimulGenerateOutput(GenerateDecoderOnlyOutput):
         elapsed_ms (`list[list[float]]`): time since the call when each was committed, per row.
         stop_reasons (`list[str]`): `"eos"`, `"max_new_tokens"`, `"stopping_criteria"`, `"cancelled"` or `"timeout"`.
         queries (`list[list[Query]]`): every question to the model, in order: which token, how much source it saw.
-        logits (`list[torch.Tensor]`, *optional*): its answers, `(queries, vocabulary)` per row, with `output_logits`.
+        logits (`tuple[torch.Tensor]`, *optional*): its answers, `(queries, vocabulary)` per row, with `output_logits`.
         forwards (`int`): forward passes of the whole batch.
     """
 
@@ -89,7 +89,7 @@ class SimulLogitsProcessor(LogitsProcessor):
             "continue": kinds != CONTINUES,
         }
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
         return scores.masked_fill(self._barred[self.expect], -torch.inf)
 
 
@@ -173,8 +173,9 @@ class SimulGenerationMixin(GenerationMixin):
         batch = input_ids.shape[0]
         policies = _per_row("policy", policy if isinstance(policy, (list, tuple)) else [policy] * batch, batch)
         readers = _per_row("source", source, batch) if source is not None else None
+        draws: Sequence[torch.Generator | None] = [None] * batch
         if generation_config.do_sample:
-            generators = _row_generators(generators, batch, input_ids.device)
+            draws = _row_generators(generators, batch, input_ids.device)
         cache = _cache_for(past_key_values, batch)
         limit = generation_config.max_length - input_ids.shape[1]
         keeps_logits = bool(generation_config.output_logits)
@@ -191,7 +192,7 @@ class SimulGenerationMixin(GenerationMixin):
                     word_rule=SimulLogitsProcessor(token_kinds.to(self.device), self.config.vocab_size),
                     processors=list(logits_processor),
                     criteria=[c for c in stopping_criteria if not isinstance(c, (MaxLengthCriteria, EosTokenCriteria))],
-                    generator=generators[index] if generation_config.do_sample else None,
+                    generator=draws[index],
                     max_new_tokens=None if limit >= _FROM_SOURCE else limit,
                     max_word_tokens=64 if max_word_tokens is None else max_word_tokens,
                     keeps_logits=keeps_logits,
@@ -212,7 +213,7 @@ class SimulGenerationMixin(GenerationMixin):
             return sequences
         return SimulGenerateOutput(
             sequences=sequences,
-            logits=[_stack(row.logits, self.config.vocab_size) for row in rows] if keeps_logits else None,
+            logits=tuple(_stack(row.logits, self.config.vocab_size) for row in rows) if keeps_logits else None,
             past_key_values=cache,
             words=[row.words for row in rows],
             delays=[row.delays for row in rows],
@@ -276,7 +277,8 @@ def _cache_for(cache: Any, batch: int) -> SimulCache:
 def _spans(ids: list[int], units: list[int]) -> tuple[list[int], list[list[int]], list[int]]:
     """Head, source words and tail of one prompt."""
     words: list[list[int]] = [[] for _ in range(max([*units, 0]))]
-    head, tail = [], []
+    head: list[int] = []
+    tail: list[int] = []
     for token, unit in zip(ids, units, strict=True):
         if unit > 0:
             words[unit - 1].append(token)
@@ -299,7 +301,7 @@ def _word_callback(streamer: Any, row: int):
     return lambda ids, delay, elapsed_ms: streamer.put(torch.tensor(ids))
 
 
-def _sequences(rows: list[RowDecoder], generation_config: Any, device) -> torch.LongTensor:
+def _sequences(rows: list[RowDecoder], generation_config: Any, device) -> torch.Tensor:
     prompts = [row.before + row.tail for row in rows]
     targets = [row.target + ([row.eos_token_id] if row.stop_reason == "eos" else []) for row in rows]
     left, right = max(map(len, prompts)), max(map(len, targets))

@@ -57,8 +57,8 @@ def simul_loss(
     logits = lm_head(hidden_states[:, :-1][rows]).float()
     total = F.cross_entropy(logits, labels[:, 1:][rows], reduction="sum", label_smoothing=label_smoothing)
 
-    asked = None if peeks is None else peeks > 0
-    if asked is not None and asked.any():
+    if peeks is not None and (peeks > 0).any():
+        asked = peeks > 0
         logits = lm_head(hidden_states[asked]).float()
         total = total + peek_weight * _peek_loss(logits, peeks[asked], token_kinds)
 

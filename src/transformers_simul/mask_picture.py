@@ -76,9 +76,7 @@ def draw_mask(
     inputs = processor(source=source)
     forced = [token for word in pair["target_ids"] for token in word] + [processor.eos_token_id]
     recorder = _Recorder()
-    hooks = [
-        block.self_attention.register_forward_hook(recorder, with_kwargs=True) for block in model.transformer.h
-    ]
+    hooks = [block.self_attention.register_forward_hook(recorder, with_kwargs=True) for block in model.transformer.h]
     try:
         output = model.generate(
             **inputs,
@@ -94,7 +92,11 @@ def draw_mask(
 
     queries = output.queries[0]
     newest = {query.offset: index for index, query in enumerate(queries)}
-    peeks = [Peek(*query, WORD_ENDS) for index, query in enumerate(queries) if newest[query.offset] != index]
+    peeks = [
+        Peek(query.offset, query.visible_words, WORD_ENDS)
+        for index, query in enumerate(queries)
+        if newest[query.offset] != index
+    ]
     words = pair["source_ids"]
     delays = [*output.delays[0], len(words)]
     row = training_row(
@@ -123,10 +125,8 @@ def draw_mask(
 
 def _twin(row: dict[str, list], peek: int) -> int:
     """The token that a peek row asks again: same place, no peek."""
-    places = zip(row["in_target"], row["offsets"], row["peeks"], strict=True)
-    return next(
-        index for index, (behind, offset, kind) in enumerate(places) if behind and not kind and offset == row["offsets"][peek]
-    )
+    place = (True, row["offsets"][peek], 0)
+    return list(zip(row["in_target"], row["offsets"], row["peeks"], strict=True)).index(place)
 
 
 class _Forced(LogitsProcessor):
@@ -135,7 +135,7 @@ class _Forced(LogitsProcessor):
     def __init__(self, forced: list[int], tail: list[int]):
         self.forced, self.tail = forced, tail
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
         ids = input_ids[0].tolist()
         # What is shown ends with the tail and as much of the target as was written.
         written = next(
@@ -170,16 +170,14 @@ class _Recorder:
     def table(self, row: dict[str, list]) -> numpy.ndarray:
         """Attention in the order of a training row; provisional rows take the questions in the order asked."""
         length = len(row["input_ids"])
-        columns = {
-            (row["in_target"][index], row["offsets"][index]): index for index in range(length) if not row["peeks"][index]
-        }
+        tokens = [index for index in range(length) if not row["peeks"][index]]
+        columns = {(row["in_target"][index], row["offsets"][index]): index for index in tokens}
         questions: dict[tuple[bool, int], list[dict]] = {}
         for (behind, offset, _), seen in self.asked.items():
             questions.setdefault((behind, offset), []).append(seen)
         table = numpy.zeros((length, length))
-        order = [index for index in range(length) if row["peeks"][index]]
-        order += [index for index in range(length) if not row["peeks"][index]]
-        for index in order:
+        peeks = [index for index in range(length) if row["peeks"][index]]
+        for index in peeks + tokens:
             waiting = questions.get((row["in_target"][index], row["offsets"][index]), [])
             if waiting:
                 for place, weight in waiting.pop(0).items():

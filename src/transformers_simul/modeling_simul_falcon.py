@@ -3,6 +3,7 @@
 
 import functools
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,7 +36,8 @@ class SimulFalconFlexAttention(FalconAttention):
             raise ValueError("output_attentions must be False with attn_implementation='flex_attention'; use 'eager'.")
         if self.training and self.attention_dropout.p > 0:
             raise ValueError(
-                f"attention_dropout must be 0 with attn_implementation='flex_attention', got {self.attention_dropout.p}."
+                "attention_dropout must be 0 with attn_implementation='flex_attention', got "
+                f"{self.attention_dropout.p}."
             )
         query, key, value = (x.transpose(1, 2) for x in self._split_heads(self.query_key_value(hidden_states)))
         if layer_past is not None:
@@ -94,17 +96,19 @@ class SimulFalconModel(SimulFalconPreTrainedModel, FalconModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
         output_attentions = self.config.output_attentions if output_attentions is None else output_attentions
-        output_hidden_states = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        output_hidden_states = (
+            self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        )
         return_dict = self.config.return_dict if return_dict is None else return_dict
         hidden_states = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
 
-        schedule = (pair_ids, in_target, offsets, visible_source, peeks)
-        if pair_ids is not None:
-            queries = Schedule(*schedule)
+        given = [field for field in (pair_ids, in_target, offsets, visible_source, peeks) if field is not None]
+        if given:
+            if len(given) < len(Schedule._fields):
+                raise ValueError(f"A schedule has five fields, {Schedule._fields}: give all of them, or none.")
+            queries = Schedule(*given)
             keys, slots = _keys_of(queries, past_key_values)
         else:
-            if any(field is not None for field in schedule):
-                raise ValueError("pair_ids is missing: give all five fields of a schedule, or none.")
             use_cache = self.config.use_cache if use_cache is None else use_cache
             if use_cache and past_key_values is None and not (self.gradient_checkpointing and self.training):
                 past_key_values = DynamicCache(config=self.config)
@@ -165,7 +169,7 @@ class SimulFalconModel(SimulFalconPreTrainedModel, FalconModel):
         return additive_mask(visible(queries, keys, slots), bias, dtype)
 
 
-def _keys_of(queries: Schedule, cache: Cache | None) -> tuple[Schedule, torch.Tensor]:
+def _keys_of(queries: Schedule, cache: Any) -> tuple[Schedule, torch.Tensor]:
     if cache is not None:
         return cache.schedule, cache.slots
     batch, length = queries.offsets.shape

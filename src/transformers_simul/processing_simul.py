@@ -11,9 +11,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from .text_simul import UNITS, normalise_spaces, split_words, token_kinds
 
-FALCON_TEMPLATE = (
-    "Translate the following sentence from {source_lang} to {target_lang}: {source}\nAssistant: {target}"
-)
+FALCON_TEMPLATE = "Translate the following sentence from {source_lang} to {target_lang}: {source}\nAssistant: {target}"
 LANGUAGES = {
     "ar": "Arabic",
     "cs": "Czech",
@@ -117,7 +115,7 @@ class SimulProcessor(ProcessorMixin):
         return list(normalise_spaces(text)) if self.unit == "char" else split_words(text)
 
     def encode_piece(self, piece: str) -> list[list[int]]:
-        """Ids of each unit in one piece of [`SimulProcessor.split`]: one unit, or with token units as many as tokens."""
+        """Ids of each unit in one piece of [`SimulProcessor.split`]: one, or with token units as many as tokens."""
         ids = self._encode(piece) if self.unit == "char" else list(self._encode_word(piece))
         return [[token] for token in ids] if self.unit == "token" else [ids]
 
@@ -150,9 +148,7 @@ class SimulProcessor(ProcessorMixin):
             self._check_sum(target, pair["target_ids"], "target")
         return pair
 
-    def __call__(
-        self, source: Any = None, **kwargs: Any
-    ) -> BatchFeature:
+    def __call__(self, source: Any = None, **kwargs: Any) -> BatchFeature:
         """Inputs of `generate()`.
 
         Args:

@@ -15,6 +15,7 @@ tail and target tokens from the start of the tail.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -176,7 +177,7 @@ def _check_delays(delays: Sequence[int], source_words: int, target_words: int) -
         raise ValueError(
             f"delays must hold one number per target word and one for EOS, {target_words + 1}, got {len(delays)}."
         )
-    if any(later < earlier for earlier, later in zip(delays, delays[1:], strict=False)):
+    if any(later < earlier for earlier, later in pairwise(delays)):
         raise ValueError(f"delays must not decrease, got {list(delays)}.")
     if delays[0] < 0 or delays[-1] != source_words:
         raise ValueError(f"delays must lie in 0..{source_words} and end with {source_words}, got {list(delays)}.")

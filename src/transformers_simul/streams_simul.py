@@ -287,7 +287,7 @@ class SimulStreamer(BaseStreamer):
         shown = 0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda seen=shown: len(self._words) > seen or self._done)
+                self._changed.wait_for(lambda: self._done or len(self._words) > shown)
             words, done = self._since(shown)
             yield from words
             shown += len(words)

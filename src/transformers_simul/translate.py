@@ -90,9 +90,7 @@ async def translate_stream_async(
             stream.end()
 
     feeder = asyncio.create_task(feed())
-    worker = asyncio.create_task(
-        asyncio.to_thread(_generate, model, processor, stream, streamer, policy, kwargs)
-    )
+    worker = asyncio.create_task(asyncio.to_thread(_generate, model, processor, stream, streamer, policy, kwargs))
     try:
         async for word in streamer:
             yield word

@@ -88,7 +88,9 @@ def _read_table(path: Path, source_column: str, target_column: str) -> list[Pair
         row = row["translation"] if isinstance(row.get("translation"), dict) else row
         missing = [column for column in (source_column, target_column) if column not in row]
         if missing:
-            raise ValueError(f"row {number} of {str(path)!r} must have column {missing[0]!r}, got {sorted(map(str, row))}.")
+            raise ValueError(
+                f"row {number} of {str(path)!r} must have column {missing[0]!r}, got {sorted(map(str, row))}."
+            )
         pairs.append(Pair(row[source_column], row[target_column]))
     return pairs
 

@@ -52,7 +52,9 @@ def _sentences(wheel: zipfile.ZipFile, language: str) -> dict[str, str]:
     if not files:
         raise ValueError(f"language must be one that Home Assistant is translated to, such as 'de', got {language!r}.")
     return {
-        f"{name.rsplit('/', 1)[0]}/{key}": text for name in files for key, text in _flatten(json.loads(wheel.read(name)))
+        f"{name.rsplit('/', 1)[0]}/{key}": text
+        for name in files
+        for key, text in _flatten(json.loads(wheel.read(name)))
     }
 
 
@@ -72,8 +74,19 @@ def _wheel(folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         # pip knows the user's index, proxies and certificates; the wheel's own Python bound does not matter here.
         subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--ignore-requires-python"]
-            + ["--only-binary=:all:", "--dest", temporary, f"homeassistant=={VERSION}"],
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--ignore-requires-python",
+                "--only-binary=:all:",
+                "--dest",
+                temporary,
+                f"homeassistant=={VERSION}",
+            ],
             check=True,
         )
         found = Path(temporary) / _WHEEL

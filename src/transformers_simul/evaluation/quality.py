@@ -25,7 +25,9 @@ class Quality:
     signature: str
 
 
-def quality(predictions: Sequence[str], references: Sequence[str], resamples: int = 1000, seed: int = 0) -> list[Quality]:
+def quality(
+    predictions: Sequence[str], references: Sequence[str], resamples: int = 1000, seed: int = 0
+) -> list[Quality]:
     """BLEU and chrF++ (word order 2) of a corpus.
 
     Args:

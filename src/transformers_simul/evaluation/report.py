@@ -71,8 +71,8 @@ def markdown_table(lines: Sequence[ReportLine]) -> str:
 def difference_note(logs: Mapping[str, Sequence[Instance]], better: str, worse: str) -> str:
     """A sentence: BLEU of one policy minus another's, with the paired interval."""
     references = [instance.reference for instance in logs[better]]
-    systems = [[instance.prediction for instance in logs[name]] for name in (better, worse)]
-    difference, low, high = paired_difference(*systems, references)
+    first, second = ([instance.prediction for instance in logs[name]] for name in (better, worse))
+    difference, low, high = paired_difference(first, second, references)
     return f"BLEU at {better} minus {worse}: {difference:+.1f} (95% interval {low:+.1f} to {high:+.1f})."
 
 

@@ -1,0 +1,45 @@
+# Every target sets up what it needs in .venv; `make demo` and `make test` work in a fresh clone.
+PYTHON ?= python3
+# An environment of your own instead of constraints.txt's pins (a GPU build of torch, say): make test CONSTRAINTS=
+CONSTRAINTS ?= constraints.txt
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test check bench clean
+
+demo: $(READY)
+	$(BIN)/python examples/run_simul_translation.py --dataset_name home_assistant --source_lang en --target_lang de \
+	  --output_dir output/demo --template "{source} => {target}" --max_length 256 --do_train --do_predict \
+	  --wait_k 1 3 5 7 full --eval_wait_k 1 3 5 7 --max_steps 2000 --max_train_minutes 9 \
+	  --per_device_train_batch_size 32 --learning_rate 1.5e-3 --lr_scheduler_type linear --warmup_steps 200 \
+	  --num_hidden_layers 3 --num_attention_heads 4 --vocab_size 3000 --dropout 0.2 --label_smoothing 0.1 \
+	  --train_sampling_strategy group_by_length --save_steps 200 --save_total_limit 1 --logging_steps 100 \
+	  --report_to none
+	$(BIN)/python examples/draw_mask.py --model_name_or_path output/demo --output output/demo/mask.png \
+	  --source "Already configured. Only one is possible." --target "Bereits konfiguriert. Nur eine möglich."
+	@echo
+	@echo "Next, with a real checkpoint and your own text (a GPU helps):"
+	@echo "  $(BIN)/python examples/run_simul_translation.py --model_name_or_path tiiuae/falcon-rw-1b \\"
+	@echo "    --train_file train.jsonl --test_file test.jsonl --source_lang en --target_lang de --do_train --do_predict \\"
+	@echo "    --wait_k 5 --bf16 --learning_rate 2e-4 --output_dir output/falcon-rw-1b"
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+bench: $(READY)
+	$(BIN)/python benchmarks/run.py
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) \
+	  --editable ".[dev]"
+	touch $(READY)
+
+clean:
+	rm -rf .venv output build dist
