@@ -19,8 +19,10 @@ def main() -> None:
     model = SimulFalconForCausalLM.from_pretrained(args.model_name_or_path, attn_implementation="eager").eval()
     processor = SimulProcessor.from_pretrained(args.model_name_or_path)
     policy = WaitKPolicy(args.wait_k)
-    same, cells = draw_mask(args.output, model, processor, args.source, args.target, policy).agreement
+    picture = draw_mask(args.output, model, processor, args.source, args.target, policy)
+    same, cells = picture.agreement
     print(f"{policy}: training mask and decoding agree in {same} of {cells} cells; written to {args.output}")
+    print(f"streamed logits differ from one masked training forward by at most {picture.logit_difference:.1e}")
     if same < cells:
         sys.exit("error: the decoder broke the law")
 

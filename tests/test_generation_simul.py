@@ -17,7 +17,9 @@ from transformers_simul import (
     WaitKPolicy,
     decoding_simul,
 )
+from transformers_simul.mask_picture import _Forced as Forced
 from transformers_simul.schedule_simul import CONTINUES, EOS, STARTS, Peek, training_row
+from transformers_simul.text_simul import split_words
 
 TOLERANCE = 1e-5
 
@@ -383,6 +385,43 @@ class OnlyEos(LogitsProcessor):
 
     def __call__(self, input_ids, scores):
         return scores + self.bias
+
+
+HARD_TEXTS = [
+    "It costs 3.5 dollars .",
+    'The "U.S. troops" (twice)',
+    "no final punctuation",
+    "Bonjour\u00a0! Ça va\u202f?",
+    "naïve Füße Ελλάδα",
+    "flags 🇩🇪 and 👩‍👩‍👧 emoji🙂glued",
+    "שלום עולם مرحبا",
+    "x",
+]
+
+
+@pytest.mark.parametrize("text", HARD_TEXTS)
+@pytest.mark.parametrize("live", [False, True], ids=["known", "live"])
+def test_hard_text_is_read_and_written_unchanged(model, processor, text, live):
+    """The text is both source and forced target: words, delays and stop reason are the policy's."""
+    units = processor.encode(text)
+    forced = [token for word in units for token in word] + [processor.eos_token_id]
+    for policy in (WaitKPolicy(1), WaitKPolicy(9), FixedChunkPolicy(2, 1)):
+        source = text
+        if live:  # character by character; it ends in the middle of a word
+            source = SourceStream()
+            for char in text:
+                source.put(char)
+            source.end()
+        streamer = SimulStreamer(processor)
+        output = run(
+            model, processor, [source], policy, streamer=streamer, tokenizer=processor.tokenizer,
+            logits_processor=LogitsProcessorList([Forced(forced, processor.tail_ids)]), max_new_tokens=300,
+        )  # fmt: skip
+        assert [word.text for word in streamer] == split_words(text)
+        assert processor.text(output.words[0]) == " ".join(split_words(text))
+        assert output.delays[0] == policy.delays(len(units), len(units))[:-1]
+        assert output.stop_reasons == ["eos"]
+        assert output.sequences[0, -len(forced) :].tolist() == forced
 
 
 @pytest.mark.parametrize("how", ["cancelled", "timeout"])

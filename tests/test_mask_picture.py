@@ -23,6 +23,7 @@ def test_training_mask_and_decoding_agree_in_every_cell(parts, policy, tmp_path)
         )
         same, cells = picture.agreement
         assert same == cells
+        assert picture.logit_difference < 1e-5
         assert (tmp_path / "mask.png").stat().st_size > 1000
         assert any(label.endswith("?") for label in picture.queries) != isinstance(policy, OfflinePolicy)
 

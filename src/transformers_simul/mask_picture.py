@@ -22,12 +22,14 @@ class MaskPicture(NamedTuple):
         decoded (`numpy.ndarray` of shape `(queries, keys)`): attention while streaming, the largest of all heads and
             layers; exactly 0 where a key was not seen.
         queries, keys (`list[str]`): labels; provisional rows come last and end with "?".
+        logit_difference (`float`): largest difference between a streamed logit and that of one masked training forward.
     """
 
     trained: numpy.ndarray
     decoded: numpy.ndarray
     queries: list[str]
     keys: list[str]
+    logit_difference: float
 
     @property
     def agreement(self) -> tuple[int, int]:
@@ -85,6 +87,7 @@ def draw_mask(
             max_new_tokens=len(forced) + 1,
             max_word_tokens=len(forced) + 1,
             return_dict_in_generate=True,
+            output_logits=True,
         )
     finally:
         for hook in hooks:
@@ -117,10 +120,25 @@ def draw_mask(
         decoded[numpy.ix_(rows, columns)],
         [texts[index] + ("?" if index > eos else "") for index in rows],
         [texts[index] for index in columns],
+        _logit_difference(model, row, queries, newest, output.logits[0]),
     )
     panels = {"training mask": picture.trained, "attention while decoding (max)": picture.decoded}
     plot_masks(path, panels, picture.queries, picture.keys)
     return picture
+
+
+def _logit_difference(model, row: dict[str, list], queries, newest: dict[int, int], streamed: torch.Tensor) -> float:
+    """The streamed answers against one training forward over the finished row."""
+    fields = {name: torch.tensor([values]) for name, values in row.items() if name != "labels"}
+    with torch.no_grad():
+        trained = model(**fields, use_cache=False).logits[0].float()
+    first = row["in_target"].index(True)
+    provisional = iter(index for index, kind in enumerate(row["peeks"]) if kind)
+    rows = [
+        first + query.offset if newest[query.offset] == index else next(provisional)
+        for index, query in enumerate(queries)
+    ]
+    return float((trained[rows] - streamed).abs().max())
 
 
 def _twin(row: dict[str, list], peek: int) -> int:

@@ -287,7 +287,8 @@ class SimulStreamer(BaseStreamer):
         shown = 0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._done or len(self._words) > shown)
+                while not self._done and len(self._words) == shown:
+                    self._changed.wait()
             words, done = self._since(shown)
             yield from words
             shown += len(words)
