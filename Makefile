@@ -10,9 +10,9 @@ READY := .venv/.ready
 demo: $(READY)
 	$(BIN)/python examples/run_simul_translation.py --dataset_name home_assistant --source_lang en --target_lang de \
 	  --output_dir output/demo --template "{source} => {target}" --max_length 256 --do_train --do_predict \
-	  --wait_k 1 3 5 7 full --eval_wait_k 1 3 5 7 --max_steps 2000 --max_train_minutes 9 \
-	  --per_device_train_batch_size 32 --learning_rate 1.5e-3 --lr_scheduler_type linear --warmup_steps 200 \
-	  --num_hidden_layers 3 --num_attention_heads 4 --vocab_size 3000 --dropout 0.2 --label_smoothing 0.1 \
+	  --wait_k 1 3 5 7 full --eval_wait_k 1 3 5 7 --max_steps 2600 --max_train_minutes 9 \
+	  --per_device_train_batch_size 16 --learning_rate 1e-3 --lr_scheduler_type linear --warmup_steps 200 \
+	  --num_hidden_layers 4 --num_attention_heads 8 --vocab_size 3000 --dropout 0.1 --label_smoothing 0.1 \
 	  --train_sampling_strategy group_by_length --save_steps 200 --save_total_limit 1 --logging_steps 100 \
 	  --report_to none
 	$(BIN)/python examples/draw_mask.py --model_name_or_path output/demo --output output/demo/mask.png \

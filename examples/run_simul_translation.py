@@ -101,14 +101,14 @@ class SimulArguments:
 
 
 class TimeBudget(TrainerCallback):
-    """Stops training when its minutes, summed over resumed runs in the trainer's state, are spent."""
+    """Stops training after so many minutes of this run, saving where it stands."""
 
     def __init__(self, minutes: float):
         self.minutes, self.started = minutes, time.monotonic()
 
     def on_step_end(self, args, state, control, **kwargs):
         if time.monotonic() - self.started > 60 * self.minutes:
-            control.should_training_stop = control.should_save = control.should_evaluate = True
+            control.should_training_stop = control.should_save = True
 
 
 def main() -> None:
@@ -128,10 +128,12 @@ def main() -> None:
     folder = str(output_dir) if is_trained(output_dir, trained) else model_args.model_name_or_path
     if folder is None:
         raise ValueError("model_name_or_path must name a trained folder, or pass --do_train.")
-    if not (training_args.do_predict or simul_args.stream_sentences):
+    if not (training_args.do_eval or training_args.do_predict or simul_args.stream_sentences):
         return
     model = SimulFalconForCausalLM.from_pretrained(folder).to(training_args.device).eval()
     processor = SimulProcessor.from_pretrained(folder)
+    if training_args.do_eval:
+        evaluate(model, processor, data_args, simul_args, training_args, splits["validation"])
     test = splits["test"][: data_args.max_predict_samples]
     if training_args.do_predict:
         predict(model, processor, test, simul_args, output_dir, folder)
@@ -172,9 +174,9 @@ def load_pairs(args: DataArguments, training_args: TrainingArguments) -> dict[st
 
 
 def split_pairs(pairs: list[Pair]) -> dict[str, list[Pair]]:
-    """400 test and 200 validation pairs, drawn once and for all."""
+    """600 test and 150 validation pairs, drawn once and for all."""
     random.Random(0).shuffle(pairs)
-    return {"test": pairs[:400], "validation": pairs[400:600], "train": pairs[600:]}
+    return {"test": pairs[:600], "validation": pairs[600:750], "train": pairs[750:]}
 
 
 def training_record(model_args, data_args, simul_args, training_args, splits) -> dict:
@@ -199,15 +201,7 @@ def is_trained(folder: Path, record: dict) -> bool:
 
 def train(model_args, data_args, simul_args, training_args, splits, record) -> None:
     processor, model = make_model(model_args, data_args, splits["train"])
-    collator = SimulMaskDataCollator(
-        processor,
-        training_policy(simul_args.wait_k),
-        peek_rows=simul_args.peek_rows,
-        max_length=data_args.max_length,
-        too_long="drop",
-        packing=simul_args.packing,
-        seed=training_args.seed,
-    )
+    collator = make_collator(processor, data_args, simul_args, training_args)
     callbacks: list[TrainerCallback] = [collator]
     if simul_args.max_train_minutes is not None:
         callbacks.append(TimeBudget(simul_args.max_train_minutes))
@@ -232,6 +226,28 @@ def train(model_args, data_args, simul_args, training_args, splits, record) -> N
     trainer.accelerator.unwrap_model(trainer.model).save_pretrained(training_args.output_dir)
     processor.save_pretrained(training_args.output_dir)
     write_text(Path(training_args.output_dir) / "training.json", json.dumps(record, indent=2))
+
+
+def make_collator(processor, data_args, simul_args, training_args) -> SimulMaskDataCollator:
+    return SimulMaskDataCollator(
+        processor,
+        training_policy(simul_args.wait_k),
+        peek_rows=simul_args.peek_rows,
+        max_length=data_args.max_length,
+        too_long="drop",
+        packing=simul_args.packing,
+        seed=training_args.seed,
+    )
+
+
+def evaluate(model, processor, data_args, simul_args, training_args, pairs: list[Pair]) -> None:
+    """Loss per target token on the validation pairs, under the training policy as its first epoch draws it."""
+    collator = make_collator(processor, data_args, simul_args, training_args)
+    collator.set_epoch(0)
+    trainer = Trainer(model, training_args, data_collator=collator, eval_dataset=encode(processor, pairs))
+    metrics = trainer.evaluate()
+    trainer.log_metrics("eval", metrics)
+    trainer.save_metrics("eval", metrics)
 
 
 def last_checkpoint(folder: Path) -> str | None:

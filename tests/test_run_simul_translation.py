@@ -77,6 +77,7 @@ def test_trains_translates_reports_streams_and_reuses(data, tmp_path):
     for piece in ("| k = 1 |", "| full source |", "BLEU at k = 2 minus k = 1", "nrefs:1", "WaitKPolicy(k=2) writes"):
         assert piece in done.stdout
     assert "| k = 1 |" in (tmp_path / "results.md").read_text()
+    assert json.loads((tmp_path / "eval_results.json").read_text())["eval_loss"] > 0
     assert (tmp_path / "quality_latency.png").stat().st_size > 5000
     log = read_instances(tmp_path / "logs" / "k=1" / "instances.log")
     assert [each.index for each in log] == list(range(6))

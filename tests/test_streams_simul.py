@@ -199,6 +199,14 @@ def test_errors_of_source_and_model_reach_the_caller(model, processor):
         asyncio.run(main())
 
 
+def test_a_streamers_consumer_hears_of_an_error_before_decoding_began(model, processor):
+    streamer = SimulStreamer(processor)
+    with pytest.raises(ValueError, match="nonsense"):
+        model.generate(**processor(source="a"), policy=WaitKPolicy(1), streamer=streamer, nonsense=1)
+    with pytest.raises(ValueError, match="nonsense"):
+        list(streamer)
+
+
 def test_leaving_early_ends_the_threads(model, processor):
     def endless():
         while True:

@@ -122,7 +122,13 @@ class SimulGenerationMixin(GenerationMixin):
         lengths = ("max_new_tokens", "max_length")
         if all(kwargs.get(name) is None and getattr(config, name) is None for name in lengths):
             kwargs["max_new_tokens"] = _FROM_SOURCE
-        return super().generate(*args, policy=policy, **kwargs)
+        try:
+            return super().generate(*args, policy=policy, **kwargs)
+        except BaseException as error:
+            # Whoever iterates over the streamer in another thread would wait for ever.
+            if hasattr(kwargs.get("streamer"), "fail"):
+                kwargs["streamer"].fail(error)
+            raise
 
     def prepare_inputs_for_generation(
         self,
@@ -200,12 +206,7 @@ class SimulGenerationMixin(GenerationMixin):
                     on_word=_word_callback(streamer, index),
                 )
             )
-        try:
-            forwards = decode_rows(self, cache, rows)
-        except BaseException as error:
-            if hasattr(streamer, "fail"):
-                streamer.fail(error)
-            raise
+        forwards = decode_rows(self, cache, rows)
         if streamer is not None:
             streamer.end()
         sequences = _sequences(rows, generation_config, input_ids.device)
@@ -236,7 +237,7 @@ def _check_mode(config: Any, kwargs: dict[str, Any]) -> None:
         "guidance_scale": (None, 1, 1.0),
     }
     for name, values in allowed.items():
-        value = kwargs[name] if kwargs.get(name) is not None else getattr(config, name, None)
+        value = kwargs[name] if kwargs.get(name) is not None else getattr(config, name)
         if value not in values:
             raise ValueError(
                 f"{name}={value} is not supported with a policy: a committed word is never revised and nothing may "
