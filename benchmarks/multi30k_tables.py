@@ -4,6 +4,7 @@
 Usage: benchmarks/multi30k_tables.py OUTPUT_FOLDER
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -26,16 +27,18 @@ def main(output: Path) -> None:
     parts = [
         "# Multi30k: peek rows, one k and mixed k",
         "",
-        "Flickr 2016 test set, 1,000 sentences nobody trained on. A Falcon of 4 layers, width 256 and a vocabulary of 5,000,",
-        "trained from scratch on full sentences (4,000 steps of 32 pairs), then 1,000 steps under each policy; float32, two",
-        "CPU cores. Commands: `benchmarks/multi30k.sh DATA OUTPUT`, then `benchmarks/multi30k_tables.py OUTPUT`.",
+        "Flickr 2016 test set, 1,000 sentences nobody trained on. A Falcon of 4 layers, width 256 and a vocabulary of",
+        "5,000, trained from scratch on full sentences, then fine-tuned under each policy; float32, two CPU cores.",
+        "Commands: `benchmarks/multi30k.sh DATA OUTPUT`, then `benchmarks/multi30k_tables.py OUTPUT`.",
     ]
     for folder in sorted(path for path in output.iterdir() if path.is_dir()):
         logs = {name: load(folder / name) for name in SYSTEMS if (folder / name / "results.md").is_file()}
         if not logs:
             continue
         lines = {SYSTEMS[name]: [report_line(*item) for item in log.items()] for name, log in logs.items()}
-        parts += ["", f"## {folder.name}", "", f"![BLEU over LAAL]({folder.name}.png)"]
+        steps = [training_steps(folder / name) for name in ("base", *logs)]
+        parts += ["", f"## {folder.name}", "", f"{steps[0]:,} steps of 32 pairs on full sentences, then {steps[1]:,}."]
+        parts += ["", f"![BLEU over LAAL]({folder.name}.png)"]
         for name, system in lines.items():
             parts += ["", f"### {name}", "", markdown_table(system)]
         parts += ["", *differences(logs)]
@@ -46,6 +49,10 @@ def main(output: Path) -> None:
 
 def load(folder: Path) -> dict[str, list[Instance]]:
     return {name: read_instances(folder / "logs" / key / "instances.log") for key, name in POLICIES.items()}
+
+
+def training_steps(folder: Path) -> int:
+    return json.loads((folder / "training.json").read_text(encoding="utf-8"))["training"]["max_steps"]
 
 
 def differences(logs: dict[str, dict[str, list[Instance]]]) -> list[str]:

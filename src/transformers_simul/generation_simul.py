@@ -13,11 +13,10 @@ from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationM
 
 from .cache_simul import SimulCache
 from .decoding_simul import KnownSource, Query, RowDecoder, decode_rows
-from .schedule_simul import BLANK_START, CONTINUES, EOS, NEVER, STARTS
+from .schedule_simul import BLANK_START, CONTINUES, EOS, HEAD, NEVER, PADDING, STARTS
 
 # Stands for "no limit given": the decoder then bounds each row by what it has read.
 _FROM_SOURCE = 2**40
-_HEAD, _TAIL, _PADDING = 0, -1, -2
 
 
 @dataclass
@@ -283,8 +282,8 @@ def _spans(ids: list[int], units: list[int]) -> tuple[list[int], list[list[int]]
     for token, unit in zip(ids, units, strict=True):
         if unit > 0:
             words[unit - 1].append(token)
-        elif unit != _PADDING:
-            (head if unit == _HEAD else tail).append(token)
+        elif unit != PADDING:
+            (head if unit == HEAD else tail).append(token)
     if not tail:
         raise ValueError("source_words must mark at least one tail token (-1): the template has none.")
     return head, words, tail

@@ -9,6 +9,7 @@ import torch
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
+from .schedule_simul import HEAD, PADDING, TAIL
 from .text_simul import UNITS, normalise_spaces, split_words, token_kinds
 
 FALCON_TEMPLATE = "Translate the following sentence from {source_lang} to {target_lang}: {source}\nAssistant: {target}"
@@ -32,8 +33,6 @@ LANGUAGES = {
     "uk": "Ukrainian",
     "zh": "Chinese",
 }
-# `source_words` of a prompt: n is the n-th source word, 0 the head.
-TAIL, PADDING = -1, -2
 
 
 class SimulProcessor(ProcessorMixin):
@@ -72,7 +71,6 @@ class SimulProcessor(ProcessorMixin):
         template: str = FALCON_TEMPLATE,
         unit: str = "word",
         chat_template: str | None = None,
-        **kwargs: Any,
     ):
         super().__init__(tokenizer, chat_template=chat_template)
         if unit not in UNITS:
@@ -148,7 +146,7 @@ class SimulProcessor(ProcessorMixin):
             self._check_sum(target, pair["target_ids"], "target")
         return pair
 
-    def __call__(self, source: Any = None, **kwargs: Any) -> BatchFeature:
+    def __call__(self, source: Any) -> BatchFeature:
         """Inputs of `generate()`.
 
         Args:
@@ -201,7 +199,7 @@ class SimulProcessor(ProcessorMixin):
         return (" " if self.unit == "word" else "").join(words)
 
     def _prompt_row(self, source: list[list[int]]) -> tuple[list[int], list[int]]:
-        ids, units = list(self.head_ids), [0] * len(self.head_ids)
+        ids, units = list(self.head_ids), [HEAD] * len(self.head_ids)
         for number, word in enumerate(source, start=1):
             ids += word
             units += [number] * len(word)

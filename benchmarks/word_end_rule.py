@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does a word end when its end has most of the probability, or when the likeliest single token starts a word?
+
+Usage: benchmarks/word_end_rule.py MODEL_FOLDER SOURCE_FILE TARGET_FILE
+"""
+
+import sys
+
+from transformers_simul import SimulFalconForCausalLM, SimulProcessor, WaitKPolicy
+from transformers_simul.corpora import read_pairs
+from transformers_simul.decoding_simul import RowDecoder
+from transformers_simul.evaluation.decode import translate_corpus
+from transformers_simul.evaluation.quality import paired_difference
+from transformers_simul.evaluation.report import markdown_table, report_line
+
+
+def likeliest_token_starts_a_word(self, logits, within: str) -> bool:
+    if within != "any":
+        return within == "start"
+    return bool(self.word_rule.ends_word[self._scores(logits, "any").argmax()])
+
+
+def main(folder: str, *files: str) -> None:
+    model, processor = SimulFalconForCausalLM.from_pretrained(folder), SimulProcessor.from_pretrained(folder)
+    pairs = read_pairs(files, "source", "target")
+    sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
+    most_probability = RowDecoder._word_ends
+    lines, notes = [], []
+    for k in (1, 3, 5):
+        predictions = []
+        for name, rule in (("probability", most_probability), ("likeliest", likeliest_token_starts_a_word)):
+            RowDecoder._word_ends = rule
+            log = translate_corpus(model, processor, sources, references, WaitKPolicy(k), batch_size=32)
+            lines.append(report_line(f"k = {k}, {name}", log))
+            predictions.append([each.prediction for each in log])
+        difference, low, high = paired_difference(*predictions, references)
+        notes.append(f"k = {k}: probability minus likeliest {difference:+.1f} BLEU ({low:+.1f} to {high:+.1f})")
+    print(markdown_table(lines), "", *notes, sep="\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
