@@ -40,6 +40,7 @@ class SimulFalconConfig(FalconConfig):
     """
 
     model_type = "simul_falcon"
+    _auto_class = "AutoConfig"
 
     alibi: bool | None = True
     alibi_positions: str = "modified"

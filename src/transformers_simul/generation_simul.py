@@ -33,6 +33,17 @@ class SimulGenerateOutput(GenerateDecoderOnlyOutput):
         queries (`list[list[Query]]`): every question to the model, in order: which token, how much source it saw.
         logits (`tuple[torch.Tensor]`, *optional*): its answers, `(queries, vocabulary)` per row, with `output_logits`.
         forwards (`int`): forward passes of the whole batch.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import WaitKPolicy
+    >>> inputs = processor(source="a dog runs")
+    >>> output = model.generate(**inputs, policy=WaitKPolicy(9), max_new_tokens=4, return_dict_in_generate=True)
+    >>> set(output.delays[0]) <= {3}
+    True
+
+    ```
     """
 
     words: list[list[list[int]]] | None = None

@@ -17,6 +17,16 @@ def word_end_log_probability(logits: torch.Tensor, token_kinds: torch.Tensor) ->
 
     Returns:
         `torch.Tensor` of shape `(...)`.
+
+    Example (EOS, a word start and two continuations, all as likely):
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.loss_simul import word_end_log_probability
+    >>> round(word_end_log_probability(torch.zeros(4), torch.tensor([2, 1, 0, 0])).exp().item(), 3)
+    0.5
+
+    ```
     """
     ends = (token_kinds == STARTS) | (token_kinds == BLANK_START) | (token_kinds == EOS)
     return logits.masked_fill(~ends, -torch.inf).logsumexp(-1) - logits.logsumexp(-1)

@@ -59,6 +59,18 @@ def ranks(queries: Schedule, keys: Schedule, source_shown: torch.Tensor | None =
 
     Returns:
         `torch.Tensor` of shape `(batch, queries, keys)`, int; meaningless where the key is not visible.
+
+    Example (two source tokens, of which the tail token sees one, so that its own rank is 1):
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.masking_simul import ranks
+    >>> from transformers_simul.schedule_simul import Schedule
+    >>> row = Schedule(*(torch.tensor([x]) for x in ([1, 1, 1], [False, False, True], [0, 1, 0], [1, 2, 1], [0, 0, 0])))
+    >>> ranks(row, row)[0, 2].tolist()
+    [0, 1, 1]
+
+    ```
     """
     shown = queries.visible_source if source_shown is None else source_shown
     return keys.offsets[:, None, :] + keys.in_target[:, None, :] * shown[:, :, None]
@@ -77,7 +89,18 @@ def own_ranks(queries: Schedule, shown: torch.Tensor) -> torch.Tensor:
 
 def alibi_slopes(num_heads: int, device: torch.device) -> torch.Tensor:
     """ALiBi's slope of every head, float32, shape `(heads,)` (Press et al. 2022, section 3; their rule for head
-    counts that are no power of two)."""
+    counts that are no power of two).
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.masking_simul import alibi_slopes
+    >>> alibi_slopes(4, torch.device("cpu")).tolist()
+    [0.25, 0.0625, 0.015625, 0.00390625]
+
+    ```
+    """
 
     def geometric(heads: int) -> list[float]:
         return [2 ** (-8 * (index + 1) / heads) for index in range(heads)]

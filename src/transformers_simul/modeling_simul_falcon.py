@@ -208,8 +208,12 @@ class SimulFalconForCausalLM(SimulGenerationMixin, SimulFalconPreTrainedModel, F
     ```
     """
 
+    # Saved folders carry this code; Transformers notes one Auto name for it, and the folder needs two.
+    _auto_class = "AutoModelForCausalLM"
+
     def __init__(self, config: SimulFalconConfig):
         FalconPreTrainedModel.__init__(self, config)
+        config.auto_map = {"AutoModel": "modeling_simul_falcon.SimulFalconModel"}
         self.transformer = SimulFalconModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()

@@ -63,6 +63,8 @@ class SimulProcessor(ProcessorMixin):
     ```
     """
 
+    _auto_class = "AutoProcessor"
+
     def __init__(
         self,
         tokenizer,

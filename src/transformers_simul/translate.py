@@ -73,6 +73,19 @@ async def translate_stream_async(
 
     Yields:
         [`Word`]: as soon as it is committed.
+
+    Example:
+
+    ```python
+    >>> import asyncio
+    >>> from transformers_simul import WaitKPolicy, translate_stream_async
+    >>> async def main():
+    ...     words = translate_stream_async(model, processor, ["A", "dog"], WaitKPolicy(1), max_new_tokens=4)
+    ...     return [word.row async for word in words]
+    >>> set(asyncio.run(main()))
+    {0}
+
+    ```
     """
     stream, streamer = SourceStream(unit=processor.unit), SimulStreamer(processor)
 

@@ -31,6 +31,17 @@ def translate_corpus(
 
     Returns:
         `list[Instance]`: in the order of `sources`.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import WaitKPolicy
+    >>> from transformers_simul.evaluation.decode import translate_corpus
+    >>> log = translate_corpus(model, processor, ["a dog", "a"], ["ein Hund", "ein"], WaitKPolicy(1), max_new_tokens=4)
+    >>> [(each.index, each.source_length) for each in log]
+    [(0, 2), (1, 1)]
+
+    ```
     """
     model.eval()
     # Sentences of like length share a batch; outputs go back to the corpus's order.
