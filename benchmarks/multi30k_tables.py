@@ -12,6 +12,7 @@ from transformers_simul.evaluation.instances import Instance, read_instances, wr
 from transformers_simul.evaluation.quality import paired_difference
 from transformers_simul.evaluation.report import markdown_table, report_line
 from transformers_simul.plots import plot_curves
+from transformers_simul.text_simul import split_words
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "results"
 SYSTEMS = {
@@ -82,7 +83,7 @@ def differences(logs: dict[str, dict[str, list[Instance]]]) -> list[str]:
     for name, log in logs.items():
         ratios = [
             sum(each.prediction_length for each in log[policy])
-            / sum(len(each.reference.split()) for each in log[policy])
+            / sum(len(split_words(each.reference)) for each in log[policy])
             for policy in POLICIES.values()
         ]
         rows.append(f"| {SYSTEMS[name]} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")

@@ -23,7 +23,7 @@ METRICS = [average_lagging, length_adaptive_average_lagging]
 def instance(index, prediction, reference="a b c d", delays=None, source="w x y z"):
     words = prediction.split()
     delays = delays or WaitKPolicy(1).delays(4, len(words))[:-1]
-    return Instance(index, prediction, delays, [1.0] * len(words), len(words), reference, [source], 4)
+    return Instance(index, prediction, delays, [1.0] * len(words), len(words), reference, source, 4)
 
 
 @pytest.mark.parametrize("k", [1, 3, 5, 9])

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from helpers import make_model, make_processor
 
+from helpers import make_model, make_processor
 from transformers_simul import SimulFalconForCausalLM, SimulProcessor, WaitKPolicy
 
 PROGRAM = """

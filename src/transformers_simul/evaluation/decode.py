@@ -61,7 +61,7 @@ def translate_corpus(
                     elapsed=[round(elapsed, 3) for elapsed in output.elapsed_ms[row]],
                     prediction_length=len(words),
                     reference=references[index],
-                    source=[sources[index]],
+                    source=sources[index],
                     source_length=int(inputs["source_words"][row].max()),
                 )
             progress.update(len(batch))

@@ -20,7 +20,7 @@ class Instance:
         elapsed (`list[float]`): milliseconds since the start when each was written.
         prediction_length (`int`): target units written.
         reference (`str`): the reference translation.
-        source (`list[str]`): the source text, in a list as SimulEval has it.
+        source (`str`): the source text.
         source_length (`int`): source units.
     """
 
@@ -30,7 +30,7 @@ class Instance:
     elapsed: list[float]
     prediction_length: int
     reference: str
-    source: list[str]
+    source: str
     source_length: int
 
 

@@ -4,6 +4,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ..text_simul import split_words
 from .instances import Instance
 from .latency import average_lagging, length_adaptive_average_lagging
 from .quality import Quality, paired_difference, quality
@@ -42,7 +43,7 @@ def report_line(name: str, instances: Sequence[Instance], resamples: int = 1000)
     written = [instance for instance in instances if instance.delays]
     if not written:
         raise ValueError(f"instances of {name!r} hold no written word: nothing to score.")
-    lengths = [len(instance.reference.split()) for instance in written]
+    lengths = [len(split_words(instance.reference)) for instance in written]
     pairs = list(zip(written, lengths, strict=True))
     laal = [length_adaptive_average_lagging(each.delays, each.source_length, length) for each, length in pairs]
     al = [average_lagging(each.delays, each.source_length, length) for each, length in pairs]
