@@ -33,27 +33,19 @@ def plot_curves(path: str | os.PathLike, curves: Mapping[str, Sequence[ReportLin
         above = [each.high - each.score for each in bleu]
         scores = [each.score for each in bleu]
         axes.errorbar(laal, scores, yerr=[below, above], marker="o", color=colour, capsize=3, label=name)
-        for line, x, y in zip(points, laal, scores, strict=True):
-            axes.annotate(line.name, (x, y), textcoords="offset points", xytext=(7, -11), fontsize=8, color=_INK)
+        # Several curves share their policies: one set of labels, and the legend says what the levels are.
+        if colour == _COLOURS[0]:
+            for line, x, y in zip(points, laal, scores, strict=True):
+                axes.annotate(line.name, (x, y), textcoords="offset points", xytext=(7, -11), fontsize=8, color=_INK)
         for line in lines:
             if line.name == "full source":
                 axes.axhline(line.quality[0].score, color=colour, linestyle="--", linewidth=1)
-                axes.annotate(
-                    f"{name}, full source" if len(curves) > 1 else "full source",
-                    (1, line.quality[0].score),
-                    xycoords=("axes fraction", "data"),
-                    textcoords="offset points",
-                    xytext=(-4, 3),
-                    ha="right",
-                    fontsize=8,
-                    color=colour,
-                )
+    axes.plot([], [], color=_INK, linestyle="--", linewidth=1, label="full source, whatever its lagging")
     axes.set_xlabel("LAAL (source words)")
     axes.set_ylabel("BLEU (95% intervals)")
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-    if len(curves) > 1:
-        axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
     figure.savefig(path)
 
 

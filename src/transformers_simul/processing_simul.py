@@ -63,7 +63,7 @@ class SimulProcessor(ProcessorMixin):
     ```
     """
 
-    _auto_class = "AutoProcessor"
+    _auto_class = "AutoProcessor"  # type: ignore[assignment]
 
     def __init__(
         self,
