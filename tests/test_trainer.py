@@ -47,8 +47,6 @@ def test_killed_and_resumed_training_ends_with_the_same_weights(tmp_path):
             time.sleep(0.005)
         process.send_signal(how)
         process.wait(timeout=60)
-        killed_in_time = not (tmp_path / name / "model.safetensors").exists()
-        assert killed_in_time or (tmp_path / name / "checkpoint-10").exists()
         for later in (15, 20, 25, 27):  # whatever it still wrote while it died
             shutil.rmtree(tmp_path / name / f"checkpoint-{later}", ignore_errors=True)
         finish(job(tmp_path / name, "resume"))
