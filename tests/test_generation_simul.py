@@ -193,14 +193,14 @@ def test_invariant_in_bfloat16_within_its_precision(processor):
 
 def broken_replacement(monkeypatch):
     place = SimulCache.place
-    monkeypatch.setattr(SimulCache, "place", lambda self, queries, last: place(self, queries, [False] * len(last)))
+    monkeypatch.setattr(SimulCache, "place", lambda self, queries, last: place(self, queries, [0] * len(last)))
 
 
 def broken_visibility(monkeypatch):
     columns = decoding_simul._columns
 
     def mutated(ask, length):
-        if ask is not None and ask.replaces_last:
+        if ask is not None and ask.drops:
             ask = ask._replace(visible_source=ask.visible_source - 1)
         return columns(ask, length)
 

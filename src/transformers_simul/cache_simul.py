@@ -13,8 +13,9 @@ class SimulCache(Cache):
     """Keys and values of streams that read and write in turns.
 
     Under ALiBi a key carries no position, so an entry stays valid however much source arrives later: entries are
-    stored as they come, source and target mixed, and their `in_target` and `offsets` are kept beside them. An entry
-    may be overwritten (the newest target token, after a READ). Slot 0 is scratch: padding of ragged steps goes there.
+    stored as they come, source and target mixed, and their `in_target` and `offsets` are kept beside them. The newest
+    entries may be overwritten (the last target token, after a READ). Slot 0 is scratch: padding of ragged steps goes
+    there.
 
     Args:
         batch_size (`int`): streams side by side.
@@ -42,7 +43,6 @@ class SimulCache(Cache):
                 raise ValueError(f"{name} must be at least 1, got {value}.")
         self.max_tokens = max_tokens
         self.used_tokens = [0] * batch_size
-        self._newest = [0] * batch_size
         self._capacity = 1 + (max_tokens or _FIRST_TOKENS)
         self._keys: list[torch.Tensor] = []
         self._values: list[torch.Tensor] = []
@@ -68,25 +68,24 @@ class SimulCache(Cache):
         nothing = torch.zeros_like(offsets)
         return Schedule(self._pair_ids[:, :stored], self._in_target[:, :stored], offsets, nothing, nothing)
 
-    def place(self, queries: Schedule, replaces_last: list[bool]) -> None:
+    def place(self, queries: Schedule, drops: list[int]) -> None:
         """Choose the slots of the step's tokens; the next forward stores them there.
 
         Args:
             queries (`Schedule`): the step's tokens, fields of shape `(batch, queries)`, padded on the left.
-            replaces_last (`list[bool]`): for each row, whether its last token overwrites the row's newest entry,
-                rather than being stored behind it.
+            drops (`list[int]`): for each row, how many of its newest entries the step's tokens overwrite; the step
+                holds at least as many.
         """
         rows = []
         for row, count in enumerate((queries.pair_ids > 0).sum(-1).tolist()):
-            used = self.used_tokens[row]
-            new = count - (replaces_last[row] and count > 0)
-            slots = list(range(used + 1, used + new + 1))
-            if new < count:
-                slots.append(self._newest[row])
-            if count:
-                self._newest[row] = slots[-1]
-            rows.append([0] * (queries.offsets.shape[1] - count) + slots)
-            self.used_tokens[row] = used + new
+            kept = self.used_tokens[row] - drops[row]
+            if kept < 0 or drops[row] > count:
+                raise ValueError(
+                    f"drops must be at most the row's {self.used_tokens[row]} tokens and the step's {count}, "
+                    f"got {drops[row]}."
+                )
+            self.used_tokens[row] = kept + count
+            rows.append([0] * (queries.offsets.shape[1] - count) + list(range(kept + 1, kept + count + 1)))
         self._reserve(1 + max(self.used_tokens))
 
         device = queries.offsets.device

@@ -103,7 +103,7 @@ class SimulMaskDataCollator(TrainerCallback):
             `dict[str, torch.Tensor]`: `input_ids`, `labels`, `pair_ids`, `in_target`, `offsets`, `visible_source`,
             `peeks` of shape `(batch, length)`, and `token_kinds` of shape `(vocabulary,)`.
         """
-        rows = [row for row in map(self._row, examples) if row is not None]
+        rows = [row for example in examples for row in self._rows(example)]
         if not rows:
             raise ValueError(
                 f"max_length={self.max_length} leaves no pair of this batch of {len(examples)}: raise it, or filter "
@@ -113,16 +113,32 @@ class SimulMaskDataCollator(TrainerCallback):
             rows = _pack(rows, self.max_length)
         return self._pad(rows) | {"token_kinds": self.processor.token_kinds}
 
-    def _row(self, example: Mapping[str, Any]) -> dict[str, list] | None:
-        pair = self._pair(example)
-        draw = random.Random(f"{self.seed}:{self._known_epoch()}:{_fingerprint(pair)}")
-        source, target, tail = pair["source_ids"], pair["target_ids"], self.processor.tail_ids
-        delays = self.policy.for_example(example, draw).delays(len(source), len(target))
+    def make_rows(
+        self, source: list[list[int]], target: list[list[int]], delays: list[int], draw: random.Random
+    ) -> list[dict[str, list]]:
+        """The rows of one pair; the baselines make theirs in another way.
+
+        Args:
+            source, target (`list[list[int]]`): ids of each word.
+            delays (`list[int]`): g(0) ... g(EOS).
+            draw (`random.Random`): seeded by (seed, epoch, example).
+
+        Returns:
+            `list[dict[str, list]]`: as [`training_row`] makes them.
+        """
+        tail = self.processor.tail_ids
         peeks = due_peeks(len(tail), [len(word) for word in target], delays) if self.peek_rows else []
         if self.peek_rows < 1:
             peeks = [peek for peek in peeks if draw.random() < self.peek_rows]
-        row = training_row(self.processor.head_ids, source, tail, target, self.processor.eos_token_id, delays, peeks)
-        length = len(row["input_ids"])
+        return [training_row(self.processor.head_ids, source, tail, target, self.processor.eos_token_id, delays, peeks)]
+
+    def _rows(self, example: Mapping[str, Any]) -> list[dict[str, list]]:
+        pair = self._pair(example)
+        draw = random.Random(f"{self.seed}:{self._known_epoch()}:{_fingerprint(pair)}")
+        source, target = pair["source_ids"], pair["target_ids"]
+        delays = self.policy.for_example(example, draw).delays(len(source), len(target))
+        rows = self.make_rows(source, target, delays, draw)
+        length = max(len(row["input_ids"]) for row in rows)
         if self.max_length is not None and length > self.max_length:
             if self.too_long == "raise":
                 raise ValueError(
@@ -130,8 +146,8 @@ class SimulMaskDataCollator(TrainerCallback):
                     f"target words takes {length}: raise max_length, filter the dataset, or pass too_long='drop'."
                 )
             self._dropped += 1
-            return None
-        return row
+            return []
+        return rows
 
     def _pair(self, example: Mapping[str, Any]) -> Mapping[str, Any]:
         if "source_ids" in example and "target_ids" in example:

@@ -26,7 +26,7 @@ class Ask(NamedTuple):
         target_ids (`list[int]`): tail or target tokens.
         target_offset (`int`): where they begin in tail+target.
         visible_source (`int`): head and source tokens that they see.
-        replaces_last (`bool`): the last token overwrites the row's newest cache entry.
+        drops (`int`): how many of the row's newest cache entries these tokens overwrite.
     """
 
     source_ids: list[int]
@@ -34,7 +34,7 @@ class Ask(NamedTuple):
     target_ids: list[int]
     target_offset: int
     visible_source: int
-    replaces_last: bool
+    drops: int
 
 
 class Query(NamedTuple):
@@ -55,6 +55,8 @@ class KnownSource:
     Args:
         words (`list[list[int]]`): ids of each source word.
     """
+
+    is_known = True
 
     def __init__(self, words: list[list[int]]):
         self.words = words
@@ -87,6 +89,9 @@ class RowDecoder:
         on_word (`Callable`): called with `(ids, delay, elapsed_ms)` of each committed word.
     """
 
+    # What a query must not see is hidden from it, so a source that is known is fed in one piece.
+    feeds_known_source_at_once = True
+
     def __init__(
         self,
         source: Any,
@@ -112,9 +117,8 @@ class RowDecoder:
         self.before = list(head)
         self._fed = 0
         self._visible = len(head)
-        if isinstance(source, KnownSource):
+        if self.feeds_known_source_at_once and source.is_known:
             self.before += [token for word in source.words for token in word]
-        self._known = isinstance(source, KnownSource)
         self.target: list[int] = []
         self.words: list[list[int]] = []
         self.delays: list[int] = []
@@ -192,17 +196,19 @@ class RowDecoder:
         if word is None:
             self._finished = True
             return
-        if not self._known:
+        if not (self.feeds_known_source_at_once and self.source.is_known):
             self.before += word
         self._visible += len(word)
         self._read_words += 1
 
-    def _ask(
-        self, ids: list[int], offset: int, replaces_last: bool = False
-    ) -> Generator[Ask, torch.Tensor, torch.Tensor]:
+    def _ask(self, ids: list[int], offset: int, drops: int = 0) -> Generator[Ask, torch.Tensor, torch.Tensor]:
+        """Feed these tokens of tail+target, behind all source that was not fed yet; the last one's logits."""
         fresh, self._fed = self._fed, len(self.before)
-        logits = yield Ask(self.before[fresh:], fresh, ids, offset, self._visible, replaces_last)
-        newest = Query(offset + len(ids) - 1, self._read_words)
+        return (yield from self._answer(Ask(self.before[fresh:], fresh, ids, offset, self._visible, drops)))
+
+    def _answer(self, ask: Ask) -> Generator[Ask, torch.Tensor, torch.Tensor]:
+        logits = yield ask
+        newest = Query(len(self.tail) + len(self.target) - 1, self._read_words)
         if torch.isnan(logits).any():
             raise ValueError(
                 f"logits are NaN after {len(self.target)} target tokens: check the weights and their dtype."
@@ -215,7 +221,7 @@ class RowDecoder:
     def _ask_again(self) -> Generator[Ask, torch.Tensor, torch.Tensor]:
         """The newest token once more, now that more source is visible; its cache entry is replaced."""
         behind = self.tail + self.target
-        return (yield from self._ask(behind[-1:], len(behind) - 1, replaces_last=True))
+        return (yield from self._ask(behind[-1:], len(behind) - 1, drops=1))
 
     def _word_ends(self, logits: torch.Tensor, within: str) -> bool:
         if within != "any":
@@ -276,7 +282,7 @@ def decode_step(model: Any, cache: Any, asks: Sequence[Ask | None]) -> torch.Ten
     columns = [_columns(ask, length) for ask in asks]
     ids, *fields = (torch.tensor(column, device=model.device) for column in zip(*columns, strict=True))
     schedule = Schedule(fields[0], fields[1].bool(), fields[2], fields[3], torch.zeros_like(fields[0]))
-    cache.place(schedule, [ask is not None and ask.replaces_last for ask in asks])
+    cache.place(schedule, [0 if ask is None else ask.drops for ask in asks])
     outputs = model(ids, past_key_values=cache, logits_to_keep=1, return_dict=True, **schedule._asdict())
     return outputs.logits[:, -1].float()
 
@@ -306,7 +312,7 @@ def decode_rows(model: Any, cache: Any, rows: Sequence[RowDecoder]) -> int:
     runs: dict[int, Generator[Ask | None, torch.Tensor, None]] = {}
     asks: dict[int, Ask | None] = {}
     for index, row in enumerate(rows):
-        if not isinstance(row.source, KnownSource):
+        if not row.source.is_known:
             row.source.listen(arrived.set)
         runs[index], asks[index] = row.run(), None
 

@@ -115,6 +115,8 @@ class SimulGenerationMixin(GenerationMixin):
             generators (`Sequence[torch.Generator]`, *optional*): one per row, for sampling that does not depend on
                 the row's neighbours.
             max_word_tokens (`int`, *optional*, defaults to 64): longest word; a word start is forced then.
+            row_decoder (`type`, *optional*): how a row reads and writes, a subclass of [`RowDecoder`]; the baselines
+                bring their own.
             streamer (`SimulStreamer`, *optional*): gets each word as it is committed; stock streamers get its ids.
             **kwargs: as in the stock method. Without `max_new_tokens` or `max_length` a row may write 20 tokens and
                 three for each source token that it has read.
@@ -149,6 +151,7 @@ class SimulGenerationMixin(GenerationMixin):
         token_kinds=None,
         generators=None,
         max_word_tokens=None,
+        row_decoder=None,
         tokenizer=None,
         **kwargs,
     ):
@@ -169,6 +172,7 @@ class SimulGenerationMixin(GenerationMixin):
         token_kinds: torch.Tensor | None = None,
         generators: Sequence[torch.Generator] | None = None,
         max_word_tokens: int | None = None,
+        row_decoder: Any = None,
         past_key_values: Any = None,
         **kwargs: Any,
     ):
@@ -200,7 +204,7 @@ class SimulGenerationMixin(GenerationMixin):
         for index in range(batch):
             head, words, tail = _spans(input_ids[index].tolist(), source_words[index].tolist())
             rows.append(
-                RowDecoder(
+                (row_decoder or RowDecoder)(
                     source=KnownSource(words) if readers is None else readers[index],
                     policy=policies[index],
                     head=head,

@@ -195,6 +195,8 @@ class SourceStream:
 class SourceReader:
     """Token ids of a [`SourceStream`], unit by unit."""
 
+    is_known = False
+
     def __init__(self, stream: SourceStream, processor: Any):
         self.stream, self.processor = stream, processor
         self._ids: deque[list[int]] = deque()

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The paper's systems: what each is trained on and how it decodes."""
+
+from typing import NamedTuple
+
+from ..data_collator import SimulMaskDataCollator
+from ..decoding_simul import RowDecoder
+from .converse import ConverseDataCollator, ConverseDecoder
+from .prefix import PrefixDataCollator
+from .recompute import RecomputingDecoder
+
+
+class Training(NamedTuple):
+    """One fine-tuning; several systems may share it.
+
+    Attributes:
+        name (`str`): of its folder.
+        collator (`type`): [`SimulMaskDataCollator`], or one that makes other rows.
+        follows_policy (`bool`): trained under the read/write policy; otherwise on full sentences.
+        alibi_positions (`str`): of the model in training; see [`SimulFalconConfig`].
+        peek_rows (`float`): share of peek rows.
+    """
+
+    name: str
+    collator: type[SimulMaskDataCollator]
+    follows_policy: bool = True
+    alibi_positions: str = "modified"
+    peek_rows: float = 0.0
+
+
+class System(NamedTuple):
+    """One line of the comparison.
+
+    Attributes:
+        name (`str`): the paper's.
+        training (`Training`): the model.
+        row_decoder (`type`): how it reads and writes; an argument of `generate()`.
+        is_offline (`bool`): translates the full source, whatever k.
+    """
+
+    name: str
+    training: Training
+    row_decoder: type[RowDecoder] = RowDecoder
+    is_offline: bool = False
+
+
+CAUSAL = Training("causal", SimulMaskDataCollator, follows_policy=False)
+PREFIX = Training("prefix", PrefixDataCollator)
+CONVERSE = Training("converse", ConverseDataCollator)
+SIMULMASK_PLAIN_ALIBI = Training("simulmask-plain-alibi", SimulMaskDataCollator, alibi_positions="plain")
+SIMULMASK = Training("simulmask", SimulMaskDataCollator)
+SIMULMASK_PEEK = Training("simulmask-peek", SimulMaskDataCollator, peek_rows=1.0)
+
+SYSTEMS = (
+    System("causal-offline", CAUSAL, is_offline=True),
+    System("causal-rec", CAUSAL, RecomputingDecoder),
+    System("causal-norec", CAUSAL),
+    System("prefix-rec", PREFIX, RecomputingDecoder),
+    System("prefix-norec", PREFIX),
+    System("converse-norec", CONVERSE, ConverseDecoder),
+    System("SM-norec", SIMULMASK_PLAIN_ALIBI),
+    System("SM-norec-mod", SIMULMASK),
+    System("SM-norec-mod+peek", SIMULMASK_PEEK),
+)
+
+__all__ = [
+    "CAUSAL",
+    "CONVERSE",
+    "PREFIX",
+    "SIMULMASK",
+    "SIMULMASK_PEEK",
+    "SIMULMASK_PLAIN_ALIBI",
+    "SYSTEMS",
+    "System",
+    "Training",
+]
