@@ -6,7 +6,6 @@ import json
 import platform
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,14 +19,12 @@ from transformers_simul import (
     SimulFalconConfig,
     SimulFalconForCausalLM,
     SimulMaskDataCollator,
+    SimulProcessor,
     WaitKPolicy,
 )
 from transformers_simul.corpora import load_home_assistant
 from transformers_simul.evaluation.instances import write_text
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
-from run_simul_translation import split_pairs, train_tokenizer
-from transformers_simul import SimulProcessor
+from transformers_simul.finetuning import split_pairs, train_tokenizer
 
 ROUNDS = 5
 

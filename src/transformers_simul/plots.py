@@ -8,44 +8,137 @@ import numpy
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from .evaluation.quality import Quality
 from .evaluation.report import ReportLine
 
-_INK, _GREY, _COLOURS = "#222222", "#bbbbbb", ("#0b6e99", "#d9622b", "#5b8c2a", "#7a4fa3", "#a8860b")
+_INK, _GREY = "#222222", "#bbbbbb"
+_COLOURS = (
+    "#0b6e99",
+    "#d9622b",
+    "#5b8c2a",
+    "#7a4fa3",
+    "#a8860b",
+    "#c2377a",
+    "#4a4a4a",
+    "#2aa198",
+    "#9c5a3c",
+    "#8aa0d6",
+)
+_MARKERS = "osD^vPX<>*"
 
 
-def plot_curves(path: str | os.PathLike, curves: Mapping[str, Sequence[ReportLine]], title: str = "") -> None:
-    """BLEU over LAAL, one curve per system, like the paper's figures 5 to 9.
+def plot_curves(
+    path: str | os.PathLike, curves: Mapping[str, Sequence[ReportLine]], title: str = "", metric: str = "BLEU"
+) -> None:
+    """Quality over LAAL, one curve per system, like the paper's figures 5 to 9.
 
     Args:
         path (`str` or `os.PathLike`): a PNG or SVG file.
         curves (`Mapping[str, Sequence[ReportLine]]`): lines of each system; one named `"full source"` is drawn as a
             level, since its lagging only says how long the sentences are.
         title (`str`, *optional*): above the picture.
+        metric (`str`, *optional*): which quality.
     """
-    figure = Figure(figsize=(6.4, 4.2), dpi=150, layout="constrained")
+    many = len(curves) > 5
+    figure = Figure(figsize=(8.4, 5.2) if many else (6.4, 4.2), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    for (name, lines), colour in zip(curves.items(), _COLOURS * 3, strict=False):
+    labelled = next(name for name, lines in curves.items() if any(line.name != "full source" for line in lines))
+    for (name, lines), colour, marker in zip(curves.items(), _COLOURS * 3, _MARKERS * 3, strict=False):
         points = [line for line in lines if line.name != "full source"]
-        laal = [line.laal for line in points]
-        bleu = [line.quality[0] for line in points]
-        below = [each.score - each.low for each in bleu]
-        above = [each.high - each.score for each in bleu]
-        scores = [each.score for each in bleu]
-        axes.errorbar(laal, scores, yerr=[below, above], marker="o", color=colour, capsize=3, label=name)
+        laal = [line.latency["LAAL"] for line in points]
+        quality = [_score(line, metric) for line in points]
+        scores = [each.score for each in quality]
+        errors = [[each.score - each.low for each in quality], [each.high - each.score for each in quality]]
+        if points:
+            _, _, bars = axes.errorbar(
+                laal, scores, yerr=errors, marker=marker, markersize=5, color=colour, capsize=2, label=name
+            )
+            # Intervals of many curves would hide the curves.
+            for bar in bars:
+                bar.set_alpha(0.3 if many else 1.0)
         # Several curves share their policies: one set of labels, and the legend says what the levels are.
-        if colour == _COLOURS[0]:
+        if name == labelled:
             for line, x, y in zip(points, laal, scores, strict=True):
                 axes.annotate(line.name, (x, y), textcoords="offset points", xytext=(7, -11), fontsize=8, color=_INK)
         for line in lines:
             if line.name == "full source":
-                axes.axhline(line.quality[0].score, color=colour, linestyle="--", linewidth=1)
-    axes.plot([], [], color=_INK, linestyle="--", linewidth=1, label="full source, whatever its lagging")
+                level = None if points else f"{name}, full source"
+                axes.axhline(_score(line, metric).score, color=colour, linestyle="--", linewidth=1, label=level)
+    if all(any(line.name != "full source" for line in lines) for lines in curves.values()):
+        axes.plot([], [], color=_INK, linestyle="--", linewidth=1, label="full source, whatever its lagging")
     axes.set_xlabel("LAAL (source words)")
-    axes.set_ylabel("BLEU (95% intervals)")
+    axes.set_ylabel(f"{metric} (95% intervals)")
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.savefig(path)
+
+
+def _score(line: ReportLine, metric: str) -> Quality:
+    return next(each for each in line.quality if each.name == metric)
+
+
+def plot_boxes(path: str | os.PathLike, boxes: Mapping[str, Sequence[float]], label: str, title: str = "") -> None:
+    """A box per system, as the paper's figure of FLOPs: quartiles, whiskers to 1.5 times their distance, the rest.
+
+    Args:
+        path (`str` or `os.PathLike`): a PNG or SVG file.
+        boxes (`Mapping[str, Sequence[float]]`): numbers of each system.
+        label (`str`): of the axis.
+        title (`str`, *optional*): above the picture.
+    """
+    figure = Figure(figsize=(6.8, 0.42 * len(boxes) + 1.4), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.boxplot(
+        list(boxes.values()),
+        tick_labels=list(boxes),
+        orientation="horizontal",
+        flierprops={"marker": ".", "markersize": 3, "markeredgecolor": _GREY},
+        medianprops={"color": _COLOURS[1], "linewidth": 1.6},
+    )
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel(label)
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
+def plot_path(path: str | os.PathLike, source: Sequence[str], target: Sequence[str], delays: Sequence[int]) -> None:
+    """The read/write path of a sentence: a READ goes right, a WRITE down; what a word could see is shaded.
+
+    Args:
+        path (`str` or `os.PathLike`): a PNG or SVG file.
+        source, target (`Sequence[str]`): words.
+        delays (`Sequence[int]`): source words read before each target word.
+    """
+    figure = Figure(figsize=(0.5 * len(source) + 2.2, 0.34 * len(target) + 1.6), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    seen = numpy.array([[0.35 * (column < delay) for column in range(len(source))] for delay in delays])
+    axes.imshow(seen, cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(0, len(source), len(target), 0))
+    across, down, read = [0], [0], 0
+    for row, delay in enumerate(delays):
+        if delay > read:
+            across.append(delay)
+            down.append(row)
+        across.append(delay)
+        down.append(row + 1)
+        read = delay
+    if read < len(source):
+        across.append(len(source))
+        down.append(len(target))
+    axes.plot(across, down, color=_COLOURS[1], linewidth=2.4, solid_joinstyle="miter", clip_on=False)
+    axes.set_xticks(numpy.arange(len(source)) + 0.5, source, rotation=60, ha="left", fontsize=8)
+    axes.set_yticks(numpy.arange(len(target)) + 0.5, target, fontsize=8)
+    axes.xaxis.tick_top()
+    axes.set_xticks(range(len(source) + 1), minor=True)
+    axes.set_yticks(range(len(target) + 1), minor=True)
+    axes.grid(which="minor", color=_GREY, linewidth=0.5)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
     figure.savefig(path)
 
 
@@ -75,4 +168,4 @@ def plot_masks(
     figure.savefig(path)
 
 
-__all__ = ["plot_curves", "plot_masks"]
+__all__ = ["plot_boxes", "plot_curves", "plot_masks", "plot_path"]

@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Translate a corpus under a policy, in batches, to instances."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
+import transformers
 from tqdm import tqdm
 
+from .. import __version__
 from ..policies import Policy
-from .instances import Instance
+from .instances import Instance, read_instances, write_instances, write_text
 
 
 def translate_corpus(
@@ -68,4 +73,61 @@ def translate_corpus(
     return [instances[index] for index in range(len(sources))]
 
 
-__all__ = ["translate_corpus"]
+def run_settings(policy: Policy, dtype: torch.dtype, device: torch.device, **details: str) -> dict[str, str]:
+    """What a log's signature says of the run that wrote it.
+
+    Args:
+        policy (`Policy`): the policy.
+        dtype (`torch.dtype`), device (`torch.device`): of the model.
+        **details (`str`): what else decides the output.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import WaitKPolicy
+    >>> from transformers_simul.evaluation.decode import run_settings
+    >>> run_settings(WaitKPolicy(3), model.dtype, model.device)["policy"]
+    'WaitKPolicy(k=3)'
+
+    ```
+    """
+    return {
+        "policy": repr(policy),
+        **details,
+        "dtype": str(dtype).removeprefix("torch."),
+        "device": device.type,
+        "transformers_simul": __version__,
+        "transformers": transformers.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def finished_log(path: Path, key: str, translate: Callable[[], list[Instance]]) -> list[Instance]:
+    """The log at `path` if it was finished for the same key; otherwise a new one, translated and written there.
+
+    Args:
+        path (`Path`): of the `instances.log`; the key lies beside it.
+        key (`str`): changes with whatever changes the output; see [`weights_key`].
+        translate (`Callable`): makes the log.
+    """
+    marker = path.with_suffix(".key")
+    if path.is_file() and marker.is_file() and marker.read_text(encoding="utf-8") == key:
+        return read_instances(path)
+    instances = translate()
+    write_instances(path, instances)
+    write_text(marker, key)
+    return instances
+
+
+def weights_key(folder: str, *details: Any) -> str:
+    """A hash of a folder's weights and of further things that decide an output; of a hub name, its name."""
+    digest = hashlib.sha256(repr(details).encode())
+    weights = sorted(Path(folder).glob("*.safetensors"))
+    for file in weights:
+        digest.update(file.read_bytes())
+    if not weights:
+        digest.update(folder.encode())
+    return digest.hexdigest()
+
+
+__all__ = ["finished_log", "run_settings", "translate_corpus", "weights_key"]

@@ -5,7 +5,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 
@@ -52,11 +52,22 @@ def read_instances(path: str | os.PathLike) -> list[Instance]:
         ValueError: if a line is no instance; with its number.
     """
     instances = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n")[:-1], start=1):
+    known = [field.name for field in fields(Instance)]
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip():
+            continue
         try:
-            instances.append(Instance(**json.loads(line)))
-        except (TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"line {number} of {str(path)!r} must be an instance of a log: {error}.") from error
+            values = json.loads(line)
+            # SimulEval adds fields for some units; none of ours may be missing.
+            instance = Instance(**{name: values[name] for name in known})
+        except (TypeError, KeyError, json.JSONDecodeError) as error:
+            raise ValueError(f"line {number} of {str(path)!r} must be an instance of a log: {error!r}.") from error
+        if not len(instance.delays) == len(instance.elapsed) == instance.prediction_length:
+            raise ValueError(
+                f"line {number} of {str(path)!r} must hold as many delays and elapsed times as prediction_length, "
+                f"{instance.prediction_length}, got {len(instance.delays)} and {len(instance.elapsed)}."
+            )
+        instances.append(instance)
     return instances
 
 

@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latency from delays, by the papers' formulas, in source units."""
+"""Latency of one sentence from its delays, by the papers' formulas.
 
-from collections.abc import Sequence
+A delay is what had been read when a target unit was written: a number of source units, or a time in which one source
+unit takes 1 (see [`computation_aware`]). |X| is the source's length, |Y| the prediction's, |Y*| the reference's.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby, pairwise
 
 
-def average_lagging(delays: Sequence[float], source_length: int, reference_length: int) -> float:
+def average_lagging(delays: Sequence[float], source_length: float, reference_length: int) -> float:
     """AL (Ma et al. 2019, section 4): how many source units the writing lags behind an ideal that keeps pace.
 
-    AL = 1/tau * sum over i < tau of (d(i) - i / gamma), gamma = reference_length / source_length, where tau counts
-    the target units up to the first that was written with the whole source read.
+    AL = 1/tau * sum over i < tau of (d(i) - i |X|/|Y*|), where tau counts the target units up to the first that was
+    written with the whole source read. A first delay beyond the source is the score itself.
 
     Args:
-        delays (`Sequence[float]`): source units read before each target unit.
-        source_length (`int`): source units.
-        reference_length (`int`): units of the reference translation.
+        delays (`Sequence[float]`): of each target unit.
+        source_length (`float`): |X|, in the unit of the delays.
+        reference_length (`int`): |Y*|, in target units.
 
     Raises:
-        ValueError: without delays, or for a length below 1.
+        ValueError: without delays, if they decrease, or for a length below 1.
 
     Example, wait-3 on equal lengths:
 
@@ -27,12 +32,13 @@ def average_lagging(delays: Sequence[float], source_length: int, reference_lengt
 
     ```
     """
+    _check(delays, source_length, reference_length)
     return _lagging(delays, source_length, reference_length)
 
 
-def length_adaptive_average_lagging(delays: Sequence[float], source_length: int, reference_length: int) -> float:
-    """LAAL (Papi et al. 2022; Polak et al. 2022): AL whose gamma takes the longer of prediction and reference, so that
-    writing too much earns nothing.
+def length_adaptive_average_lagging(delays: Sequence[float], source_length: float, reference_length: int) -> float:
+    """LAAL (Papi et al. 2022; Polak et al. 2022): AL with max(|Y|, |Y*|) for |Y*|, so that writing too much earns
+    nothing.
 
     Args:
         delays, source_length, reference_length: as in [`average_lagging`].
@@ -46,15 +52,140 @@ def length_adaptive_average_lagging(delays: Sequence[float], source_length: int,
 
     ```
     """
+    _check(delays, source_length, reference_length)
     return _lagging(delays, source_length, max(len(delays), reference_length))
 
 
-def _lagging(delays: Sequence[float], source_length: int, target_length: int) -> float:
-    if not delays or source_length < 1 or target_length < 1:
-        raise ValueError(
-            f"delays must hold at least one entry and lengths be at least 1, got {len(delays)} delays, "
-            f"source_length={source_length}, target length {target_length}."
-        )
+def average_proportion(delays: Sequence[float], source_length: float, reference_length: int) -> float:
+    """AP (Cho and Esipova 2016, section 4): the mean share of the source that had been read.
+
+    AP = sum of d(i) / (|X| |Y*|). The paper divides by |Y|; as SimulEval we take the reference's length, so that the
+    score exceeds 1 where much too much is written. Pass `len(delays)` for the paper's.
+
+    Args:
+        delays, source_length, reference_length: as in [`average_lagging`].
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.evaluation import average_proportion
+    >>> average_proportion([1, 2, 3, 4], source_length=4, reference_length=4)
+    0.625
+
+    ```
+    """
+    _check(delays, source_length, reference_length)
+    return sum(delays) / (source_length * reference_length)
+
+
+def differentiable_average_lagging(delays: Sequence[float], source_length: float, reference_length: int) -> float:
+    """DAL (Cherry and Foster 2019; Arivazhagan et al. 2019, section 4): AL over all target units, each of which
+    takes at least |X|/|Y|.
+
+    d'(i) = max(d(i), d'(i-1) + |X|/|Y|); DAL = 1/|Y| * sum of (d'(i) - i |X|/|Y|). The reference plays no part.
+
+    Args:
+        delays, source_length, reference_length: as in [`average_lagging`].
+
+    Example, offline:
+
+    ```python
+    >>> from transformers_simul.evaluation import differentiable_average_lagging
+    >>> differentiable_average_lagging([4, 4, 4, 4], source_length=4, reference_length=4)
+    4.0
+
+    ```
+    """
+    _check(delays, source_length, reference_length)
+    pace = source_length / len(delays)
+    total, finished = 0.0, float(delays[0]) - pace
+    for index, delay in enumerate(delays):
+        finished = max(delay, finished + pace)
+        total += finished - index * pace
+    return total / len(delays)
+
+
+def average_token_delay(
+    delays: Sequence[int], source_length: float, reference_length: int, work: Sequence[float] | None = None
+) -> float:
+    """ATD (Kano et al. 2022, section 3): how long after its source unit each target unit ends, where both take time.
+
+    For text a unit takes 1. Source unit j ends at j; target unit t at T(t) = max(d(t), T(t-1)) + 1. Units written at
+    the same delay are a chunk; unit t answers source unit a(t): its own number, less what the target had been ahead
+    of the source before its chunk, and at most the last source unit read. ATD = mean of T(t) - a(t).
+
+    Args:
+        delays (`Sequence[int]`): whole source units.
+        source_length, reference_length: as in [`average_lagging`]; they play no part.
+        work (`Sequence[float]`, *optional*): time that computing each unit took, added to T(t).
+
+    Example, wait-1: each word ends one unit after its source word:
+
+    ```python
+    >>> from transformers_simul.evaluation import average_token_delay
+    >>> average_token_delay([1, 2, 3, 4], source_length=4, reference_length=4)
+    1.0
+
+    ```
+    """
+    _check(delays, source_length, reference_length)
+    costs = [0.0] * len(delays) if work is None else work
+    total, ended, written, read = 0.0, 0.0, 0, 0
+    for delay, chunk in groupby(delays):
+        ahead = max(0, written - read)
+        for _ in chunk:
+            ended = max(delay, ended) + 1 + costs[written]
+            written += 1
+            total += ended - min(written - ahead, delay)
+        read = delay
+    return total / written
+
+
+def computation_aware(delays: Sequence[int], elapsed_ms: Sequence[float], words_per_second: float) -> list[float]:
+    """When each target unit was there, in source units, if the source arrives at a steady rate.
+
+    The log was made with the source at hand, so `elapsed_ms` holds computing only: unit i took
+    c(i) = e(i) - e(i-1). Source unit j is complete at j / r seconds. So the target unit is there at
+    T(i) = max(T(i-1), d(i) / r) + c(i), and r T(i) is that time in source units. No computing gives the delays back.
+    The formulas above take these numbers in place of delays; see `docs/evaluation.md`.
+
+    Args:
+        delays (`Sequence[int]`): source units read before each target unit.
+        elapsed_ms (`Sequence[float]`): milliseconds since the start when each was written.
+        words_per_second (`float`): the rate r at which source units arrive.
+
+    Raises:
+        ValueError: if the counts differ, the rate is not positive, or time goes backwards.
+
+    Example, two words a second, 250 ms of computing for each word:
+
+    ```python
+    >>> from transformers_simul.evaluation import computation_aware
+    >>> computation_aware([1, 2, 2], [250, 500, 750], words_per_second=2)
+    [1.5, 2.5, 3.0]
+
+    ```
+    """
+    times, ready = [], 0.0
+    for delay, cost in zip(delays, work(elapsed_ms, words_per_second, len(delays)), strict=True):
+        ready = max(ready, delay) + cost
+        times.append(ready)
+    return times
+
+
+def work(elapsed_ms: Sequence[float], words_per_second: float, count: int) -> list[float]:
+    """Computing time of each target unit, in source units; see [`computation_aware`]."""
+    if words_per_second <= 0:
+        raise ValueError(f"words_per_second must be positive, got {words_per_second}.")
+    if len(elapsed_ms) != count:
+        raise ValueError(f"elapsed_ms must hold one time per delay, {count}, got {len(elapsed_ms)}.")
+    costs = [later - earlier for earlier, later in pairwise([0.0, *elapsed_ms])]
+    if any(cost < 0 for cost in costs):
+        raise ValueError(f"elapsed_ms must not decrease, got {list(elapsed_ms)}.")
+    return [cost / 1000 * words_per_second for cost in costs]
+
+
+def _lagging(delays: Sequence[float], source_length: float, target_length: int) -> float:
     if delays[0] > source_length:
         return float(delays[0])
     total, units = 0.0, 0
@@ -66,4 +197,31 @@ def _lagging(delays: Sequence[float], source_length: int, target_length: int) ->
     return total / units
 
 
-__all__ = ["average_lagging", "length_adaptive_average_lagging"]
+def _check(delays: Sequence[float], source_length: float, reference_length: int) -> None:
+    if not delays or source_length < 1 or reference_length < 1:
+        raise ValueError(
+            f"delays must hold at least one entry and lengths be at least 1, got {len(delays)} delays, "
+            f"source_length={source_length}, reference_length={reference_length}."
+        )
+    if any(later < earlier for earlier, later in pairwise(delays)):
+        raise ValueError(f"delays must not decrease, got {list(delays)}.")
+
+
+LATENCY: dict[str, Callable[..., float]] = {
+    "AL": average_lagging,
+    "LAAL": length_adaptive_average_lagging,
+    "AP": average_proportion,
+    "DAL": differentiable_average_lagging,
+    "ATD": average_token_delay,
+}
+
+__all__ = [
+    "LATENCY",
+    "average_lagging",
+    "average_proportion",
+    "average_token_delay",
+    "computation_aware",
+    "differentiable_average_lagging",
+    "length_adaptive_average_lagging",
+    "work",
+]

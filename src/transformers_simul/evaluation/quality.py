@@ -3,9 +3,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics import BLEU, CHRF, TER
+
+QUALITY = ("BLEU", "chrF", "chrF++", "TER")
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,7 @@ class Quality:
     """A corpus score with its 95% bootstrap interval.
 
     Attributes:
-        name (`str`): `"BLEU"` or `"chrF++"`.
+        name (`str`): one of [`QUALITY`], or a neural metric's.
         score, low, high (`float`): the score, and the interval's ends.
         signature (`str`): sacreBLEU's, which reproduces it.
     """
@@ -26,17 +29,24 @@ class Quality:
 
 
 def quality(
-    predictions: Sequence[str], references: Sequence[str], resamples: int = 1000, seed: int = 0
+    predictions: Sequence[str],
+    references: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+    names: Sequence[str] = ("BLEU", "chrF++"),
+    tokenize: str | None = None,
 ) -> list[Quality]:
-    """BLEU and chrF++ (word order 2) of a corpus.
+    """Corpus scores by sacreBLEU.
 
     Args:
         predictions, references (`Sequence[str]`): one a sentence.
         resamples (`int`, *optional*): of the bootstrap over sentences (Koehn 2004).
         seed (`int`, *optional*): of the bootstrap; the same sentences are drawn for every system.
+        names (`Sequence[str]`, *optional*): of [`QUALITY`].
+        tokenize (`str`, *optional*): BLEU's tokeniser, sacreBLEU's name: `"13a"` unless told, `"zh"`, `"ja-mecab"`.
 
     Raises:
-        ValueError: if the counts differ, or there is no sentence.
+        ValueError: if the counts differ, there is no sentence, or a name is unknown.
 
     Example:
 
@@ -48,33 +58,76 @@ def quality(
     ```
     """
     scores = []
-    for name, metric in (("BLEU", BLEU()), ("chrF++", CHRF(word_order=2))):
+    for name in names:
+        metric = _metric(name, tokenize)
         statistics = _statistics(metric, predictions, references)
-        drawn = _resampled(metric, statistics, resamples, seed)
-        low, high = numpy.percentile(drawn, [2.5, 97.5])
+        low, high = numpy.percentile(_resampled(metric, statistics, resamples, seed), [2.5, 97.5])
         score = metric.corpus_score(list(predictions), [list(references)]).score
         scores.append(Quality(name, score, float(low), float(high), str(metric.get_signature())))
     return scores
 
 
+def mean_quality(name: str, scores: Sequence[float], signature: str, resamples: int = 1000, seed: int = 0) -> Quality:
+    """The mean of scores per sentence, such as a neural metric's, with its bootstrap interval.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.evaluation.quality import mean_quality
+    >>> mean_quality("COMET", [0.5, 0.7], "model:wmt22-comet-da").score
+    0.6
+
+    ```
+    """
+    values = numpy.asarray(scores, dtype=float)
+    draws = numpy.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    low, high = numpy.percentile(values[draws].mean(1), [2.5, 97.5])
+    return Quality(name, float(values.mean()), float(low), float(high), signature)
+
+
 def paired_difference(
-    better: Sequence[str], worse: Sequence[str], references: Sequence[str], resamples: int = 1000, seed: int = 0
+    better: Sequence[str],
+    worse: Sequence[str],
+    references: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+    name: str = "BLEU",
 ) -> tuple[float, float, float]:
-    """BLEU of one system minus another's on the same sentences, with its paired 95% bootstrap interval.
+    """One system's score minus another's on the same sentences, with its paired 95% bootstrap interval.
 
     Args:
         better, worse, references (`Sequence[str]`): one a sentence.
         resamples, seed (`int`): as in [`quality`].
+        name (`str`, *optional*): of [`QUALITY`].
 
     Returns:
         `tuple[float, float, float]`: difference, low, high.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.evaluation import paired_difference
+    >>> paired_difference(["a b c d"], ["a b c d"], ["a b c d"], resamples=10)
+    (0.0, 0.0, 0.0)
+
+    ```
     """
-    metric = BLEU()
+    metric = _metric(name, None)
     pairs = [_statistics(metric, predictions, references) for predictions in (better, worse)]
     drawn = [_resampled(metric, statistics, resamples, seed) for statistics in pairs]
     scores = [metric._compute_score_from_stats(list(statistics.sum(0))).score for statistics in pairs]
     low, high = numpy.percentile(drawn[0] - drawn[1], [2.5, 97.5])
     return scores[0] - scores[1], float(low), float(high)
+
+
+def _metric(name: str, tokenize: str | None) -> Any:
+    if name == "BLEU":
+        return BLEU(tokenize=tokenize)
+    if name == "TER":
+        return TER()
+    if name not in QUALITY:
+        raise ValueError(f"names must be among {QUALITY}, got {name!r}.")
+    return CHRF(word_order=2 if name == "chrF++" else 0)
 
 
 def _statistics(metric, predictions: Sequence[str], references: Sequence[str]) -> numpy.ndarray:
@@ -92,4 +145,4 @@ def _resampled(metric, statistics: numpy.ndarray, resamples: int, seed: int) -> 
     return numpy.array([metric._compute_score_from_stats(list(statistics[draw].sum(0))).score for draw in draws])
 
 
-__all__ = ["Quality", "paired_difference", "quality"]
+__all__ = ["QUALITY", "Quality", "mean_quality", "paired_difference", "quality"]

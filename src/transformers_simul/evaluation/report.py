@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of a system: one line per policy, quality with intervals, latency, signatures below."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ..text_simul import split_words
 from .instances import Instance
-from .latency import average_lagging, length_adaptive_average_lagging
+from .latency import LATENCY, average_token_delay, computation_aware, work
 from .quality import Quality, paired_difference, quality
+from .units import target_units
 
 
 @dataclass(frozen=True)
@@ -16,55 +18,129 @@ class ReportLine:
 
     Attributes:
         name (`str`): what the line is called, such as `"k = 3"`.
-        quality (`list[Quality]`): BLEU and chrF++.
-        laal, al (`float`): mean over sentences, in source words.
+        quality (`list[Quality]`): BLEU and chrF++ unless told; empty without references.
+        latency (`dict[str, float]`): AL, LAAL, AP, DAL and ATD, means over sentences, in source units (AP: a share);
+            with a rate also `"AL_CA"` and so on.
         sentences, empty (`int`): how many were translated, and to how many nothing was written (no latency).
+        signature (`str`): of the latency: unit, reference lengths, rate, policy, dtype, device, versions, data.
     """
 
     name: str
     quality: list[Quality]
-    laal: float
-    al: float
+    latency: dict[str, float]
     sentences: int
     empty: int
+    signature: str
 
 
-def report_line(name: str, instances: Sequence[Instance], resamples: int = 1000) -> ReportLine:
+def report_line(
+    name: str,
+    instances: Sequence[Instance],
+    resamples: int = 1000,
+    metrics: Sequence[str] = ("BLEU", "chrF++"),
+    unit: str = "word",
+    spm_model: Any = None,
+    words_per_second: float | None = None,
+    tokenize: str | None = None,
+    settings: Mapping[str, str] | None = None,
+) -> ReportLine:
     """Score the instances of one policy.
 
     Args:
         name (`str`): of the line.
-        instances (`Sequence[Instance]`): with references.
+        instances (`Sequence[Instance]`): a log; quality is scored if all have references.
         resamples (`int`, *optional*): of the bootstrap.
+        metrics (`Sequence[str]`, *optional*): of quality.
+        unit, spm_model: target units of latency; see [`target_units`].
+        words_per_second (`float`, *optional*): adds computation-aware latency; see [`computation_aware`].
+        tokenize (`str`, *optional*): BLEU's tokeniser.
+        settings (`Mapping[str, str]`, *optional*): of the run, for the signature; see [`run_settings`].
 
     Raises:
         ValueError: if nothing at all was written.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.evaluation import Instance
+    >>> from transformers_simul.evaluation.report import report_line
+    >>> log = [Instance(0, "ein Hund", [1, 2], [500.0, 900.0], 2, "ein Hund", "a dog", 2)]
+    >>> line = report_line("k = 1", log, resamples=10, words_per_second=2)
+    >>> line.latency["AL"], line.latency["AL_CA"]
+    (1.0, 2.0)
+    >>> line.signature
+    'unit:word|reflen:word|rate:2|data:fd730e2b'
+
+    ```
     """
-    written = [instance for instance in instances if instance.delays]
-    if not written:
+    if not any(instance.delays for instance in instances):
         raise ValueError(f"instances of {name!r} hold no written word: nothing to score.")
-    lengths = [len(split_words(instance.reference)) for instance in written]
-    pairs = list(zip(written, lengths, strict=True))
-    laal = [length_adaptive_average_lagging(each.delays, each.source_length, length) for each, length in pairs]
-    al = [average_lagging(each.delays, each.source_length, length) for each, length in pairs]
-    scores = quality([each.prediction for each in instances], [each.reference for each in instances], resamples)
+    has_references = all(instance.reference.strip() for instance in instances)
+    scores = []
+    if has_references:
+        predictions, references = zip(*((each.prediction, each.reference) for each in instances), strict=True)
+        scores = quality(predictions, references, resamples, names=metrics, tokenize=tokenize)
+    digest = hashlib.sha256(repr([(each.source, each.reference) for each in instances]).encode()).hexdigest()
+    parts = {
+        "unit": unit,
+        "reflen": unit if has_references else "prediction",
+        "rate": f"{words_per_second:g}" if words_per_second else "",
+        **(settings or {}),
+        "data": digest[:8],
+    }
     return ReportLine(
-        name, scores, sum(laal) / len(laal), sum(al) / len(al), len(instances), len(instances) - len(written)
+        name,
+        scores,
+        latency_scores(instances, unit, spm_model, words_per_second),
+        len(instances),
+        sum(not instance.delays for instance in instances),
+        "|".join(f"{key}:{value}" for key, value in parts.items() if value),
     )
 
 
-def markdown_table(lines: Sequence[ReportLine]) -> str:
-    """The lines as a Markdown table, and the signatures."""
-    rows = ["| policy | BLEU | chrF++ | LAAL | AL |", "|---|---|---|---|---|"]
+def latency_scores(
+    instances: Sequence[Instance], unit: str = "word", spm_model: Any = None, words_per_second: float | None = None
+) -> dict[str, float]:
+    """Means over the sentences to which something was written; arguments as in [`report_line`]."""
+    totals: dict[str, list[float]] = {}
+    for instance in instances:
+        if not instance.delays:
+            continue
+        delays, elapsed, reference = target_units(instance, unit, spm_model)
+        lengths = (instance.source_length, reference or len(delays))
+        for name, metric in LATENCY.items():
+            totals.setdefault(name, []).append(metric(delays, *lengths))
+        if words_per_second is None:
+            continue
+        aware = computation_aware(delays, elapsed, words_per_second)
+        for name, metric in LATENCY.items():
+            if name != "ATD":
+                totals.setdefault(f"{name}_CA", []).append(metric(aware, *lengths))
+        costs = work(elapsed, words_per_second, len(delays))
+        totals.setdefault("ATD_CA", []).append(average_token_delay(delays, *lengths, work=costs))
+    return {name: sum(values) / len(values) for name, values in totals.items()}
+
+
+def markdown_table(lines: Sequence[ReportLine], metrics: Sequence[str] = ("LAAL", "AL")) -> str:
+    """The lines as a Markdown table, and the signatures.
+
+    Args:
+        lines (`Sequence[ReportLine]`): of the same sentences.
+        metrics (`Sequence[str]`, *optional*): which latency.
+    """
+    heads = [*(each.name for each in lines[0].quality), *metrics]
+    rows = [f"| policy | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
     for line in lines:
         cells = [f"{each.score:.1f} ({each.low:.1f} to {each.high:.1f})" for each in line.quality]
-        rows.append(f"| {line.name} | {' | '.join(cells)} | {line.laal:.2f} | {line.al:.2f} |")
+        cells += [f"{line.latency[name]:.2f}" for name in metrics]
+        rows.append(f"| {line.name} | {' | '.join(cells)} |")
     empty = sum(line.empty for line in lines)
     notes = [
         "",
         f"{lines[0].sentences} sentences; in brackets 95% bootstrap intervals; lagging in source words"
         + (f", without {empty} empty outputs." if empty else "."),
         *(f"{each.name}: `{each.signature}`" for each in lines[0].quality),
+        f"Latency: `{lines[0].signature}`",
     ]
     return "\n".join(rows + notes)
 
@@ -77,4 +153,4 @@ def difference_note(logs: Mapping[str, Sequence[Instance]], better: str, worse: 
     return f"BLEU at {better} minus {worse}: {difference:+.1f} (95% interval {low:+.1f} to {high:+.1f})."
 
 
-__all__ = ["ReportLine", "difference_note", "markdown_table", "report_line"]
+__all__ = ["ReportLine", "difference_note", "latency_scores", "markdown_table", "report_line"]

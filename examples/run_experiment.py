@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The paper's comparison: train every system from the same base, sweep k, write tables, curves, logs and a manifest.
+
+`--paper` is the paper's own set-up (falcon-rw-1b, IWSLT 2017, five language pairs); flags behind it win. Interrupted,
+the same command goes on; what is finished is not run again.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from transformers import HfArgumentParser, TrainingArguments
+
+from transformers_simul.experiment import PAPER, Experiment, ExperimentArguments, write_report
+from transformers_simul.finetuning import DataArguments, ModelArguments, check_writable, load_pairs, run_program
+
+
+def main() -> None:
+    flags = sys.argv[1:]
+    if "--paper" in flags:
+        flags = [*PAPER, *(flag for flag in flags if flag != "--paper")]
+    parser = HfArgumentParser(
+        (ExperimentArguments, ModelArguments, DataArguments, TrainingArguments), description=__doc__
+    )
+    arguments, model, data, training = parser.parse_args_into_dataclasses(args=flags)
+    # The collator reads columns that forward() does not name.
+    training.remove_unused_columns = False
+    output = Path(training.output_dir)
+    check_writable(output)
+    needed = ["train", "test"] if training.eval_strategy == "no" else ["train", "validation", "test"]
+    # Every corpus is read before the first model is trained.
+    corpora = {}
+    for language in arguments.target_langs:
+        here = replace(data, target_lang=language)
+        corpora[f"{data.source_lang}-{language}"] = (here, load_pairs(here, needed))
+    for name, (here, pairs) in corpora.items():
+        experiment = Experiment(output / name, pairs, arguments, here, model, training)
+        experiment.train()
+        print(write_report(experiment, experiment.translate(), experiment.count_flops(), flags))
+
+
+if __name__ == "__main__":
+    run_program(main)

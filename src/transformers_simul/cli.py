@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `transformers-simul`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """
+examples:
+  transformers-simul score logs/k=3/instances.log
+  transformers-simul score logs/k=3/instances.log --json --words-per-second 2.5
+  transformers-simul score run.jsonl --sources test.en --references test.de --words-per-second 2
+  transformers-simul score instances.log --unit spm --spm-model target.model --tokenize zh
+  transformers-simul score instances.log --neural-inputs comet/   # then comet-score, and
+  transformers-simul score instances.log --neural-scores comet/scores.json
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns its exit status: 0, 1 for an input that is wrong, 2 for a wrong flag, 130 for Ctrl-C.
+
+    Args:
+        arguments (`Sequence[str]`, *optional*): the command line's unless told.
+    """
+    parser = argparse.ArgumentParser(prog="transformers-simul", description="Simultaneous translation: score logs.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_score(commands)
+    args = parser.parse_args(arguments)
+    try:
+        return args.run(args)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _add_score(commands: Any) -> None:
+    parser = commands.add_parser(
+        "score",
+        help="latency and quality of a log",
+        description="AL, LAAL, AP, DAL, ATD of a log, and BLEU, chrF, chrF++, TER where it has references.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("log", help="SimulEval's instances.log, or OmniSTEval's or simulstream's JSON lines")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--unit", choices=("word", "char", "spm"), default="word", help="target units of latency")
+    parser.add_argument("--spm-model", help="SentencePiece model, for --unit spm")
+    parser.add_argument(
+        "--words-per-second", type=float, help="rate of the source: adds computation-aware latency, AL_CA and so on"
+    )
+    parser.add_argument("--tokenize", help="BLEU's tokeniser, sacreBLEU's name (13a)")
+    parser.add_argument("--sources", help="text file, one sentence a line, for logs without sources")
+    parser.add_argument("--references", help="text file, one sentence a line; replaces the log's references")
+    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the intervals (1000)")
+    parser.add_argument("--neural-inputs", metavar="FOLDER", help="write texts for a neural metric")
+    parser.add_argument("--neural-scores", metavar="FILE", help="read its scores back")
+    parser.add_argument("--neural-name", default="COMET", help="what it is called (COMET)")
+    parser.set_defaults(run=_score)
+
+
+def _score(args: argparse.Namespace) -> int:
+    # Here, not above: the program must answer --help at once.
+    from .evaluation.logs import read_log
+    from .evaluation.neural import read_neural_scores, write_neural_inputs
+    from .evaluation.quality import QUALITY
+    from .evaluation.report import report_line
+
+    if args.words_per_second is not None and args.words_per_second <= 0:
+        raise ValueError(f"words-per-second must be positive, got {args.words_per_second}.")
+    if args.bootstrap < 1:
+        raise ValueError(f"bootstrap must be at least 1, got {args.bootstrap}.")
+    references = _read_lines(args.references) if args.references else []
+    sources = _read_lines(args.sources) if args.sources else []
+    instances = read_log(args.log, args.words_per_second or 1.0, sources, references)
+    if not instances:
+        raise ValueError(f"log {args.log!r} must hold at least one sentence.")
+    if references:
+        instances = _with_references(instances, references)
+    settings = Path(args.log).with_name("settings.json")
+    line = report_line(
+        Path(args.log).name,
+        instances,
+        resamples=args.bootstrap,
+        metrics=QUALITY,
+        unit=args.unit,
+        spm_model=_load_spm(args.spm_model) if args.spm_model else None,
+        words_per_second=args.words_per_second,
+        tokenize=args.tokenize,
+        settings=json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else None,
+    )
+    scores = list(line.quality)
+    if args.neural_inputs:
+        for path in write_neural_inputs(args.neural_inputs, instances):
+            print(f"written: {path}", file=sys.stderr)
+    if args.neural_scores:
+        scores.append(read_neural_scores(args.neural_scores, instances, args.neural_name))
+    if args.json:
+        print(json.dumps(line.latency | {each.name: each.score for each in scores}))
+        return 0
+    print(f"{line.sentences} sentences" + (f", {line.empty} of them empty and without latency" if line.empty else ""))
+    for name, value in line.latency.items():
+        print(f"{name:<8} {value:8.3f}   {line.signature}")
+    for each in scores:
+        print(f"{each.name:<8} {each.score:8.3f}   {each.signature}   95%: {each.low:.1f} to {each.high:.1f}")
+    return 0
+
+
+def _with_references(instances: list, references: Sequence[str]) -> list:
+    from dataclasses import replace
+
+    if len(references) != len(instances):
+        raise ValueError(f"references must be one a sentence, {len(instances)}, got {len(references)}.")
+    return [replace(each, reference=text) for each, text in zip(instances, references, strict=True)]
+
+
+def _load_spm(path: str) -> Any:
+    try:
+        from sentencepiece import SentencePieceProcessor
+    except ImportError as error:
+        raise ValueError("unit spm needs the package sentencepiece: pip install sentencepiece") from error
+    return SentencePieceProcessor(model_file=path)
+
+
+def _read_lines(path: str) -> list[str]:
+    return Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

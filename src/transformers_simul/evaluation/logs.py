@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logs of other tools: OmniSTEval's and simulstream's JSON lines, read and written; and which tool wrote a log.
+
+Both know time rather than words, so a rate says how long a source unit takes. SimulEval's `instances.log` is the
+project's own format: see [`read_instances`].
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..text_simul import split_words
+from .instances import Instance, read_instances, write_text
+from .latency import computation_aware, work
+
+
+def read_log(
+    path: str | os.PathLike,
+    words_per_second: float = 1.0,
+    sources: Sequence[str] = (),
+    references: Sequence[str] = (),
+) -> list[Instance]:
+    """Read a log of any of the three formats, told apart by its first line.
+
+    Args:
+        path (`str` or `os.PathLike`): SimulEval's `instances.log`, OmniSTEval's `instances.*.jsonl` or simulstream's
+            metrics log.
+        words_per_second (`float`, *optional*): rate of the source, for the latter two.
+        sources, references (`Sequence[str]`, *optional*): one a sentence; simulstream's log holds neither.
+
+    Raises:
+        ValueError: for an empty or unknown log; with the line.
+    """
+    first = next(_lines(path), None)
+    if first is None:
+        raise ValueError(f"log {str(path)!r} must hold at least one line.")
+    fields = first[1]
+    if "emission_cu" in fields:
+        return read_omnisteval(path, words_per_second)
+    if "generated_tokens" in fields or "metadata" in fields or "model_loading_time" in fields:
+        return read_simulstream(path, sources, references, words_per_second)
+    return read_instances(path)
+
+
+def write_omnisteval(
+    path: str | os.PathLike, instances: Iterable[Instance], words_per_second: float | None = None
+) -> None:
+    """Write OmniSTEval's lines: delays are `emission_cu`, in source units.
+
+    Args:
+        path (`str` or `os.PathLike`): of the log.
+        instances (`Iterable[Instance]`): in order.
+        words_per_second (`float`, *optional*): adds `emission_ca`, in source units; see [`computation_aware`].
+    """
+    lines = []
+    for each in instances:
+        line: dict[str, Any] = {
+            "index": each.index,
+            "prediction": each.prediction,
+            "reference": each.reference,
+            "source_length": each.source_length,
+            "emission_cu": each.delays,
+        }
+        if words_per_second is not None:
+            line["emission_ca"] = computation_aware(each.delays, each.elapsed, words_per_second)
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    write_text(path, "".join(lines))
+
+
+def read_omnisteval(path: str | os.PathLike, words_per_second: float = 1.0) -> list[Instance]:
+    """Read OmniSTEval's lines; computing time is what `emission_ca` has beyond waiting, and 0 without it.
+
+    Raises:
+        ValueError: if a line lacks a field; with its number.
+    """
+    instances = []
+    for number, line in _lines(path):
+        try:
+            delays = line["emission_cu"]
+            aware = line.get("emission_ca") or delays
+            elapsed, ready = [], 0.0
+            for delay, time in zip(delays, aware, strict=True):
+                spent = (time - max(ready, delay)) / words_per_second * 1000
+                elapsed.append((elapsed[-1] if elapsed else 0.0) + max(spent, 0.0))
+                ready = time
+            instances.append(
+                Instance(
+                    line["index"], line["prediction"], delays, elapsed, len(delays), line["reference"], "",
+                    line["source_length"],
+                )
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"line {number} of {str(path)!r} must be an OmniSTEval instance: {error!r}.") from error
+    return instances
+
+
+def write_simulstream(path: str | os.PathLike, instances: Iterable[Instance], words_per_second: float) -> None:
+    """Write simulstream's metrics log: per sentence its number, then one line per target word.
+
+    Args:
+        path (`str` or `os.PathLike`): of the log.
+        instances (`Iterable[Instance]`): in word units.
+        words_per_second (`float`): "audio" that a source unit takes.
+    """
+    lines: list[dict[str, Any]] = []
+    for each in instances:
+        lines.append({"id": each.index, "metadata": {"wav_name": str(each.index)}})
+        costs = work(each.elapsed, 1.0, len(each.delays))
+        for word, delay, cost in zip(split_words(each.prediction), each.delays, costs, strict=True):
+            lines.append(
+                {
+                    "id": each.index,
+                    "total_audio_processed": delay / words_per_second,
+                    "computation_time": cost,
+                    "generated_tokens": [word],
+                    "deleted_tokens": [],
+                }
+            )
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def read_simulstream(
+    path: str | os.PathLike, sources: Sequence[str], references: Sequence[str], words_per_second: float
+) -> list[Instance]:
+    """Read simulstream's metrics log of text that is never revised, one token a word.
+
+    Args:
+        path (`str` or `os.PathLike`): of the log.
+        sources, references (`Sequence[str]`): one a sentence, in the log's order, which holds neither.
+        words_per_second (`float`): turns "audio" into source units.
+
+    Raises:
+        ValueError: if the counts differ, a line is wrong, or a token was deleted.
+    """
+    runs: dict[Any, list[tuple[str, int, float]]] = {}
+    for number, line in _lines(path):
+        if "metadata" in line:
+            runs[line["id"]] = []
+        elif "generated_tokens" in line:
+            if line["deleted_tokens"]:
+                raise ValueError(f"line {number} of {str(path)!r} must not delete tokens: revised text has no delay.")
+            delay = round(line["total_audio_processed"] * words_per_second)
+            for index, token in enumerate(line["generated_tokens"]):
+                cost = 0.0 if index else 1000 * line["computation_time"]
+                runs[line["id"]].append((token, delay, cost))
+    if not len(runs) == len(sources) == len(references):
+        raise ValueError(
+            f"sources and references must be as many as the log's sentences, {len(runs)}, got {len(sources)} and "
+            f"{len(references)}: simulstream's log holds neither."
+        )
+    instances = []
+    for index, (run, source, reference) in enumerate(zip(runs.values(), sources, references, strict=True)):
+        elapsed: list[float] = []
+        for _, _, cost in run:
+            elapsed.append((elapsed[-1] if elapsed else 0.0) + cost)
+        text, delays = " ".join(token for token, _, _ in run), [delay for _, delay, _ in run]
+        length = len(split_words(source))
+        instances.append(Instance(index, text, delays, elapsed, len(run), reference, source, length))
+    return instances
+
+
+def _lines(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
+    with Path(path).open(encoding="utf-8") as file:
+        for number, text in enumerate(file, start=1):
+            if not text.strip():
+                continue
+            try:
+                line = json.loads(text)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"line {number} of {str(path)!r} must be JSON: {error}.") from error
+            if not isinstance(line, dict):
+                raise ValueError(f"line {number} of {str(path)!r} must be a JSON object, got {text.strip()[:40]!r}.")
+            yield number, line
+
+
+__all__ = [
+    "read_log",
+    "read_omnisteval",
+    "read_simulstream",
+    "write_omnisteval",
+    "write_simulstream",
+]

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hook for metrics that run in an environment of their own (COMET does not install beside Transformers 5)."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from .instances import Instance, write_text
+from .quality import Quality, mean_quality
+
+_FILES = {"sources.txt": "source", "predictions.txt": "prediction", "references.txt": "reference"}
+
+
+def write_neural_inputs(folder: str | os.PathLike, instances: Sequence[Instance]) -> list[Path]:
+    """Write `sources.txt`, `predictions.txt` and `references.txt`, one sentence a line, as COMET's program takes them:
+
+    `comet-score -s sources.txt -t predictions.txt -r references.txt --to_json scores.json`
+
+    Args:
+        folder (`str` or `os.PathLike`): for the three files.
+        instances (`Sequence[Instance]`): a log.
+
+    Returns:
+        `list[Path]`: the files, in this order.
+
+    Example:
+
+    ```python
+    >>> import tempfile
+    >>> from transformers_simul.evaluation import Instance
+    >>> from transformers_simul.evaluation.neural import write_neural_inputs
+    >>> log = [Instance(0, "ein Hund", [1, 2], [5.0, 9.0], 2, "ein Hund", "a dog", 2)]
+    >>> [path.name for path in write_neural_inputs(tempfile.mkdtemp(), log)]
+    ['sources.txt', 'predictions.txt', 'references.txt']
+
+    ```
+    """
+    paths = []
+    for name, field in _FILES.items():
+        path = Path(folder) / name
+        write_text(path, "".join(" ".join(getattr(each, field).split()) + "\n" for each in instances))
+        paths.append(path)
+    return paths
+
+
+def read_neural_scores(path: str | os.PathLike, instances: Sequence[Instance], name: str = "COMET") -> Quality:
+    """Read scores back: COMET's `--to_json` file, or one number a line.
+
+    Args:
+        path (`str` or `os.PathLike`): of the scores.
+        instances (`Sequence[Instance]`): the log that they belong to.
+        name (`str`, *optional*): of the metric, its key in the JSON.
+
+    Raises:
+        ValueError: if they are not as many as the sentences, or belong to other sentences.
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    if text.lstrip().startswith("{"):
+        systems = json.loads(text)
+        rows = next(iter(systems.values()))
+        scores = [row[name] for row in rows]
+        written = [" ".join(each.prediction.split()) for each in instances]
+        if [row["mt"] for row in rows] != written:
+            raise ValueError(f"scores in {str(path)!r} must belong to the log's predictions, but hold others.")
+    else:
+        scores = [float(line) for line in text.split()]
+    if len(scores) != len(instances):
+        raise ValueError(f"scores in {str(path)!r} must be one a sentence, {len(instances)}, got {len(scores)}.")
+    return mean_quality(name, scores, f"file:{Path(path).name}")
+
+
+__all__ = ["read_neural_scores", "write_neural_inputs"]

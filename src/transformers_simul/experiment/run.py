@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The comparison of one language pair: train every system from the same base, translate at every k, keep the logs."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments, set_seed
+
+from ..auto import SimulFalconForCausalLM
+from ..baselines import System, Training
+from ..baselines.systems import CAUSAL
+from ..corpora import Pair
+from ..evaluation.decode import finished_log, translate_corpus, weights_key
+from ..evaluation.flops import sentence_flops
+from ..evaluation.instances import Instance, write_text
+from ..finetuning import DataArguments, ModelArguments, fine_tune, is_trained, make_model, make_processor
+from ..policies import OfflinePolicy, Policy, WaitKPolicy
+from ..processing_simul import SimulProcessor
+from .arguments import ExperimentArguments
+
+FULL_SOURCE = "full source"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One language pair's comparison and where it lives.
+
+    Attributes:
+        folder (`Path`): of everything that it writes.
+        pairs (`Mapping[str, list[Pair]]`): `train`, `validation` and `test`.
+        arguments, data, model, training: the flags.
+    """
+
+    folder: Path
+    pairs: Mapping[str, list[Pair]]
+    arguments: ExperimentArguments
+    data: DataArguments
+    model: ModelArguments
+    training: TrainingArguments
+
+    def cells(self) -> list[tuple[System, str, Policy, Path]]:
+        """System, name of the line, policy to translate with, and folder of the model, for each log."""
+        cells = []
+        for system in self.arguments.chosen_systems():
+            if system.is_offline:
+                folder = self.model_folder(system.training, self.arguments.eval_wait_k[0])
+                cells.append((system, FULL_SOURCE, OfflinePolicy(), folder))
+                continue
+            for k in self.arguments.eval_wait_k:
+                cells.append((system, f"k = {k}", WaitKPolicy(k), self.model_folder(system.training, k)))
+        return cells
+
+    def model_folder(self, training: Training, k: int) -> Path:
+        """Where the model lies that translates at k; one for all k with a mixture, or without a policy."""
+        policy = self.arguments.training_policy(k)
+        one_per_k = training.follows_policy and isinstance(policy, WaitKPolicy)
+        return self.folder / "models" / (f"{training.name}-k{policy.k}" if one_per_k else training.name)
+
+    def train(self) -> None:
+        """Train what is not trained yet; without a base model to start from, that first."""
+        base = self._base()
+        done = set()
+        for system in self.arguments.chosen_systems():
+            for k in [1] if system.is_offline else self.arguments.eval_wait_k:
+                folder = self.model_folder(system.training, k)
+                if folder not in done:
+                    policy = self.arguments.training_policy(k) if system.training.follows_policy else OfflinePolicy()
+                    self._train(system.training, policy, folder, base, self.training)
+                    done.add(folder)
+
+    def translate(self) -> dict[tuple[str, str], list[Instance]]:
+        """The logs of all cells by (system, line); finished ones are read."""
+        test = self.pairs["test"]
+        sources, references = [pair.source for pair in test], [pair.target for pair in test]
+        logs = {}
+        for system, line, policy, folder in self.cells():
+            # A decoder's own name is part of the key: the same weights translate in several ways.
+            key = weights_key(str(folder), test, system.row_decoder.__name__, repr(policy), str(self.dtype))
+            logs[system.name, line] = finished_log(
+                self.folder / "logs" / system.name / line.replace(" ", "") / "instances.log",
+                key,
+                lambda system=system, policy=policy, folder=folder: translate_corpus(
+                    *self.load(folder),
+                    sources,
+                    references,
+                    policy,
+                    self.arguments.predict_batch_size,
+                    row_decoder=system.row_decoder,
+                ),
+            )
+        return logs
+
+    def count_flops(self) -> dict[str, list[int]]:
+        """FLOPs of each of the first test sentences, by system, at one k; counted once per model."""
+        sources = [pair.source for pair in self.pairs["test"][: self.arguments.flops_sentences]]
+        policy, counts = WaitKPolicy(self.arguments.flops_k), {}
+        for system in self.arguments.chosen_systems():
+            folder = self.model_folder(system.training, self.arguments.flops_k)
+            path = self.folder / "flops" / f"{system.name}.json"
+            key = weights_key(str(folder), sources, system.row_decoder.__name__, repr(policy))
+            found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            if found.get("key") != key:
+                # Eager attention: torch's counter has no formula for the fused CPU kernel.
+                model, processor = self.load(folder, attn_implementation="eager")
+                reads = OfflinePolicy() if system.is_offline else policy
+                flops = sentence_flops(model, processor, sources, reads, row_decoder=system.row_decoder)
+                found = {"key": key, "flops": flops}
+                write_text(path, json.dumps(found))
+            counts[system.name] = found["flops"]
+        return counts
+
+    def load(self, folder: Path, **kwargs: Any) -> tuple[SimulFalconForCausalLM, SimulProcessor]:
+        """A trained model, ready to translate, and its processor."""
+        model = SimulFalconForCausalLM.from_pretrained(folder, dtype=self.dtype, **kwargs)
+        return model.to(self.training.device).eval(), SimulProcessor.from_pretrained(folder)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is translated in."""
+        return torch.bfloat16 if self.training.bf16 else torch.float32
+
+    def _base(self) -> ModelArguments:
+        """Flags of the model that every system starts from."""
+        if self.model.model_name_or_path:
+            return self.model
+        folder = self.folder / "models" / "base"
+        args = copy.copy(self.training)
+        args.learning_rate, args.max_steps = self.arguments.base_learning_rate, self.arguments.base_steps
+        self._train(CAUSAL, OfflinePolicy(), folder, self.model, args)
+        return replace(self.model, model_name_or_path=str(folder))
+
+    def _train(
+        self, training: Training, policy: Policy, folder: Path, base: ModelArguments, args: TrainingArguments
+    ) -> None:
+        record = self._record(training, policy, base, args)
+        if is_trained(folder, record):
+            return
+        set_seed(args.seed)
+        print(f"\n{folder.name}: {policy!r}", flush=True)
+        processor = make_processor(base, self.data, self.pairs["train"])
+        collator = training.collator(
+            processor,
+            policy,
+            peek_rows=training.peek_rows,
+            max_length=self.data.max_length,
+            too_long="drop",
+            seed=args.seed,
+        )
+        here = copy.copy(args)
+        here.output_dir = str(folder)
+        fine_tune(
+            make_model(base, processor, alibi_positions=training.alibi_positions),
+            processor,
+            collator,
+            self.pairs["train"],
+            self.pairs["validation"] if args.eval_strategy != "no" else [],
+            here,
+            record,
+        )
+
+    def _record(
+        self, training: Training, policy: Policy, base: ModelArguments, args: TrainingArguments
+    ) -> dict[str, Any]:
+        names = (
+            "learning_rate",
+            "lr_scheduler_type",
+            "warmup_steps",
+            "num_train_epochs",
+            "max_steps",
+            "per_device_train_batch_size",
+            "gradient_accumulation_steps",
+            "weight_decay",
+            "bf16",
+            "seed",
+        )
+        return {
+            "base": asdict(base) | {"weights": weights_key(base.model_name_or_path or "")},
+            "data": hashlib.sha256(repr((self.pairs["train"], self.pairs["validation"])).encode()).hexdigest(),
+            "template": self.data.template,
+            "max_length": self.data.max_length,
+            "collator": training.collator.__name__,
+            "alibi_positions": training.alibi_positions,
+            "peek_rows": training.peek_rows,
+            "policy": repr(policy),
+            "training": {name: getattr(args, name) for name in names},
+        }
+
+
+__all__ = ["FULL_SOURCE", "Experiment"]

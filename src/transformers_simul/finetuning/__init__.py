@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every program that trains here does the same way: its flags, its text, its model, its resumable training."""
+
+from .arguments import DataArguments, ModelArguments
+from .data import encode, load_pairs, split_pairs
+from .models import check_model_type, make_model, make_processor, train_tokenizer
+from .program import check_writable, run_program
+from .training import fine_tune, is_trained, training_seconds
+
+__all__ = [
+    "DataArguments",
+    "ModelArguments",
+    "check_model_type",
+    "check_writable",
+    "encode",
+    "fine_tune",
+    "is_trained",
+    "load_pairs",
+    "make_model",
+    "make_processor",
+    "run_program",
+    "split_pairs",
+    "train_tokenizer",
+    "training_seconds",
+]

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flags that the programs share, for `HfArgumentParser`."""
+
+from dataclasses import dataclass, field
+
+from ..processing_simul import FALCON_TEMPLATE
+
+
+@dataclass
+class ModelArguments:
+    """What to train. Without `--model_name_or_path`, a small model from scratch, and a tokenizer for its corpus."""
+
+    model_name_or_path: str | None = field(default=None, metadata={"help": "A Falcon with ALiBi, or a trained folder."})
+    vocab_size: int = field(default=4000, metadata={"help": "From scratch: byte-level BPE."})
+    hidden_size: int = field(default=256, metadata={"help": "From scratch."})
+    num_hidden_layers: int = field(default=4, metadata={"help": "From scratch."})
+    num_attention_heads: int = field(default=8, metadata={"help": "From scratch."})
+    dropout: float = field(default=0.0, metadata={"help": "Of hidden states and attention."})
+    label_smoothing: float = field(default=0.0, metadata={"help": "Of target tokens (the Trainer's must stay 0)."})
+
+
+@dataclass
+class DataArguments:
+    """Where the sentence pairs come from. `{source_lang}` and `{target_lang}` in a name stand for the codes."""
+
+    source_lang: str = field(default="en", metadata={"help": "Code, and the column's name in files."})
+    target_lang: str = field(default="de", metadata={"help": "Code, and the column's name in files."})
+    dataset_name: str | None = field(default=None, metadata={"help": "'home_assistant', or a data set of the hub."})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Its revision; pin it."})
+    train_file: list[str] = field(default_factory=list, metadata={"help": "One table, or two text files."})
+    validation_file: list[str] = field(default_factory=list, metadata={"help": "As --train_file."})
+    test_file: list[str] = field(default_factory=list, metadata={"help": "As --train_file."})
+    template: str = field(default=FALCON_TEMPLATE, metadata={"help": "Prompt with {source} and {target}."})
+    max_length: int = field(default=512, metadata={"help": "Longest row in tokens; longer pairs are left out."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Use only so many training pairs."})
+    max_predict_samples: int | None = field(default=None, metadata={"help": "Use only so many test sentences."})
+
+
+__all__ = ["DataArguments", "ModelArguments"]

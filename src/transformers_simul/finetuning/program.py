@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a program starts and ends: threads, a folder that can be written, errors without a traceback."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ..evaluation.instances import write_text
+
+
+def run_program(main: Callable[[], None]) -> None:
+    """Run `main`; bad input ends with one line and status 1, Ctrl-C with status 130."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\nInterrupted; the same command resumes where it stopped.", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        sys.exit(f"error: {error}. What was written before is whole; the same command goes on from there.")
+
+
+def check_writable(folder: Path) -> None:
+    """Fail before the work, not after it.
+
+    Raises:
+        ValueError: if nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / ".writable", "")
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise ValueError(f"output_dir must be a folder that can be written, got {str(folder)!r}: {error}.") from error
+
+
+__all__ = ["check_writable", "run_program"]

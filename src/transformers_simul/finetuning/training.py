@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training with the stock Trainer that resumes where it stopped, and is not run again once it is finished."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from ..corpora import Pair
+from ..data_collator import SimulMaskDataCollator
+from ..evaluation.instances import write_text
+from .data import encode
+
+
+def fine_tune(
+    model: Any,
+    processor: Any,
+    collator: SimulMaskDataCollator,
+    train_pairs: Sequence[Pair],
+    validation_pairs: Sequence[Pair],
+    args: TrainingArguments,
+    record: dict[str, Any],
+    callbacks: Sequence[TrainerCallback] = (),
+) -> None:
+    """Train into `args.output_dir`: weights, processor, and `training.json` once all is there.
+
+    A run that was cut off goes on from the newest checkpoint that was written to its end.
+
+    Args:
+        model (`SimulFalconForCausalLM`): where training starts.
+        processor (`SimulProcessor`): encodes the pairs.
+        collator (`SimulMaskDataCollator`): makes their rows.
+        train_pairs, validation_pairs (`Sequence[Pair]`): the latter may be empty.
+        args (`TrainingArguments`): of the stock Trainer.
+        record (`dict`): what decides the weights; see [`is_trained`].
+        callbacks (`Sequence[TrainerCallback]`, *optional*): further ones.
+    """
+    folder = Path(args.output_dir)
+    trainer = Trainer(
+        model=model,
+        args=args,
+        data_collator=collator,
+        train_dataset=encode(processor, train_pairs),
+        eval_dataset=encode(processor, validation_pairs) if validation_pairs else None,
+        callbacks=[collator, _Clock(folder), *callbacks],
+    )
+    checkpoint = args.resume_from_checkpoint or last_checkpoint(folder)
+    print(f"Training {model.num_parameters() / 1e6:.1f} M parameters on {len(train_pairs)} pairs", flush=True)
+    if checkpoint:
+        print(f"Resuming from {checkpoint}", flush=True)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if collator.dropped:
+        print(f"{collator.dropped} times a pair longer than {collator.max_length} tokens was left out")
+    # Not trainer.save_model(): it adds a pickle of the training arguments.
+    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    write_text(folder / "training.json", json.dumps(record, indent=2))
+
+
+def is_trained(folder: Path, record: dict[str, Any]) -> bool:
+    """Whether a training with this record was finished here."""
+    path = folder / "training.json"
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8")) == record
+
+
+def training_seconds(folder: Path) -> float:
+    """Seconds that a finished training took in all its runs, from its first step to its last."""
+    return max(json.loads((folder / "seconds.json").read_text(encoding="utf-8")).values())
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that was written to its end: the Trainer writes its state last."""
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
+        try:
+            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            print(f"{checkpoint} is incomplete and passed over")
+            continue
+        return str(checkpoint)
+    return None
+
+
+class _Clock(TrainerCallback):
+    """Notes beside the checkpoints how long training took up to each step that was saved."""
+
+    def __init__(self, folder: Path):
+        self.path, self.before, self.started = folder / "seconds.json", 0.0, 0.0
+
+    def _seconds(self) -> dict[str, float]:
+        return json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
+
+    def _note(self, step: int) -> None:
+        seconds = self.before + time.monotonic() - self.started
+        write_text(self.path, json.dumps(self._seconds() | {str(step): seconds}))
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.global_step == 0:
+            self.path.unlink(missing_ok=True)
+        self.before = self._seconds().get(str(state.global_step), 0.0)
+        self.started = time.monotonic()
+
+    def on_save(self, args, state, control, **kwargs):
+        self._note(state.global_step)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self._note(state.global_step)
+
+
+__all__ = ["fine_tune", "is_trained", "last_checkpoint", "training_seconds"]

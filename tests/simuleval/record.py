@@ -1,0 +1,97 @@
+"""Records what SimulEval 1.1.4 says of the logs beside this file; run by record.sh in SimulEval's environment."""
+
+import json
+import random
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+from simuleval.evaluator.instance import TextToTextInstance
+from simuleval.evaluator.scorers.latency_scorer import ALScorer, APScorer, ATDScorer, DALScorer, LAALScorer
+
+HERE = Path(__file__).parent
+SCORERS = {"AL": ALScorer, "LAAL": LAALScorer, "AP": APScorer, "DAL": DALScorer, "ATD": ATDScorer}
+
+
+def random_log(sentences: int = 60) -> list[dict]:
+    """Delays of all kinds: bursts, EOS far too early or late, one word, first delay at the source's end."""
+    draw, log = random.Random(0), []
+    for index in range(sentences):
+        source, target, reference = (draw.randint(1, 14) for _ in range(3))
+        delays = sorted(draw.randint(1, source) for _ in range(target))
+        if index % 7 == 0:
+            delays = [source] * target
+        words = [f"w{number}" for number in range(target)]
+        log.append(
+            {
+                "index": index,
+                "prediction": " ".join(words),
+                "delays": delays,
+                "elapsed": [round(10.0 * (number + 1), 3) for number in range(target)],
+                "prediction_length": target,
+                "reference": " ".join(f"r{number}" for number in range(reference)),
+                "source": " ".join(f"s{number}" for number in range(source)),
+                "source_length": source,
+            }
+        )
+    return log
+
+
+def scores(log: list[dict]) -> dict[str, float]:
+    """By SimulEval's own scorers on its own text instances (reading its text log back breaks its ATD)."""
+    instances = {}
+    for line in log:
+        args = Namespace(eval_latency_unit="word")
+        dataloader = {"source": line["source"].split(), "target": line["reference"]}
+        instance = TextToTextInstance(line["index"], {line["index"]: dataloader}, args)
+        instance.source, instance.reference = line["source"].split(), line["reference"]
+        instance.delays, instance.elapsed = line["delays"], line["elapsed"]
+        instance.prediction_list = line["prediction"].split()
+        instances[line["index"]] = instance
+    return {name: scorer()(instances) for name, scorer in SCORERS.items()}
+
+
+def agent_log() -> list[dict]:
+    """A tiny random model through SimulEval's own program with our agent; it must equal our own decoding."""
+    import subprocess
+    import tempfile
+
+    sys.path.insert(0, str(HERE.parent))
+    from helpers import make_model, make_processor, random_sentence, teach
+    from transformers_simul import WaitKPolicy
+
+    processor, draw = make_processor(), random.Random(1)
+    model = teach(make_model(processor, initializer_range=0.02), processor, draw)
+    sources = [random_sentence(draw, 3, 9) for _ in range(8)]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        model.save_pretrained(root / "model")
+        processor.save_pretrained(root / "model")
+        for name in ("source", "target"):
+            (root / name).write_text("".join(text + "\n" for text in sources))
+        subprocess.run(
+            [
+                "simuleval", "--agent-class", "transformers_simul.simuleval_agent.SimulAgent", "--model",
+                str(root / "model"), "--wait-k", "2", "--source", str(root / "source"), "--target",
+                str(root / "target"), "--source-type", "text", "--target-type", "text", "--output", str(root / "log"),
+                "--eval-latency-unit", "word",
+            ],
+            check=True,
+        )  # fmt: skip
+        lines = (root / "log" / "instances.log").read_text().splitlines()
+    log = [json.loads(line) for line in lines]
+    for line, source in zip(log, sources, strict=True):
+        with torch.no_grad():
+            output = model.generate(**processor(source=source), policy=WaitKPolicy(2), return_dict_in_generate=True)
+        words = processor.words(output.words[0])
+        assert line["prediction"] == " ".join(words), (line["prediction"], words)
+        assert line["delays"] == output.delays[0], (line["delays"], output.delays[0])
+    return log
+
+
+if __name__ == "__main__":
+    for name, log in (("random", random_log()), ("agent", agent_log())):
+        (HERE / f"{name}.log").write_text("".join(json.dumps(line) + "\n" for line in log))
+        (HERE / f"{name}.json").write_text(json.dumps(scores(log), indent=2) + "\n")
+        print(name, scores(log))
