@@ -14,6 +14,16 @@ def _tiny():
     return {"processor": processor, "tokenizer": processor.tokenizer, "model": make_model(processor)}
 
 
+@pytest.fixture(scope="session")
+def processor(_tiny):
+    return _tiny["processor"]
+
+
+@pytest.fixture(scope="session")
+def model(_tiny):
+    return _tiny["model"]
+
+
 @pytest.fixture(autouse=True)
 def _names_of_doctests(request, doctest_namespace):
     """Docstring examples find a tiny processor and model under the names that a user would give them."""

@@ -67,14 +67,14 @@ def random_sentence(draw: random.Random, least: int = 1, most: int = 8) -> str:
     return " ".join(draw.choice(WORDS) for _ in range(draw.randint(least, most)))
 
 
-def teach(model, processor, draw: random.Random, steps: int = 150):
+def teach(model, processor, draw: random.Random, steps: int = 500):
     """Teaches a tiny model to copy a little, so that it writes words and ends them by itself."""
     import torch
 
     from transformers_simul import SimulMaskDataCollator, WaitKPolicy
 
     collator = SimulMaskDataCollator(processor, WaitKPolicy(2))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     model.train()
     for _ in range(steps):
         texts = [random_sentence(draw, 2, 9) for _ in range(8)]

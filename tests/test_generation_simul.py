@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, TextStreamer
 
-from helpers import make_model, make_processor, random_sentence
+from helpers import make_model, random_sentence
 from transformers_simul import (
     FixedChunkPolicy,
     OfflinePolicy,
@@ -52,16 +52,6 @@ class Babble(LogitsProcessor):
     def __call__(self, input_ids, scores):
         noise = torch.Generator().manual_seed(int((input_ids.sum() * 31 + input_ids.shape[1]) % 10007))
         return scores + self.bias + 2.5 * torch.randn(scores.shape, generator=noise)
-
-
-@pytest.fixture(scope="module")
-def processor():
-    return make_processor()
-
-
-@pytest.fixture(scope="module")
-def model(processor):
-    return make_model(processor)
 
 
 def sentences(seed, count):

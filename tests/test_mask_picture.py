@@ -5,6 +5,7 @@ import pytest
 from helpers import make_model, make_processor, random_sentence
 from transformers_simul import FixedChunkPolicy, OfflinePolicy, WaitKPolicy, decoding_simul
 from transformers_simul.mask_picture import draw_mask
+from transformers_simul.plots import plot_path
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,27 @@ def test_training_mask_and_decoding_agree_in_every_cell(parts, policy, tmp_path)
         assert picture.logit_difference < 1e-5
         assert (tmp_path / "mask.png").stat().st_size > 1000
         assert any(label.endswith("?") for label in picture.queries) != isinstance(policy, OfflinePolicy)
+
+
+@pytest.mark.parametrize(("layer", "head"), [(0, 1), (1, 3)])
+def test_a_heads_attention_is_the_same_in_training_and_decoding(parts, tmp_path, layer, head):
+    picture = draw_mask(
+        tmp_path / "a.png", *parts, "a dog runs over the meadow", "two children", WaitKPolicy(2), layer, head
+    )
+    assert abs(picture.trained - picture.decoded).max() < 1e-5
+    assert picture.trained.sum(1) == pytest.approx(1, abs=1e-5)
+    other = draw_mask(
+        tmp_path / "b.png", *parts, "a dog runs over the meadow", "two children", WaitKPolicy(2), layer, 0
+    )
+    assert abs(other.decoded - picture.decoded).max() > 1e-3
+    for wrong in ((layer, None), (9, 0), (0, -1)):
+        with pytest.raises(ValueError, match="must lie in 0"):
+            draw_mask(tmp_path / "c.png", *parts, "a", "b", WaitKPolicy(1), *wrong)
+
+
+def test_path_of_a_sentence(tmp_path):
+    plot_path(tmp_path / "path.png", "a dog runs today".split(), "ein Hund läuft".split(), [1, 3, 3])
+    assert (tmp_path / "path.png").stat().st_size > 3000
 
 
 def test_a_decoder_that_breaks_the_law_shows(parts, tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from helpers import make_model, make_processor
 from transformers_simul import (
     SimulStreamer,
     SourceCancelled,
@@ -16,16 +15,6 @@ from transformers_simul import (
     translate_stream_async,
 )
 from transformers_simul.text_simul import normalise_spaces, split_words
-
-
-@pytest.fixture(scope="module")
-def processor():
-    return make_processor()
-
-
-@pytest.fixture(scope="module")
-def model(processor):
-    return make_model(processor)
 
 
 def read_all(stream):

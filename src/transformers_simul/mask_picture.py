@@ -18,9 +18,10 @@ class MaskPicture(NamedTuple):
     """What was drawn.
 
     Attributes:
-        trained (`numpy.ndarray` of shape `(queries, keys)`): 1 where the training mask lets a query see a key.
+        trained (`numpy.ndarray` of shape `(queries, keys)`): 1 where the training mask lets a query see a key; of one
+            layer and head, the attention of one training forward.
         decoded (`numpy.ndarray` of shape `(queries, keys)`): attention while streaming, the largest of all heads and
-            layers; exactly 0 where a key was not seen.
+            layers, or of the one; exactly 0 where a key was not seen.
         queries, keys (`list[str]`): labels; provisional rows come last and end with "?".
         logit_difference (`float`): largest difference between a streamed logit and that of one masked training forward.
     """
@@ -38,9 +39,17 @@ class MaskPicture(NamedTuple):
 
 
 def draw_mask(
-    path: str | os.PathLike, model: Any, processor: Any, source: str, target: str, policy: Policy
+    path: str | os.PathLike,
+    model: Any,
+    processor: Any,
+    source: str,
+    target: str,
+    policy: Policy,
+    layer: int | None = None,
+    head: int | None = None,
 ) -> MaskPicture:
-    """Draw who sees whom when `target` is written while `source` is read.
+    """Draw who sees whom when `target` is written while `source` is read; or one head's attention, in training and
+    while decoding.
 
     The target is forced through a logits processor, token by token; the decoder runs as always.
 
@@ -50,9 +59,10 @@ def draw_mask(
         processor (`SimulProcessor`): saved beside it.
         source, target (`str`): a sentence pair.
         policy (`Policy`): when to READ and WRITE.
+        layer, head (`int`, *optional*): both from 0, or neither.
 
     Raises:
-        ValueError: if the model computes attention in another way.
+        ValueError: if the model computes attention in another way, or has no such layer or head.
 
     Example:
 
@@ -74,10 +84,11 @@ def draw_mask(
             f"model must have attn_implementation='eager' to show its attention, got "
             f"{model.config._attn_implementation!r}."
         )
+    _check_head(model.config, layer, head)
     pair = processor.encode_pair(source, target)
     inputs = processor(source=source)
     forced = [token for word in pair["target_ids"] for token in word] + [processor.eos_token_id]
-    recorder = _Recorder()
+    recorder = _Recorder(layer, head)
     hooks = [block.self_attention.register_forward_hook(recorder, with_kwargs=True) for block in model.transformer.h]
     try:
         output = model.generate(
@@ -107,31 +118,54 @@ def draw_mask(
     )
     schedule = Schedule(*(torch.tensor([row[name]]) for name in Schedule._fields))
     length = len(row["input_ids"])
-    trained = visible(schedule, schedule, torch.arange(length)[None])[0].int().numpy()
+    answers = _training_forward(model, row)
+    if layer is None:
+        trained = visible(schedule, schedule, torch.arange(length)[None])[0].int().numpy()
+    else:
+        trained = answers.attentions[layer][0, head].numpy().copy()
     decoded, eos = recorder.table(row), length - len(peeks) - 1
     # EOS is an answer and asks nothing while decoding; provisional rows are keys to nobody else.
     rows = [index for index in range(length) if index != eos]
     columns = [index for index in range(length - len(peeks)) if index != eos]
     for index in range(eos + 1, length):
-        trained[index, _twin(row, index)] = 1
+        trained[index, _twin(row, index)] = trained[index, index]
     texts = [repr(processor.tokenizer.decode([token]))[1:-1] for token in row["input_ids"]]
     picture = MaskPicture(
         trained[numpy.ix_(rows, columns)],
         decoded[numpy.ix_(rows, columns)],
         [texts[index] + ("?" if index > eos else "") for index in rows],
         [texts[index] for index in columns],
-        _logit_difference(model, row, queries, newest, output.logits[0]),
+        _logit_difference(answers.logits[0].float(), row, queries, newest, output.logits[0]),
     )
-    panels = {"training mask": picture.trained, "attention while decoding (max)": picture.decoded}
+    if layer is None:
+        panels = {"training mask": picture.trained, "attention while decoding (max)": picture.decoded}
+    else:
+        name = f"layer {layer}, head {head}"
+        panels = {f"training: {name}": picture.trained, f"decoding: {name}": picture.decoded}
     plot_masks(path, panels, picture.queries, picture.keys)
     return picture
 
 
-def _logit_difference(model, row: dict[str, list], queries, newest: dict[int, int], streamed: torch.Tensor) -> float:
-    """The streamed answers against one training forward over the finished row."""
+def _check_head(config: Any, layer: int | None, head: int | None) -> None:
+    for name, value, count in (
+        ("layer", layer, config.num_hidden_layers),
+        ("head", head, config.num_attention_heads),
+    ):
+        if (layer is None) != (head is None) or (value is not None and not 0 <= value < count):
+            raise ValueError(f"{name} must lie in 0..{count - 1}, with layer and head both given or neither: {value}.")
+
+
+def _training_forward(model, row: dict[str, list]):
+    """One masked training forward over the finished row, with attention."""
     fields = {name: torch.tensor([values]) for name, values in row.items() if name != "labels"}
     with torch.no_grad():
-        trained = model(**fields, use_cache=False).logits[0].float()
+        return model(**fields, use_cache=False, output_attentions=True)
+
+
+def _logit_difference(
+    trained: torch.Tensor, row: dict[str, list], queries, newest: dict[int, int], streamed: torch.Tensor
+) -> float:
+    """The streamed answers against those of the training forward."""
     first = row["in_target"].index(True)
     provisional = iter(index for index, kind in enumerate(row["peeks"]) if kind)
     rows = [
@@ -167,9 +201,11 @@ class _Forced(LogitsProcessor):
 
 
 class _Recorder:
-    """Forward hook of the attention layers: attention of each asked token, by place rather than by slot."""
+    """Forward hook of the attention layers: attention of each asked token, by place rather than by slot; of one head,
+    or the largest of all."""
 
-    def __init__(self) -> None:
+    def __init__(self, layer: int | None, head: int | None) -> None:
+        self.layer, self.head = layer, head
         self.asked: dict[tuple[bool, int, int], dict[tuple[bool, int], float]] = {}
         self.step = 0
 
@@ -177,8 +213,10 @@ class _Recorder:
         cache, attention = kwargs["layer_past"], output[1]
         keys = cache.schedule
         places = list(zip(keys.in_target[0].tolist(), keys.offsets[0].tolist(), strict=True))
-        strongest = attention[0].amax(0)
+        strongest = attention[0].amax(0) if self.head is None else attention[0, self.head]
         self.step += module.layer_idx == 0
+        if self.layer not in (None, module.layer_idx):
+            return
         for query, slot in enumerate(cache.slots[0].tolist()):
             seen = self.asked.setdefault((*places[slot], self.step), {})
             for key, weight in enumerate(strongest[query].tolist()):

@@ -1,0 +1,169 @@
+"""Logs of other tools, the score command, the `evaluate` metric and the hook for neural metrics."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from transformers_simul.cli import main
+from transformers_simul.evaluation import Instance, write_instances
+from transformers_simul.evaluation.logs import read_log, read_omnisteval, write_omnisteval, write_simulstream
+from transformers_simul.evaluation.metric import SimulTranslation
+from transformers_simul.evaluation.neural import read_neural_scores, write_neural_inputs
+
+LOG = [
+    Instance(0, "ein Hund läuft", [1, 2, 3], [120.0, 240.0, 300.0], 3, "ein Hund läuft dort", "a dog runs there", 4),
+    Instance(1, "zwei Kinder", [2, 2], [100.0, 150.0], 2, "zwei Kinder", "two children", 2),
+]
+SOURCES, REFERENCES = [each.source for each in LOG], [each.reference for each in LOG]
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_instances(tmp_path / "instances.log", LOG)
+    return str(tmp_path / "instances.log")
+
+
+def test_omnisteval_round_trip(tmp_path):
+    path = tmp_path / "instances.jsonl"
+    write_omnisteval(path, LOG, words_per_second=2)
+    fields = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
+    assert fields["emission_cu"] == [1, 2, 3]
+    # 120 ms at two words a second is 0.24 words: at hand at 1.24; the next word at 2.24; the third at 3.12.
+    assert fields["emission_ca"] == pytest.approx([1.24, 2.24, 3.12])
+    for before, after in zip(LOG, read_log(path, words_per_second=2), strict=True):
+        assert after.delays == before.delays
+        assert after.elapsed == pytest.approx(before.elapsed)
+        assert (after.prediction, after.reference, after.source_length) == (
+            before.prediction,
+            before.reference,
+            before.source_length,
+        )
+    write_omnisteval(path, LOG)
+    assert read_log(path)[0].elapsed == [0.0, 0.0, 0.0]
+    path.write_text('{"emission_cu": [1]}\n')
+    with pytest.raises(ValueError, match="line 1 of .* must be an OmniSTEval instance"):
+        read_omnisteval(path)
+
+
+def test_simulstream_round_trip(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    write_simulstream(path, LOG, words_per_second=2.5)
+    first = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:2]]
+    assert first[0] == {"id": 0, "metadata": {"wav_name": "0"}}
+    assert first[1]["generated_tokens"] == ["ein"]
+    assert first[1]["total_audio_processed"] == pytest.approx(0.4)
+    assert first[1]["computation_time"] == pytest.approx(0.12)
+    back = read_log(path, 2.5, SOURCES, REFERENCES)
+    assert [each.delays for each in back] == [each.delays for each in LOG]
+    assert [each.prediction for each in back] == [each.prediction for each in LOG]
+    assert back[0].elapsed == pytest.approx(LOG[0].elapsed)
+    with pytest.raises(ValueError, match="as many as the log's sentences, 2"):
+        read_log(path, 2.5)
+    lines = path.read_text().replace('"deleted_tokens": []', '"deleted_tokens": ["x"]')
+    path.write_text(lines)
+    with pytest.raises(ValueError, match="must not delete tokens"):
+        read_log(path, 2.5, SOURCES, REFERENCES)
+
+
+@pytest.mark.parametrize(("text", "message"), [("", "at least one line"), ("[1]\n", "JSON object"), ("x\n", "JSON")])
+def test_unreadable_logs(tmp_path, text, message):
+    (tmp_path / "log").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_log(tmp_path / "log")
+
+
+def test_score_prints_one_json_object(path, capsys):
+    assert main(["score", path, "--json", "--bootstrap", "10"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert list(scores) == ["AL", "LAAL", "AP", "DAL", "ATD", "BLEU", "chrF", "chrF++", "TER"]
+    assert scores["AP"] == pytest.approx((6 / 16 + 4 / 4) / 2)
+    assert main(["score", path, "--json", "--bootstrap", "10", "--words-per-second", "3"]) == 0
+    aware = json.loads(capsys.readouterr().out)
+    assert aware["AL_CA"] > aware["AL"] == scores["AL"]
+    assert aware["ATD_CA"] > aware["ATD"]
+
+
+def test_score_prints_a_table_with_signatures(path, capsys, tmp_path):
+    (tmp_path / "settings.json").write_text('{"policy": "WaitKPolicy(k=1)"}')
+    assert main(["score", path, "--bootstrap", "10", "--unit", "char"]) == 0
+    table = capsys.readouterr().out
+    assert "unit:char|reflen:char|policy:WaitKPolicy(k=1)|data:" in table
+    assert "nrefs:1|case:mixed|eff:no|tok:13a" in table
+
+
+def test_score_without_references_gives_latency_only(tmp_path, capsys):
+    write_instances(tmp_path / "log", [Instance(0, "ein Hund", [1, 2], [1.0, 2.0], 2, "", "a dog", 2)])
+    assert main(["score", str(tmp_path / "log"), "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)) == ["AL", "LAAL", "AP", "DAL", "ATD"]
+    (tmp_path / "refs").write_text("ein Hund\n")
+    assert main(["score", str(tmp_path / "log"), "--json", "--references", str(tmp_path / "refs")]) == 0
+    assert "BLEU" in json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["none.log"], "No such file"),
+        (["{log}", "--words-per-second", "0"], "must be positive"),
+        (["{log}", "--unit", "spm"], "spm_model must be given"),
+        (["{log}", "--bootstrap", "0"], "at least 1"),
+        (["{log}", "--references", "{log}"], None),
+    ],
+)
+def test_score_says_what_is_wrong(path, flags, message, capsys):
+    status = main(["score", *(flag.replace("{log}", path) for flag in flags)])
+    if message is None:
+        assert status == 0  # two lines of JSON are two references, however odd
+    else:
+        assert status == 1
+        assert message in capsys.readouterr().err
+
+
+def test_the_program_answers_quickly_and_knows_its_flags(path):
+    done = subprocess.run(
+        [sys.executable, "-m", "transformers_simul.cli", "score", "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "examples:" in done.stdout
+    wrong = subprocess.run(
+        [sys.executable, "-m", "transformers_simul.cli", "score", path, "--wrong"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert wrong.returncode == 2
+
+
+def test_evaluate_api_without_network():
+    metric = SimulTranslation()
+    for each in LOG:
+        metric.add(
+            prediction=each.prediction,
+            reference=each.reference,
+            delays=each.delays,
+            source_length=each.source_length,
+        )
+    scores = metric.compute()
+    # 0.75 + 0 ... by hand: lags 1, 1, 1 on equal lengths; and 2 offline.
+    assert scores["AL"] == pytest.approx((1 + 2) / 2)
+    assert set(scores) == {"AL", "LAAL", "AP", "DAL", "ATD", "BLEU", "chrF", "chrF++", "TER"}
+
+
+def test_neural_hook(tmp_path, path, capsys):
+    paths = write_neural_inputs(tmp_path, LOG)
+    assert paths[1].read_text(encoding="utf-8") == "ein Hund läuft\nzwei Kinder\n"
+    scores = tmp_path / "scores.json"
+    rows = [{"src": each.source, "mt": each.prediction, "ref": each.reference, "COMET": 0.8} for each in LOG]
+    scores.write_text(json.dumps({"predictions.txt": rows}))
+    assert read_neural_scores(scores, LOG).score == pytest.approx(0.8)
+    assert main(["score", path, "--json", "--bootstrap", "5", "--neural-scores", str(scores)]) == 0
+    assert json.loads(capsys.readouterr().out)["COMET"] == pytest.approx(0.8)
+    rows[0]["mt"] = "another"
+    scores.write_text(json.dumps({"predictions.txt": rows}))
+    with pytest.raises(ValueError, match="must belong to the log's predictions"):
+        read_neural_scores(scores, LOG)
+    scores.write_text("0.5\n")
+    with pytest.raises(ValueError, match="one a sentence, 2"):
+        read_neural_scores(scores, LOG)
