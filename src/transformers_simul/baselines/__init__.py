@@ -5,9 +5,10 @@ from .converse import ConverseDataCollator, ConverseDecoder
 from .prefix import PrefixDataCollator
 from .published_rows import PublishedRowsDataCollator
 from .recompute import RecomputingDecoder
-from .systems import SYSTEMS, System, Training
+from .systems import ABLATIONS, SYSTEMS, System, Training
 
 __all__ = [
+    "ABLATIONS",
     "SYSTEMS",
     "ConverseDataCollator",
     "ConverseDecoder",

@@ -7,6 +7,7 @@ from ..data_collator import SimulMaskDataCollator
 from ..decoding_simul import RowDecoder
 from .converse import ConverseDataCollator, ConverseDecoder
 from .prefix import PrefixDataCollator
+from .published_rows import PublishedRowsDataCollator
 from .recompute import RecomputingDecoder
 
 
@@ -50,6 +51,8 @@ CONVERSE = Training("converse", ConverseDataCollator)
 SIMULMASK_PLAIN_ALIBI = Training("simulmask-plain-alibi", SimulMaskDataCollator, alibi_positions="plain")
 SIMULMASK = Training("simulmask", SimulMaskDataCollator)
 SIMULMASK_PEEK = Training("simulmask-peek", SimulMaskDataCollator, peek_rows=1.0)
+SIMULMASK_NO_ALIBI = Training("simulmask-no-alibi", SimulMaskDataCollator, alibi_positions="none")
+SIMULMASK_PUBLISHED_ROWS = Training("simulmask-published-rows", PublishedRowsDataCollator)
 
 SYSTEMS = (
     System("causal-offline", CAUSAL, is_offline=True),
@@ -63,13 +66,22 @@ SYSTEMS = (
     System("SM-norec-mod+peek", SIMULMASK_PEEK),
 )
 
+# Questions that the paper leaves open: no positions at all, and the rows of its published code.
+ABLATIONS = (
+    System("SM-no-alibi", SIMULMASK_NO_ALIBI),
+    System("SM-published-rows", SIMULMASK_PUBLISHED_ROWS),
+)
+
 __all__ = [
+    "ABLATIONS",
     "CAUSAL",
     "CONVERSE",
     "PREFIX",
     "SIMULMASK",
+    "SIMULMASK_NO_ALIBI",
     "SIMULMASK_PEEK",
     "SIMULMASK_PLAIN_ALIBI",
+    "SIMULMASK_PUBLISHED_ROWS",
     "SYSTEMS",
     "System",
     "Training",

@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..baselines import SYSTEMS, System
+from ..baselines import ABLATIONS, SYSTEMS, System
 from ..policies import MixturePolicy, OfflinePolicy, Policy, WaitKPolicy
 
 # arXiv 2405.10443, section 5: what `--paper` stands for. Later flags win.
@@ -25,7 +25,7 @@ class ExperimentArguments:
 
     target_langs: list[str] = field(default_factory=lambda: ["de"], metadata={"help": "One comparison for each."})
     systems: list[str] = field(
-        default_factory=lambda: [system.name for system in SYSTEMS], metadata={"help": "Names; all unless told."}
+        default_factory=lambda: [system.name for system in SYSTEMS], metadata={"help": "The paper's unless told."}
     )
     eval_wait_k: list[int] = field(default_factory=lambda: [1, 3, 5, 7], metadata={"help": "k to translate with."})
     training_k: list[str] = field(
@@ -39,7 +39,7 @@ class ExperimentArguments:
     flops_k: int = field(default=3, metadata={"help": "At this k."})
 
     def __post_init__(self):
-        known = [system.name for system in SYSTEMS]
+        known = [system.name for system in (*SYSTEMS, *ABLATIONS)]
         unknown = [name for name in self.systems if name not in known]
         if unknown or not self.systems:
             raise ValueError(f"systems must be among {known}, got {self.systems}.")
@@ -50,8 +50,8 @@ class ExperimentArguments:
             self.training_policy(k)
 
     def chosen_systems(self) -> list[System]:
-        """In the order of [`SYSTEMS`]."""
-        return [system for system in SYSTEMS if system.name in self.systems]
+        """In the order of [`SYSTEMS`], then [`ABLATIONS`]."""
+        return [system for system in (*SYSTEMS, *ABLATIONS) if system.name in self.systems]
 
     def training_policy(self, k: int) -> Policy:
         """The policy that the model is trained under which translates at k."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from ..baselines import SYSTEMS
 from ..evaluation.decode import run_settings
 from ..evaluation.instances import Instance, write_text
 from ..evaluation.quality import paired_difference
@@ -30,6 +29,8 @@ CLAIMS = (
     ("SM-norec-mod", "converse-norec"),
     ("SM-norec-mod", "SM-norec"),
     ("SM-norec-mod+peek", "SM-norec-mod"),
+    ("SM-norec-mod", "SM-no-alibi"),
+    ("SM-norec-mod", "SM-published-rows"),
 )
 
 
@@ -160,7 +161,7 @@ def _manifest(
         "model": asdict(experiment.model),
         "pairs": {name: len(pairs) for name, pairs in experiment.pairs.items()},
         "trainings": {name: json.loads(path.read_text(encoding="utf-8")) for name, path in trainings.items()},
-        "systems": {system.name: system.training.name for system in SYSTEMS},
+        "systems": {system.name: system.training.name for system in experiment.arguments.chosen_systems()},
         "signatures": {f"{system}, {line.name}": line.signature for system, each in lines.items() for line in each},
         "machine": {
             "platform": platform.platform(),

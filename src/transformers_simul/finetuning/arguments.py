@@ -33,6 +33,9 @@ class DataArguments:
     test_file: list[str] = field(default_factory=list, metadata={"help": "As --train_file."})
     template: str = field(default=FALCON_TEMPLATE, metadata={"help": "Prompt with {source} and {target}."})
     max_length: int = field(default=512, metadata={"help": "Longest row in tokens; longer pairs are left out."})
+    concatenate: int = field(
+        default=1, metadata={"help": "Train on up to so many consecutive pairs joined to one, for long text."}
+    )
     max_train_samples: int | None = field(default=None, metadata={"help": "Use only so many training pairs."})
     max_predict_samples: int | None = field(default=None, metadata={"help": "Use only so many test sentences."})
 

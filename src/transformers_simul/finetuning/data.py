@@ -37,8 +37,9 @@ def load_pairs(args: DataArguments, needed: Iterable[str] = ()) -> dict[str, lis
         if not splits.get(name):
             raise ValueError(f"{name}_file or dataset_name must give {name} pairs: the flags given need them.")
     splits = {name: splits.get(name, []) for name in SPLITS}
+    train = splits["train"][: args.max_train_samples]
     return splits | {
-        "train": splits["train"][: args.max_train_samples],
+        "train": concatenate(train, args.concatenate) if args.concatenate != 1 else train,
         "test": splits["test"][: args.max_predict_samples],
     }
 
@@ -54,6 +55,33 @@ def split_pairs(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
     return {"test": drawn[:600], "validation": drawn[600:750], "train": drawn[750:]}
 
 
+def concatenate(pairs: Sequence[Pair], most: int) -> list[Pair]:
+    """Joins runs of one to `most` consecutive pairs, each length as likely, so that a model sees long rows too.
+
+    Raises:
+        ValueError: if `most` is below 1.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.corpora import Pair
+    >>> from transformers_simul.finetuning.data import concatenate
+    >>> joined = concatenate([Pair("a", "ein"), Pair("dog", "Hund"), Pair("runs", "rennt")], most=3)
+    >>> " ".join(pair.source for pair in joined)
+    'a dog runs'
+
+    ```
+    """
+    if most < 1:
+        raise ValueError(f"concatenate must be at least 1, got {most}.")
+    draw, joined, start = random.Random(0), [], 0
+    while start < len(pairs):
+        run = pairs[start : start + draw.randint(1, most)]
+        joined.append(Pair(" ".join(pair.source for pair in run), " ".join(pair.target for pair in run)))
+        start += len(run)
+    return joined
+
+
 def encode(processor: Any, pairs: Iterable[Pair]) -> Dataset:
     """A data set with the columns that [`SimulMaskDataCollator`] reads, and `length` in tokens to group by."""
     rows = []
@@ -63,4 +91,4 @@ def encode(processor: Any, pairs: Iterable[Pair]) -> Dataset:
     return Dataset.from_list(rows)
 
 
-__all__ = ["SPLITS", "encode", "load_pairs", "split_pairs"]
+__all__ = ["SPLITS", "concatenate", "encode", "load_pairs", "split_pairs"]

@@ -1,0 +1,139 @@
+"""The comparison, end to end on tiny data: what it writes, that it resumes, and the paper's preset."""
+
+import csv
+import itertools
+import json
+import random
+
+import pytest
+
+import run_experiment
+from helpers import make_config, make_processor, random_sentence
+from transformers_simul import SimulFalconForCausalLM
+from transformers_simul.evaluation import read_instances
+from transformers_simul.experiment import PAPER, ExperimentArguments
+from transformers_simul.experiment import run as experiment_run
+from transformers_simul.finetuning import data as finetuning_data
+
+SMALL = (
+    "--vocab_size 300 --hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 --per_device_train_batch_size 4 "
+    "--learning_rate 1e-3 --base_steps 2 --report_to none --flops_sentences 2 --use_cpu --disable_tqdm 1"
+).split()
+
+
+def write_corpus(folder):
+    draw = random.Random(0)
+    for name, count in (("train", 30), ("test", 5)):
+        with open(folder / f"{name}.jsonl", "w") as file:
+            for _ in range(count):
+                sentence = random_sentence(draw, 2, 7)
+                file.write(json.dumps({"en": sentence, "de": sentence.upper(), "fr": sentence}) + "\n")
+
+
+def run(monkeypatch, *flags):
+    monkeypatch.setattr("sys.argv", ["run_experiment.py", *map(str, flags)])
+    run_experiment.main()
+
+
+@pytest.mark.slow
+def test_it_writes_one_folder_and_runs_nothing_twice(tmp_path, monkeypatch, capsys):
+    write_corpus(tmp_path)
+    flags = ["--output_dir", tmp_path / "out", "--target_langs", "de", "fr", "--max_steps", 2, "--eval_wait_k", 1, 3]
+    flags += ["--train_file", tmp_path / "train.jsonl", "--test_file", tmp_path / "test.jsonl", *SMALL]
+    run(monkeypatch, *flags)
+    for pair in ("en-de", "en-fr"):
+        folder = tmp_path / "out" / pair
+        written = {path.name for path in folder.iterdir()}
+        assert written >= {"results.md", "results.csv", "bleu.png", "chrf++.png", "flops.png", "manifest.json", "logs"}
+        with (folder / "results.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert len(rows) == 8 * 2 + 1
+        assert all("policy:" in row["signature"] and "dtype:float32" in row["signature"] for row in rows)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest["pairs"] == {"train": 30, "validation": 0, "test": 5}
+        assert set(manifest["trainings"]) == {
+            "base",
+            "causal",
+            "prefix",
+            "converse",
+            "simulmask-plain-alibi",
+            "simulmask",
+            "simulmask-peek",
+        }
+        assert manifest["trainings"]["simulmask-peek"]["peek_rows"] == 1.0
+    results = (tmp_path / "out" / "en-de" / "results.md").read_text()
+    assert "| SM-norec-mod - causal-rec |" in results
+
+    def never(*args, **kwargs):
+        raise AssertionError("a finished cell was run again")
+
+    monkeypatch.setattr(experiment_run, "fine_tune", never)
+    monkeypatch.setattr(experiment_run, "translate_corpus", never)
+    monkeypatch.setattr(experiment_run, "sentence_flops", never)
+    run(monkeypatch, *flags)
+    assert (tmp_path / "out" / "en-de" / "results.md").read_text() == results
+    # Another test set: the models stay, the logs are made anew.
+    with pytest.raises(AssertionError, match="run again"):
+        run(monkeypatch, *flags, "--max_predict_samples", 3)
+
+
+@pytest.mark.slow
+def test_the_papers_preset_down_to_the_download(tmp_path, monkeypatch):
+    """Only the two names of the hub are stood in for: a tiny checkpoint, and rows in IWSLT's shape."""
+    processor = make_processor()
+    checkpoint = tmp_path / "falcon"
+    SimulFalconForCausalLM(make_config(processor)).save_pretrained(checkpoint)
+    processor.tokenizer.save_pretrained(checkpoint)
+    draw, asked = random.Random(0), []
+
+    def load_dataset(name, config, revision=None):
+        asked.append((name, config, revision))
+        target = config.split("-")[-1]
+        texts = [random_sentence(draw, 3, 7) for _ in range(24)]
+        return {split: [{"translation": {"en": text, target: text}} for text in texts] for split in ("train", "test")}
+
+    monkeypatch.setattr(finetuning_data, "load_dataset", load_dataset)
+    run(
+        monkeypatch, "--paper", "--output_dir", tmp_path / "out", "--model_name_or_path", checkpoint, "--use_cpu",
+        "--max_steps", 2, "--systems", "causal-rec", "SM-norec-mod", "--eval_wait_k", 1, "--flops_k", 1,
+        "--flops_sentences", 2, "--max_predict_samples", 2, "--disable_tqdm", 1, "--target_langs", "fr", "nl",
+        "--per_device_train_batch_size", 2,
+    )  # fmt: skip
+    assert [config for _, config, _ in asked] == ["iwslt2017-en-fr", "iwslt2017-en-nl"]
+    assert {name for name, _, _ in asked} == {"IWSLT/iwslt2017"}
+    manifest = json.loads((tmp_path / "out" / "en-nl" / "manifest.json").read_text())
+    training = manifest["trainings"]["simulmask-k5"]
+    assert training["policy"] == "WaitKPolicy(k=5)"  # trained at k + 4
+    assert training["training"]["lr_scheduler_type"] == "inverse_sqrt"
+    assert training["training"]["learning_rate"] == 2e-4
+    assert training["training"]["bf16"] is True
+    log = read_instances(tmp_path / "out" / "en-fr" / "logs" / "SM-norec-mod" / "k=1" / "instances.log")
+    assert len(log) == 2
+    with (tmp_path / "out" / "en-fr" / "results.csv").open() as file:
+        assert {"dtype:bfloat16" in row["signature"] for row in csv.DictReader(file)} == {True}
+
+
+def test_the_preset_is_the_papers():
+    text = " ".join(PAPER)
+    for setting in (
+        "tiiuae/falcon-rw-1b", "fr nl it ro de", "--training_k +4", "--eval_wait_k 1 3 5 7", "--learning_rate 2e-4",
+        "--weight_decay 0.1", "--num_train_epochs 2", "--max_length 512", "--bf16",
+    ):  # fmt: skip
+        assert setting in text
+    flags = dict(itertools.pairwise(PAPER))
+    assert int(flags["--per_device_train_batch_size"]) * int(flags["--gradient_accumulation_steps"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"systems": ["SM-rec"]}, "systems must be among"),
+        ({"systems": []}, "systems must be among"),
+        ({"training_k": ["+4", "1"]}, "one '\\+n' or a list"),
+        ({"eval_wait_k": [0]}, "k must be a whole number of at least 1"),
+        ({"training_k": ["0"]}, "k must be a whole number of at least 1"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ExperimentArguments(**arguments)
