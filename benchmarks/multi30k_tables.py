@@ -5,89 +5,47 @@ Usage: benchmarks/multi30k_tables.py OUTPUT_FOLDER
 """
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
-from transformers_simul.evaluation.instances import Instance, read_instances, write_text
-from transformers_simul.evaluation.quality import paired_difference
-from transformers_simul.evaluation.report import markdown_table, report_line
-from transformers_simul.plots import plot_curves
-from transformers_simul.text_simul import split_words
+from transformers_simul.evaluation.instances import write_text
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "results"
-SYSTEMS = {
-    "mixed-peek": "mixed k, peek rows",
-    "mixed-nopeek": "mixed k, no peek rows",
-    "k3-peek": "k = 3 only, peek rows",
-    "k3-nopeek": "k = 3 only, no peek rows",
-}
-POLICIES = {"k=1": "k = 1", "k=3": "k = 3", "k=5": "k = 5", "k=7": "k = 7", "fullsource": "full source"}
 
 
 def main(output: Path) -> None:
     parts = [
-        "# Multi30k: peek rows, one k and mixed k",
+        "# The paper's systems on Multi30k",
         "",
-        "Flickr 2016 test set, 1,000 sentences nobody trained on. A Falcon of 4 layers, width 256 and a vocabulary of",
-        "5,000, trained from scratch on full sentences, then fine-tuned under each policy; float32, two CPU cores.",
-        "Commands: `benchmarks/multi30k.sh DATA OUTPUT`, then `benchmarks/multi30k_tables.py OUTPUT`.",
+        "Flickr 2016 test set, 1,000 sentences nobody trained on. Commands: `benchmarks/multi30k.sh DATA OUTPUT`, then",
+        "`benchmarks/multi30k_tables.py OUTPUT`. What the systems are: [baselines](../baselines.md). What the tables",
+        "say of the paper's claims: [findings](findings.md).",
     ]
-    for folder in sorted(path for path in output.iterdir() if path.is_dir()):
-        logs = {name: load(folder / name) for name in SYSTEMS if (folder / name / "results.md").is_file()}
-        if not logs:
-            continue
-        lines = {SYSTEMS[name]: [report_line(*item) for item in log.items()] for name, log in logs.items()}
-        steps = [training_steps(folder / name) for name in ("base", *logs)]
-        parts += ["", f"## {folder.name}", "", f"{steps[0]:,} steps of 32 pairs on full sentences, then {steps[1]:,}."]
-        parts += ["", f"![BLEU over LAAL]({folder.name}.png)"]
-        for name, system in lines.items():
-            parts += ["", f"### {name}", "", markdown_table(system)]
-        parts += ["", *differences(logs)]
-        plot_curves(DOCS / f"{folder.name}.png", lines, f"Multi30k {folder.name}")
+    for folder in sorted((output / "systems").iterdir()):
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        base = json.loads((output / folder.name / "base" / "training.json").read_text(encoding="utf-8"))
+        tuned = manifest["trainings"]["simulmask"]["training"]
+        parts += [
+            "",
+            f"## {folder.name}",
+            "",
+            "A Falcon of 4 layers, width 256 and a vocabulary of 5,000, trained from scratch on full sentences for",
+            f"{base['training']['max_steps']:,} steps of {base['training']['per_device_train_batch_size']} of "
+            f"{manifest['pairs']['train']:,} pairs; then {tuned['max_steps']} steps of "
+            f"{tuned['per_device_train_batch_size']} pairs for each system, k drawn",
+            f"from {', '.join(manifest['arguments']['training_k'])} where it follows a policy. float32, one core.",
+            "",
+            (folder / "results.md").read_text(encoding="utf-8").split("\n\nLatency:\n")[0].split("\n", 2)[2].strip(),
+        ]
+        for name, title in (("bleu", "BLEU over LAAL"), ("chrf++", "chrF++ over LAAL"), ("flops", "FLOPs")):
+            picture = f"{folder.name}-{name.replace('++', 'pp')}.png"
+            shutil.copyfile(folder / f"{name}.png", DOCS / picture)
+            parts += ["", f"![{folder.name}: {title}]({picture})"]
+        shutil.copyfile(folder / "results.csv", DOCS / f"{folder.name}.csv")
+        parts += ["", f"Every line with its signature: [{folder.name}.csv]({folder.name}.csv)."]
     write_text(DOCS / "multi30k.md", "\n".join(parts) + "\n")
     print(f"written: {DOCS / 'multi30k.md'}")
-
-
-def load(folder: Path) -> dict[str, list[Instance]]:
-    return {name: read_instances(folder / "logs" / key / "instances.log") for key, name in POLICIES.items()}
-
-
-def training_steps(folder: Path) -> int:
-    return json.loads((folder / "training.json").read_text(encoding="utf-8"))["training"]["max_steps"]
-
-
-def differences(logs: dict[str, dict[str, list[Instance]]]) -> list[str]:
-    """Paired: what peek rows change under each policy, and words written against words in the references."""
-    rows = [
-        "| BLEU with peek rows minus without | k = 1 | k = 3 | k = 5 | k = 7 | full source |",
-        "|---|---|---|---|---|---|",
-    ]
-    for kind in ("mixed", "k3"):
-        if not {f"{kind}-peek", f"{kind}-nopeek"} <= set(logs):
-            continue
-        cells = []
-        for policy in POLICIES.values():
-            first, second = logs[f"{kind}-peek"][policy], logs[f"{kind}-nopeek"][policy]
-            difference, low, high = paired_difference(
-                [each.prediction for each in first],
-                [each.prediction for each in second],
-                [each.reference for each in first],
-            )
-            cells.append(f"{difference:+.1f} ({low:+.1f} to {high:+.1f})")
-        rows.append(f"| {'mixed k' if kind == 'mixed' else 'k = 3 only'} | {' | '.join(cells)} |")
-    rows += [
-        "",
-        "| words written per reference word | k = 1 | k = 3 | k = 5 | k = 7 | full source |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, log in logs.items():
-        ratios = [
-            sum(each.prediction_length for each in log[policy])
-            / sum(len(split_words(each.reference)) for each in log[policy])
-            for policy in POLICIES.values()
-        ]
-        rows.append(f"| {SYSTEMS[name]} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
-    return rows
 
 
 if __name__ == "__main__":

@@ -176,6 +176,7 @@ def predict(model, processor, test: list[Pair], args: SimulArguments, output_dir
             lambda policy=policy: translate_corpus(
                 model, processor, sources, references, policy, args.predict_batch_size
             ),
+            run_settings(policy, model.dtype, model.device),
         )
         for name, policy in policies.items()
     }

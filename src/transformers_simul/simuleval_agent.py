@@ -7,6 +7,7 @@
 
 import time
 from argparse import ArgumentParser, Namespace
+from typing import Any
 
 try:
     from simuleval.agents import TextToTextAgent
@@ -48,7 +49,9 @@ class SimulAgent(TextToTextAgent):
 
     def reset(self) -> None:
         super().reset()
-        self.source, self.fed, self.written, self.answer = SourceStream(), 0, [], None
+        self.source, self.fed = SourceStream(), 0
+        self.written: list[list[int]] = []
+        self.answer: Any = None
         self.cache = SimulCache(1)
         row = RowDecoder(
             source=self.source.bind(self.processor),

@@ -2,7 +2,8 @@
 """Translate a corpus under a policy, in batches, to instances."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,19 +103,23 @@ def run_settings(policy: Policy, dtype: torch.dtype, device: torch.device, **det
     }
 
 
-def finished_log(path: Path, key: str, translate: Callable[[], list[Instance]]) -> list[Instance]:
+def finished_log(
+    path: Path, key: str, translate: Callable[[], list[Instance]], settings: Mapping[str, str]
+) -> list[Instance]:
     """The log at `path` if it was finished for the same key; otherwise a new one, translated and written there.
 
     Args:
         path (`Path`): of the `instances.log`; the key lies beside it.
         key (`str`): changes with whatever changes the output; see [`weights_key`].
         translate (`Callable`): makes the log.
+        settings (`Mapping[str, str]`): of the run, see [`run_settings`]; written to `settings.json` beside the log.
     """
     marker = path.with_suffix(".key")
     if path.is_file() and marker.is_file() and marker.read_text(encoding="utf-8") == key:
         return read_instances(path)
     instances = translate()
     write_instances(path, instances)
+    write_text(path.with_name("settings.json"), json.dumps(settings, indent=2) + "\n")
     write_text(marker, key)
     return instances
 

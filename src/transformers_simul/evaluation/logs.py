@@ -80,7 +80,8 @@ def read_omnisteval(path: str | os.PathLike, words_per_second: float = 1.0) -> l
         try:
             delays = line["emission_cu"]
             aware = line.get("emission_ca") or delays
-            elapsed, ready = [], 0.0
+            elapsed: list[float] = []
+            ready = 0.0
             for delay, time in zip(delays, aware, strict=True):
                 spent = (time - max(ready, delay)) / words_per_second * 1000
                 elapsed.append((elapsed[-1] if elapsed else 0.0) + max(spent, 0.0))

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from ..evaluation.decode import run_settings
 from ..evaluation.instances import Instance, write_text
 from ..evaluation.quality import paired_difference
 from ..evaluation.report import ReportLine, report_line
@@ -45,13 +44,7 @@ def write_report(experiment: Experiment, logs: Logs, flops: Mapping[str, Sequenc
     """
     lines: dict[str, list[ReportLine]] = {}
     for system, name, policy, _ in experiment.cells():
-        settings = run_settings(
-            policy,
-            experiment.dtype,
-            experiment.training.device,
-            system=system.name,
-            decoder=system.row_decoder.__name__,
-        )
+        settings = experiment.settings(system, policy)
         lines.setdefault(system.name, []).append(report_line(name, logs[system.name, name], settings=settings))
     folder = experiment.folder
     pair = f"{experiment.data.source_lang}-{experiment.data.target_lang}"

@@ -2,6 +2,7 @@
 """The comparison of one language pair: train every system from the same base, translate at every k, keep the logs."""
 
 import copy
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from ..auto import SimulFalconForCausalLM
 from ..baselines import System, Training
 from ..baselines.systems import CAUSAL
 from ..corpora import Pair
-from ..evaluation.decode import finished_log, translate_corpus, weights_key
+from ..evaluation.decode import finished_log, run_settings, translate_corpus, weights_key
 from ..evaluation.flops import sentence_flops
 from ..evaluation.instances import Instance, write_text
 from ..finetuning import DataArguments, ModelArguments, fine_tune, is_trained, make_model, make_processor
@@ -46,7 +47,7 @@ class Experiment:
 
     def cells(self) -> list[tuple[System, str, Policy, Path]]:
         """System, name of the line, policy to translate with, and folder of the model, for each log."""
-        cells = []
+        cells: list[tuple[System, str, Policy, Path]] = []
         for system in self.arguments.chosen_systems():
             if system.is_offline:
                 folder = self.model_folder(system.training, self.arguments.eval_wait_k[0])
@@ -59,8 +60,9 @@ class Experiment:
     def model_folder(self, training: Training, k: int) -> Path:
         """Where the model lies that translates at k; one for all k with a mixture, or without a policy."""
         policy = self.arguments.training_policy(k)
-        one_per_k = training.follows_policy and isinstance(policy, WaitKPolicy)
-        return self.folder / "models" / (f"{training.name}-k{policy.k}" if one_per_k else training.name)
+        if training.follows_policy and isinstance(policy, WaitKPolicy):
+            return self.folder / "models" / f"{training.name}-k{policy.k}"
+        return self.folder / "models" / training.name
 
     def train(self) -> None:
         """Train what is not trained yet; without a base model to start from, that first."""
@@ -76,25 +78,22 @@ class Experiment:
 
     def translate(self) -> dict[tuple[str, str], list[Instance]]:
         """The logs of all cells by (system, line); finished ones are read."""
-        test = self.pairs["test"]
-        sources, references = [pair.source for pair in test], [pair.target for pair in test]
-        logs = {}
+        test, logs = self.pairs["test"], {}
         for system, line, policy, folder in self.cells():
             # A decoder's own name is part of the key: the same weights translate in several ways.
             key = weights_key(str(folder), test, system.row_decoder.__name__, repr(policy), str(self.dtype))
             logs[system.name, line] = finished_log(
                 self.folder / "logs" / system.name / line.replace(" ", "") / "instances.log",
                 key,
-                lambda system=system, policy=policy, folder=folder: translate_corpus(
-                    *self.load(folder),
-                    sources,
-                    references,
-                    policy,
-                    self.arguments.predict_batch_size,
-                    row_decoder=system.row_decoder,
-                ),
+                functools.partial(self._translate, system, policy, folder),
+                self.settings(system, policy),
             )
         return logs
+
+    def settings(self, system: System, policy: Policy) -> dict[str, str]:
+        """What the signature of a log says of its run."""
+        details = {"system": system.name, "decoder": system.row_decoder.__name__}
+        return run_settings(policy, self.dtype, self.training.device, **details)
 
     def count_flops(self) -> dict[str, list[int]]:
         """FLOPs of each of the first test sentences, by system, at one k; counted once per model."""
@@ -117,13 +116,24 @@ class Experiment:
 
     def load(self, folder: Path, **kwargs: Any) -> tuple[SimulFalconForCausalLM, SimulProcessor]:
         """A trained model, ready to translate, and its processor."""
-        model = SimulFalconForCausalLM.from_pretrained(folder, dtype=self.dtype, **kwargs)
+        model: Any = SimulFalconForCausalLM.from_pretrained(folder, dtype=self.dtype, **kwargs)
         return model.to(self.training.device).eval(), SimulProcessor.from_pretrained(folder)
 
     @property
     def dtype(self) -> torch.dtype:
         """What is translated in."""
         return torch.bfloat16 if self.training.bf16 else torch.float32
+
+    def _translate(self, system: System, policy: Policy, folder: Path) -> list[Instance]:
+        sources, references = zip(*self.pairs["test"], strict=True)
+        return translate_corpus(
+            *self.load(folder),
+            sources,
+            references,
+            policy,
+            self.arguments.predict_batch_size,
+            row_decoder=system.row_decoder,
+        )
 
     def _base(self) -> ModelArguments:
         """Flags of the model that every system starts from."""

@@ -54,7 +54,7 @@ def make_model(args: ModelArguments, processor: SimulProcessor, **config: Any) -
     if args.model_name_or_path:
         return SimulFalconForCausalLM.from_pretrained(args.model_name_or_path, **config)
     tokenizer = processor.tokenizer
-    layout = {"multi_query": False, "parallel_attn": False, "bias": True, "alibi_rounding": "exact"}
+    layout: dict[str, Any] = {"multi_query": False, "parallel_attn": False, "bias": True, "alibi_rounding": "exact"}
     return SimulFalconForCausalLM(
         SimulFalconConfig(
             vocab_size=len(tokenizer),

@@ -38,7 +38,7 @@ def fine_tune(
         record (`dict`): what decides the weights; see [`is_trained`].
         callbacks (`Sequence[TrainerCallback]`, *optional*): further ones.
     """
-    folder = Path(args.output_dir)
+    folder = Path(str(args.output_dir))
     trainer = Trainer(
         model=model,
         args=args,
