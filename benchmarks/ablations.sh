@@ -15,7 +15,7 @@ multi30k=(--model_name_or_path "$output/en-de/base" --learning_rate 5e-4 --train
 short=(--max_length 256 --per_device_train_batch_size 32 --train_sampling_strategy group_by_length)
 
 training_k() {
-  for k in "1" "3" "7" "11" "1 3 5 7"; do
+  for k in "1" "3" "5" "7" "11" "1 3 5 7"; do
     # shellcheck disable=SC2086
     "$python" examples/run_experiment.py --output_dir "$output/ablations/train-k-${k// /-}" "${common[@]}" "${multi30k[@]}" \
       "${short[@]}" --systems SM-norec-mod+peek --training_k $k --max_steps 200 --max_predict_samples 400 \

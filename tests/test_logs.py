@@ -1,5 +1,6 @@
 """Logs of other tools, the score command, the `evaluate` metric and the hook for neural metrics."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -167,3 +168,8 @@ def test_neural_hook(tmp_path, path, capsys):
     scores.write_text("0.5\n")
     with pytest.raises(ValueError, match="one a sentence, 2"):
         read_neural_scores(scores, LOG)
+
+
+def test_the_simuleval_agent_names_what_is_missing():
+    with pytest.raises(ImportError, match="needs SimulEval 1.1.4"):
+        importlib.import_module("transformers_simul.simuleval_agent")
