@@ -5,8 +5,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 
-# It imports SimulEval, which lives in an environment of its own.
-collect_ignore = ["src/transformers_simul/simuleval_agent.py"]
+# They import SimulEval, which lives in an environment of its own.
+collect_ignore = ["src/transformers_simul/simuleval_agent.py", "tests/simuleval/record.py"]
 
 
 @pytest.fixture(scope="session")
