@@ -6,14 +6,19 @@ import json
 import random
 
 import pytest
+import torch
+from transformers import TrainingArguments
 
 import run_experiment
-from helpers import make_config, make_processor, random_sentence
-from transformers_simul import SimulFalconForCausalLM
+from helpers import make_config, make_model, make_processor, random_sentence
+from transformers_simul import SimulFalconForCausalLM, WaitKPolicy
+from transformers_simul.baselines import PrefixDataCollator
+from transformers_simul.corpora import Pair
 from transformers_simul.evaluation import read_instances
 from transformers_simul.experiment import PAPER, ExperimentArguments
 from transformers_simul.experiment import run as experiment_run
 from transformers_simul.finetuning import data as finetuning_data
+from transformers_simul.finetuning import fine_tune
 
 SMALL = (
     "--vocab_size 300 --hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 --per_device_train_batch_size 4 "
@@ -111,6 +116,26 @@ def test_the_papers_preset_down_to_the_download(tmp_path, monkeypatch):
     assert len(log) == 2
     with (tmp_path / "out" / "en-fr" / "results.csv").open() as file:
         assert {"dtype:bfloat16" in row["signature"] for row in csv.DictReader(file)} == {True}
+
+
+def test_a_cut_batch_has_the_same_gradient(tmp_path):
+    """What the experiment does with prefix rows: parts of a batch, one step; against the whole batch."""
+    processor = make_processor()
+    draw, weights = random.Random(0), []
+    pairs = [Pair(*[random_sentence(draw, 2, 6)] * 2) for _ in range(8)]
+    for parts in (1, 4):
+        args = TrainingArguments(
+            str(tmp_path / str(parts)), max_steps=1, per_device_train_batch_size=8 // parts, use_cpu=True,
+            gradient_accumulation_steps=parts, remove_unused_columns=False, report_to="none", learning_rate=1e-2,
+            optim="sgd", lr_scheduler_type="constant", disable_tqdm=True,
+        )  # fmt: skip
+        model = make_model(processor)
+        fine_tune(model, processor, PrefixDataCollator(processor, WaitKPolicy(1)), pairs, [], args, {})
+        weights.append({name: weight.detach().clone() for name, weight in model.named_parameters()})
+    start = dict(make_model(processor).named_parameters())
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weight, weights[1][name], atol=1e-6, rtol=0)
+    assert any((weight - start[name]).abs().max() > 1e-4 for name, weight in weights[0].items())
 
 
 def test_the_preset_is_the_papers():

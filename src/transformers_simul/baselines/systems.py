@@ -20,6 +20,8 @@ class Training(NamedTuple):
         follows_policy (`bool`): trained under the read/write policy; otherwise on full sentences.
         alibi_positions (`str`): of the model in training; see [`SimulFalconConfig`].
         peek_rows (`float`): share of peek rows.
+        rows_per_pair (`int`): about how many rows a pair becomes: a batch is cut into so many, and their gradients
+            are summed, so that it fits where the other systems' batches fit.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Training(NamedTuple):
     follows_policy: bool = True
     alibi_positions: str = "modified"
     peek_rows: float = 0.0
+    rows_per_pair: int = 1
 
 
 class System(NamedTuple):
@@ -46,7 +49,7 @@ class System(NamedTuple):
 
 
 CAUSAL = Training("causal", SimulMaskDataCollator, follows_policy=False)
-PREFIX = Training("prefix", PrefixDataCollator)
+PREFIX = Training("prefix", PrefixDataCollator, rows_per_pair=8)
 CONVERSE = Training("converse", ConverseDataCollator)
 SIMULMASK_PLAIN_ALIBI = Training("simulmask-plain-alibi", SimulMaskDataCollator, alibi_positions="plain")
 SIMULMASK = Training("simulmask", SimulMaskDataCollator)

@@ -164,6 +164,9 @@ class Experiment:
         )
         here = copy.copy(args)
         here.output_dir = str(folder)
+        parts = _divisor(args.per_device_train_batch_size, training.rows_per_pair)
+        here.per_device_train_batch_size //= parts
+        here.gradient_accumulation_steps *= parts
         fine_tune(
             make_model(base, processor, alibi_positions=training.alibi_positions),
             processor,
@@ -200,6 +203,11 @@ class Experiment:
             "policy": repr(policy),
             "training": {name: getattr(args, name) for name in names},
         }
+
+
+def _divisor(batch_size: int, most: int) -> int:
+    """The largest number up to `most` that divides the batch."""
+    return max(parts for parts in range(1, most + 1) if batch_size % parts == 0)
 
 
 __all__ = ["FULL_SOURCE", "Experiment"]
