@@ -17,8 +17,9 @@ COMMAND = "Command: `benchmarks/ablations.sh DATA OUTPUT`, behind `benchmarks/mu
 
 def main(output: Path, page: Path) -> None:
     folder = output / "ablations"
-    parts = ["# Ablations", "", COMMAND, "", *training_k(folder), "", *by_length(page), "", *rows(folder / "rows")]
-    parts += ["", *other_domain(folder / "home-assistant")]
+    parts = ["# Ablations", "", COMMAND, "", *training_k(folder), "", *by_length(page), "", *rows(folder / "rows"), ""]
+    parts += page_of(folder / "one-k", "Prefix pairs at one k: every model trained and decoding at k = 3")
+    parts += ["", *page_of(folder / "home-assistant", "Another domain: interface text (Home Assistant, en-de)")]
     write_text(page, "\n".join(parts) + "\n")
     print(f"written: {page}")
 
@@ -92,11 +93,12 @@ def difference(experiment: Path, better: str, worse: str, policy: str) -> str:
     return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
-def other_domain(experiment: Path) -> list[str]:
+def page_of(experiment: Path, title: str) -> list[str]:
+    """The folder's own page, without its title and signatures."""
     results = (experiment / "en-de" / "results.md").read_text(encoding="utf-8")
-    # The folder's own page, without its title and signatures.
+    tuned, _ = steps(experiment)
     body = results.split("\n\nBLEU: `")[0].split("\n", 2)[2].strip()
-    return ["## Another domain: interface text (Home Assistant, en-de)", "", body]
+    return [f"## {title}", "", f"{tuned} steps each.", "", body]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ data=$1 output=$2
 python=${PYTHON:-.venv/bin/python}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-compare() { # language
+compare() { # language, further flags of the comparison
   local common=(--source_lang en --template "{source} => {target}" --max_length 256 --dropout 0.1 --label_smoothing 0.1
     --train_file "$data/train.en.gz" "$data/train.$1.gz" --report_to none --save_total_limit 1 --logging_steps 100
     --test_file "$data/test_2016_flickr.en.gz" "$data/test_2016_flickr.$1.gz" --weight_decay 0.01
@@ -19,9 +19,9 @@ compare() { # language
     --lr_scheduler_type inverse_sqrt --warmup_steps 400
   "$python" examples/run_experiment.py --output_dir "$output/systems" --target_langs "$1" "${common[@]}" \
     --model_name_or_path "$output/en-$1/base" --max_steps 400 --save_steps 100 --learning_rate 5e-4 \
-    --lr_scheduler_type linear --warmup_steps 50 --flops_sentences 30 --predict_batch_size 64
+    --lr_scheduler_type linear --warmup_steps 50 --flops_sentences 30 --predict_batch_size 64 "${@:2}"
 }
 
 compare de &
-compare fr &
+compare fr --max_predict_samples 500 &
 wait -n && wait -n
