@@ -15,8 +15,8 @@ try:
     from simuleval.utils import entrypoint
 except ImportError as error:
     raise ImportError(
-        "transformers_simul.simuleval_agent needs SimulEval 1.1.4, whose pins ask for an environment of its own: see "
-        "docs/evaluation.md."
+        "transformers_simul.simuleval_agent needs SimulEval 1.1.4: pip install 'transformers_simul[simuleval]', then "
+        "pip install --no-deps simuleval==1.1.4 (docs/evaluation.md)."
     ) from error
 
 # SimulEval runs an agent's file outside its package, so imports are absolute.
