@@ -22,8 +22,8 @@ from transformers_simul.evaluation.decode import translate_corpus
 from transformers_simul.evaluation.instances import write_text
 from transformers_simul.evaluation.quality import quality
 
-MODELS = {"modified": "simulmask", "plain": "simulmask-plain-alibi", "none": "simulmask-no-alibi"}
-SENTENCES, LENGTHS, K = 480, (1, 4, 12, 24, 40), 3
+MODELS = {"modified": "simulmask-k3", "plain": "simulmask-plain-alibi-k3", "none": "simulmask-no-alibi-k3"}
+SENTENCES, LENGTHS, K = 240, (1, 4, 12, 24), 3
 
 
 def main(models: Path, source: str, target: str, output: Path) -> None:
