@@ -156,6 +156,7 @@ def test_the_preset_is_the_papers():
         ({"systems": []}, "systems must be among"),
         ({"training_k": ["+4", "1"]}, "one '\\+n' or a list"),
         ({"eval_wait_k": [0]}, "k must be a whole number of at least 1"),
+        ({"flops_sentences": 1}, "flops_sentences must be at least 2"),
         ({"training_k": ["0"]}, "k must be a whole number of at least 1"),
     ],
 )

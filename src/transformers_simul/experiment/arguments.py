@@ -45,6 +45,8 @@ class ExperimentArguments:
             raise ValueError(f"systems must be among {known}, got {self.systems}.")
         if any(k.startswith("+") for k in self.training_k) and len(self.training_k) != 1:
             raise ValueError(f"training_k must be one '+n' or a list of k's, got {self.training_k}.")
+        if self.flops_sentences < 2:
+            raise ValueError(f"flops_sentences must be at least 2, for quartiles, got {self.flops_sentences}.")
         for k in [*self.eval_wait_k, self.flops_k]:
             WaitKPolicy(k)
             self.training_policy(k)

@@ -115,7 +115,7 @@ def _costs(experiment: Experiment, flops: Mapping[str, Sequence[int]]) -> str:
     k = experiment.arguments.flops_k
     for system in experiment.arguments.chosen_systems():
         seconds = training_seconds(experiment.model_folder(system.training, k))
-        low, middle, high = statistics.quantiles([count / 1e9 for count in flops[system.name]], n=4)
+        low, middle, high = statistics.quantiles([count / 1e9 for count in flops[system.name]], n=4, method="inclusive")
         rows.append(f"| {system.name} | {seconds:.0f} | {middle:.3f} ({low:.3f} to {high:.3f}) |")
     note = "Seconds are those of this run, on whatever else the machine did; systems of one row's model share them."
     return "\n".join([*rows, "", note])
