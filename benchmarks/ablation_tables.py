@@ -9,8 +9,9 @@ import json
 import sys
 from pathlib import Path
 
-from transformers_simul.evaluation.instances import read_instances, write_text
-from transformers_simul.evaluation.quality import paired_difference
+from transformers_simul.evaluation.instances import Instance, read_instances
+from transformers_simul.evaluation.report import difference
+from transformers_simul.text_files import write_text
 
 COMMAND = "Command: `benchmarks/ablations.sh DATA OUTPUT`, behind `benchmarks/multi30k.sh DATA OUTPUT`."
 
@@ -79,18 +80,13 @@ def rows(experiment: Path) -> list[str]:
     for system in ("SM-norec-mod", "SM-published-rows"):
         cells = [f"{float(lines[system, policy]['BLEU']):.1f}" for policy in policies]
         table.append(f"| {system} | {' | '.join(cells)} |")
-    cells = [difference(experiment, "SM-norec-mod", "SM-published-rows", policy) for policy in policies]
+    systems = ("SM-norec-mod", "SM-published-rows")
+    cells = [difference(*(log(experiment, system, policy) for system in systems)) for policy in policies]
     return [*table, f"| difference (95%) | {' | '.join(cells)} |"]
 
 
-def difference(experiment: Path, better: str, worse: str, policy: str) -> str:
-    logs = [
-        read_instances(experiment / "en-de" / "logs" / system / policy.replace(" ", "") / "instances.log")
-        for system in (better, worse)
-    ]
-    first, second = ([each.prediction for each in log] for log in logs)
-    value, low, high = paired_difference(first, second, [each.reference for each in logs[0]])
-    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+def log(experiment: Path, system: str, policy: str) -> list[Instance]:
+    return read_instances(experiment / "en-de" / "logs" / system / policy.replace(" ", "") / "instances.log")
 
 
 def page_of(experiment: Path, title: str) -> list[str]:

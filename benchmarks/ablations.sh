@@ -51,6 +51,8 @@ prefix_at_one_k() {
 }
 
 { lengths && other_domain; } &
+first=$!
 { training_k && published_rows && prefix_at_one_k; } &
-wait -n && wait -n
+wait "$!"
+wait "$first"
 "$python" benchmarks/ablation_tables.py "$output" docs/results/ablations.md

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from transformers_simul import SimulFalconForCausalLM, SimulMaskDataCollator, SimulProcessor, WaitKPolicy
 from transformers_simul.corpora import Pair, read_pairs
 from transformers_simul.evaluation.decode import translate_corpus
-from transformers_simul.evaluation.instances import write_text
 from transformers_simul.evaluation.quality import quality
+from transformers_simul.text_files import write_text
 
 MODELS = {"modified": "simulmask-k3", "plain": "simulmask-plain-alibi-k3", "none": "simulmask-no-alibi-k3"}
 SENTENCES, LENGTHS, K = 240, (1, 4, 12, 24), 3
@@ -39,10 +39,10 @@ def main(models: Path, source: str, target: str, output: Path) -> None:
         for name, folder in MODELS.items():
             model = SimulFalconForCausalLM.from_pretrained(models / folder).eval()
             processor = SimulProcessor.from_pretrained(models / folder)
-            trained = loss(model, processor, texts)
+            trained = decoded = loss(model, processor, texts)
             if name == "plain":
                 model.config.alibi_positions = "modified"
-            decoded = loss(model, processor, texts)
+                decoded = loss(model, processor, texts)
             log = translate_corpus(
                 model, processor, [text.source for text in texts], [text.target for text in texts], WaitKPolicy(K), 20
             )

@@ -23,5 +23,7 @@ compare() { # language, further flags of the comparison
 }
 
 compare de &
+first=$!
 compare fr --max_predict_samples 500 &
-wait -n && wait -n
+wait "$!"
+wait "$first"

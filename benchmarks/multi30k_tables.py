@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from transformers_simul.evaluation.instances import write_text
+from transformers_simul.text_files import write_text
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "results"
 

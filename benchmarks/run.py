@@ -23,8 +23,8 @@ from transformers_simul import (
     WaitKPolicy,
 )
 from transformers_simul.corpora import load_home_assistant
-from transformers_simul.evaluation.instances import write_text
 from transformers_simul.finetuning import split_pairs, train_tokenizer
+from transformers_simul.text_files import write_text
 
 ROUNDS = 5
 

@@ -28,9 +28,7 @@ from transformers_simul import (
 )
 from transformers_simul.corpora import Pair
 from transformers_simul.evaluation.decode import finished_log, run_settings, translate_corpus, weights_key
-from transformers_simul.evaluation.instances import write_text
-from transformers_simul.evaluation.report import difference_note, markdown_table, report_line
-from transformers_simul.experiment import mixture
+from transformers_simul.evaluation.report import FULL_SOURCE, difference, markdown_table, report_line
 from transformers_simul.finetuning import (
     DataArguments,
     ModelArguments,
@@ -42,10 +40,10 @@ from transformers_simul.finetuning import (
     make_model,
     make_processor,
     run_program,
+    training_policy,
 )
 from transformers_simul.plots import plot_curves
-
-FULL_SOURCE = "full source"
+from transformers_simul.text_files import write_text
 
 
 @dataclass
@@ -134,8 +132,8 @@ def train(model_args, data_args, simul_args, training_args, splits, record) -> N
         make_model(model_args, processor),
         processor,
         make_collator(processor, data_args, simul_args, training_args),
-        splits["train"],
-        splits["validation"],
+        encode(processor, splits["train"]),
+        encode(processor, splits["validation"]) if splits["validation"] else None,
         training_args,
         record,
         callbacks,
@@ -145,7 +143,7 @@ def train(model_args, data_args, simul_args, training_args, splits, record) -> N
 def make_collator(processor, data_args, simul_args, training_args) -> SimulMaskDataCollator:
     return SimulMaskDataCollator(
         processor,
-        mixture(simul_args.wait_k),
+        training_policy(simul_args.wait_k),
         peek_rows=simul_args.peek_rows,
         max_length=data_args.max_length,
         too_long="drop",
@@ -185,7 +183,8 @@ def predict(model, processor, test: list[Pair], args: SimulArguments, output_dir
         for name, log in logs.items()
     ]
     names = [name for name in policies if name != FULL_SOURCE]
-    table = markdown_table(lines) + "\n\n" + difference_note(logs, names[-1], names[0])
+    gain = difference(logs[names[-1]], logs[names[0]])
+    table = f"{markdown_table(lines)}\n\nBLEU at {names[-1]} minus {names[0]}: {gain}, with its 95% interval."
     write_text(output_dir / "results.md", table + "\n")
     plot_curves(
         output_dir / "quality_latency.png", {"SimulMask": lines}, f"{processor.source_lang}-{processor.target_lang}"

@@ -125,7 +125,7 @@ def test_prefix_rows_are_plain_and_teach_each_token_once(processor):
     assert all(offline[name].equal(causal[name]) for name in causal)
 
 
-def test_turns_are_what_decoding_feeds(processor):
+def test_turns_are_one_causal_row(processor):
     batch = ConverseDataCollator(processor, FixedChunkPolicy(2, 1))([PAIR])
     source, target = (processor.encode(PAIR[side]) for side in ("source", "target"))
     tail, eos = processor.tail_ids, processor.eos_token_id
@@ -137,6 +137,29 @@ def test_turns_are_what_decoding_feeds(processor):
     assert batch["input_ids"][0].tolist() == ids
     assert batch["labels"][0].tolist() == labels
     assert batch["offsets"][0].tolist() == list(range(len(ids)))
+
+
+def test_a_conversation_streams_what_its_training_row_gives(model, processor):
+    """Streamed == trained for converse: where the policy alone READs, the fed row is the collator's, logit by logit."""
+    sources, compared, turns = sentences(9, 40), 0, 0
+    for policy in (WaitKPolicy(1), WaitKPolicy(3), FixedChunkPolicy(2, 2), FixedChunkPolicy(4, 1)):
+        output = decode(model, processor, sources, policy, ConverseDecoder)
+        for row, text in enumerate(sources):
+            source, words, delays = processor.encode(text), output.words[row], output.delays[row]
+            scheduled = policy.delays(len(source), len(words) + 1)
+            if output.stop_reasons[row] != "eos" or scheduled[:-1] != [*delays, len(source)]:
+                continue  # EOS before the end READs outside the schedule
+            collator = ConverseDataCollator(processor, policy)
+            (trained,) = collator.make_rows(source, words, [*delays, len(source)], None)
+            fields = {name: torch.tensor([values]) for name, values in trained.items() if name != "labels"}
+            with torch.no_grad():
+                logits = model(**fields, use_cache=False).logits[0]
+            asked = [index for index, label in enumerate(trained["labels"][1:]) if label != -100]
+            assert len(asked) == len(output.logits[row])
+            assert (logits[asked] - output.logits[row]).abs().max() <= 1e-5
+            compared, turns = compared + 1, turns + trained["input_ids"].count(processor.eos_token_id)
+    assert compared > 5
+    assert turns > compared
 
 
 def test_published_rows_differ_inside_long_words_only(processor):

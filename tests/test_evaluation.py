@@ -10,7 +10,7 @@ from transformers_simul.evaluation import (
     read_instances,
     write_instances,
 )
-from transformers_simul.evaluation.report import difference_note, markdown_table, report_line
+from transformers_simul.evaluation.report import difference, markdown_table, report_line
 from transformers_simul.plots import plot_curves
 
 
@@ -80,7 +80,9 @@ def test_report_table_and_curve(tmp_path):
     assert "| k = 7 | 100.0 (100.0 to 100.0) |" in table
     assert "without 1 empty outputs" in table
     assert "nrefs:1" in table
-    assert "BLEU at k = 7 minus k = 1: +" in difference_note(logs, "k = 7", "k = 1")
+    assert difference(logs["k = 7"], logs["k = 1"]).startswith("+")
+    with pytest.raises(ValueError, match="must hold the same sentences"):
+        difference(logs["k = 7"], logs["k = 1"][:1])
     plot_curves(tmp_path / "curve.png", {"one": lines, "two": lines}, "en-de")
     assert (tmp_path / "curve.png").stat().st_size > 10_000
     with pytest.raises(ValueError, match="no written word"):

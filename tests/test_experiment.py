@@ -18,7 +18,7 @@ from transformers_simul.evaluation import read_instances
 from transformers_simul.experiment import PAPER, ExperimentArguments
 from transformers_simul.experiment import run as experiment_run
 from transformers_simul.finetuning import data as finetuning_data
-from transformers_simul.finetuning import fine_tune
+from transformers_simul.finetuning import encode, fine_tune
 
 SMALL = (
     "--vocab_size 300 --hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 --per_device_train_batch_size 4 "
@@ -130,7 +130,8 @@ def test_a_cut_batch_has_the_same_gradient(tmp_path):
             optim="sgd", lr_scheduler_type="constant", disable_tqdm=True,
         )  # fmt: skip
         model = make_model(processor)
-        fine_tune(model, processor, PrefixDataCollator(processor, WaitKPolicy(1)), pairs, [], args, {})
+        collator = PrefixDataCollator(processor, WaitKPolicy(1))
+        fine_tune(model, processor, collator, encode(processor, pairs), None, args, {})
         weights.append({name: weight.detach().clone() for name, weight in model.named_parameters()})
     start = dict(make_model(processor).named_parameters())
     for name, weight in weights[0].items():
@@ -156,6 +157,8 @@ def test_the_preset_is_the_papers():
         ({"systems": []}, "systems must be among"),
         ({"training_k": ["+4", "1"]}, "one '\\+n' or a list"),
         ({"eval_wait_k": [0]}, "k must be a whole number of at least 1"),
+        ({"training_k": ["+four"]}, "'\\+' and a whole number"),
+        ({"eval_wait_k": [1, 5]}, "flops_k must be one of eval_wait_k"),
         ({"flops_sentences": 1}, "flops_sentences must be at least 2"),
         ({"training_k": ["0"]}, "k must be a whole number of at least 1"),
     ],

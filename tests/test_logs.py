@@ -4,6 +4,7 @@ import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,14 @@ def test_omnisteval_round_trip(tmp_path):
         )
     write_omnisteval(path, LOG)
     assert read_log(path)[0].elapsed == [0.0, 0.0, 0.0]
+    path.write_text('{"index": 0, "prediction": "a", "emission_cu": [2], "emission_ca": [1]}\n')
+    with pytest.raises(ValueError, match="emission_ca must not be before emission_cu"):
+        read_omnisteval(path)
+    for rate in (0, -1):
+        with pytest.raises(ValueError, match="words_per_second must be positive"):
+            read_omnisteval(path, rate)
+        with pytest.raises(ValueError, match="words_per_second must be positive"):
+            write_simulstream(path, LOG, rate)
     path.write_text('{"emission_cu": [1]}\n')
     with pytest.raises(ValueError, match="line 1 of .* must be an OmniSTEval instance"):
         read_omnisteval(path)
@@ -62,7 +71,13 @@ def test_simulstream_round_trip(tmp_path):
     assert back[0].elapsed == pytest.approx(LOG[0].elapsed)
     with pytest.raises(ValueError, match="as many as the log's sentences, 2"):
         read_log(path, 2.5)
-    lines = path.read_text().replace('"deleted_tokens": []', '"deleted_tokens": ["x"]')
+    good = path.read_text()
+    for wrong in ('{"id": 9, "generated_tokens": ["a"], "total_audio_processed": 1, "computation_time": 0}\n',
+                  '{"id": 0, "generated_tokens": ["a"]}\n'):  # fmt: skip
+        path.write_text(good + wrong)
+        with pytest.raises(ValueError, match="line 8 of .* must be of simulstream's log"):
+            read_log(path, 2.5, SOURCES, REFERENCES)
+    lines = good.replace('"deleted_tokens": []', '"deleted_tokens": ["x"]')
     path.write_text(lines)
     with pytest.raises(ValueError, match="must not delete tokens"):
         read_log(path, 2.5, SOURCES, REFERENCES)
@@ -110,19 +125,17 @@ def test_score_without_references_gives_latency_only(tmp_path, capsys):
         (["{log}", "--words-per-second", "0"], "must be positive"),
         (["{log}", "--unit", "spm"], "spm_model must be given"),
         (["{log}", "--bootstrap", "0"], "at least 1"),
-        (["{log}", "--references", "{log}"], None),
+        (["{log}", "--references", "{settings}"], "references must be one a sentence, 2, got 1"),
     ],
 )
 def test_score_says_what_is_wrong(path, flags, message, capsys):
-    status = main(["score", *(flag.replace("{log}", path) for flag in flags)])
-    if message is None:
-        assert status == 0  # two lines of JSON are two references, however odd
-    else:
-        assert status == 1
-        assert message in capsys.readouterr().err
+    settings = Path(path).with_name("settings.json")
+    settings.write_text("{}\n")
+    assert main(["score", *(flag.replace("{log}", path).replace("{settings}", str(settings)) for flag in flags)]) == 1
+    assert message in capsys.readouterr().err
 
 
-def test_the_program_answers_quickly_and_knows_its_flags(path):
+def test_the_program_helps_and_refuses_wrong_flags(path):
     done = subprocess.run(
         [sys.executable, "-m", "transformers_simul.cli", "score", "--help"], capture_output=True, text=True, check=False
     )
@@ -147,7 +160,7 @@ def test_evaluate_api_without_network():
             source_length=each.source_length,
         )
     scores = metric.compute()
-    # 0.75 + 0 ... by hand: lags 1, 1, 1 on equal lengths; and 2 offline.
+    # By hand: three words that lag 1 each on equal lengths; and 2, the whole source, at the second's first word.
     assert scores["AL"] == pytest.approx((1 + 2) / 2)
     assert set(scores) == {"AL", "LAAL", "AP", "DAL", "ATD", "BLEU", "chrF", "chrF++", "TER"}
 
@@ -164,6 +177,13 @@ def test_neural_hook(tmp_path, path, capsys):
     rows[0]["mt"] = "another"
     scores.write_text(json.dumps({"predictions.txt": rows}))
     with pytest.raises(ValueError, match="must belong to the log's predictions"):
+        read_neural_scores(scores, LOG)
+    del rows[0]["COMET"]
+    scores.write_text(json.dumps({"predictions.txt": rows}))
+    with pytest.raises(ValueError, match="must hold 'COMET' for each sentence"):
+        read_neural_scores(scores, LOG)
+    scores.write_text("a half\n")
+    with pytest.raises(ValueError, match="must be JSON or one number a line"):
         read_neural_scores(scores, LOG)
     scores.write_text("0.5\n")
     with pytest.raises(ValueError, match="one a sentence, 2"):

@@ -5,8 +5,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from .text_files import read_lines
 
 EXAMPLES = """
 examples:
@@ -75,8 +78,8 @@ def _score(args: argparse.Namespace) -> int:
         raise ValueError(f"words-per-second must be positive, got {args.words_per_second}.")
     if args.bootstrap < 1:
         raise ValueError(f"bootstrap must be at least 1, got {args.bootstrap}.")
-    references = _read_lines(args.references) if args.references else []
-    sources = _read_lines(args.sources) if args.sources else []
+    references = read_lines(args.references) if args.references else []
+    sources = read_lines(args.sources) if args.sources else []
     instances = read_log(args.log, args.words_per_second or 1.0, sources, references)
     if not instances:
         raise ValueError(f"log {args.log!r} must hold at least one sentence.")
@@ -112,8 +115,6 @@ def _score(args: argparse.Namespace) -> int:
 
 
 def _with_references(instances: list, references: Sequence[str]) -> list:
-    from dataclasses import replace
-
     if len(references) != len(instances):
         raise ValueError(f"references must be one a sentence, {len(instances)}, got {len(references)}.")
     return [replace(each, reference=text) for each, text in zip(instances, references, strict=True)]
@@ -125,10 +126,6 @@ def _load_spm(path: str) -> Any:
     except ImportError as error:
         raise ValueError("unit spm needs the package sentencepiece: pip install sentencepiece") from error
     return SentencePieceProcessor(model_file=path)
-
-
-def _read_lines(path: str) -> list[str]:
-    return Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
 
 
 if __name__ == "__main__":

@@ -80,13 +80,13 @@ class RowDecoder:
         policy (`Policy`): READ or WRITE.
         head, tail (`list[int]`): ids of the prompt around the source.
         word_rule (`SimulLogitsProcessor`): keeps words whole.
-        processors, criteria: further logits processors and stopping criteria.
+        processors, criteria (`Sequence[Callable]`, *optional*): further logits processors and stopping criteria.
         generator (`torch.Generator`, *optional*): samples with it; greedy without.
         max_new_tokens (`int`, *optional*): most target tokens; 20 + 3 per source token read without.
-        max_word_tokens (`int`): most tokens of a word.
-        keeps_logits (`bool`): whether to keep every answer.
-        started (`float`): `time.perf_counter()` of the call.
-        on_word (`Callable`): called with `(ids, delay, elapsed_ms)` of each committed word.
+        max_word_tokens (`int`, *optional*): most tokens of a word.
+        keeps_logits (`bool`, *optional*): whether to keep every answer.
+        started (`float`, *optional*): `time.perf_counter()` of the call; now, unless told.
+        on_word (`Callable`, *optional*): called with `(ids, delay, elapsed_ms)` of each committed word.
     """
 
     # What a query must not see is hidden from it, so a source that is known is fed in one piece.
@@ -99,19 +99,20 @@ class RowDecoder:
         head: list[int],
         tail: list[int],
         word_rule: Any,
-        processors: Sequence[Callable],
-        criteria: Sequence[Callable],
-        generator: torch.Generator | None,
-        max_new_tokens: int | None,
-        max_word_tokens: int,
-        keeps_logits: bool,
-        started: float,
-        on_word: Callable[[list[int], int, float], None],
+        processors: Sequence[Callable] = (),
+        criteria: Sequence[Callable] = (),
+        generator: torch.Generator | None = None,
+        max_new_tokens: int | None = None,
+        max_word_tokens: int = 64,
+        keeps_logits: bool = False,
+        started: float | None = None,
+        on_word: Callable[[list[int], int, float], None] | None = None,
     ):
         self.source, self.policy, self.tail = source, policy, tail
         self.word_rule, self.processors, self.criteria = word_rule, processors, criteria
         self.generator, self.max_new_tokens, self.max_word_tokens = generator, max_new_tokens, max_word_tokens
-        self.keeps_logits, self.started, self.on_word = keeps_logits, started, on_word
+        self.keeps_logits, self.on_word = keeps_logits, on_word
+        self.started = time.perf_counter() if started is None else started
         self.eos_token_id = int((word_rule.kinds == EOS).nonzero()[0])
         # Head and source tokens that the row has, those fed to the model, and those its next query sees.
         self.before = list(head)
@@ -133,7 +134,7 @@ class RowDecoder:
         """The row's life. Yields what to feed, or None to wait for source; is sent logits, shape `(vocabulary,)`."""
         try:
             yield from self._read_until_write()
-            logits = yield from self._ask(self.tail, 0)
+            logits = yield from self._ask(self.tail)
             token = yield from self._start_word(logits)
             while token != self.eos_token_id:
                 token = yield from self._write_word(token)
@@ -152,7 +153,7 @@ class RowDecoder:
             word.append(token)
             self.target.append(token)
             self._check_limits(word, delay)
-            logits = yield from self._ask([token], len(self.tail) + len(self.target) - 1)
+            logits = yield from self._ask([token])
             within = "continue" if self.word_rule.kinds[token] == BLANK_START else "any"
             if len(word) >= self.max_word_tokens:
                 within = "start"
@@ -201,9 +202,10 @@ class RowDecoder:
         self._visible += len(word)
         self._read_words += 1
 
-    def _ask(self, ids: list[int], offset: int, drops: int = 0) -> Generator[Ask, torch.Tensor, torch.Tensor]:
-        """Feed these tokens of tail+target, behind all source that was not fed yet; the last one's logits."""
+    def _ask(self, ids: list[int], drops: int = 0) -> Generator[Ask, torch.Tensor, torch.Tensor]:
+        """Feed these last tokens of tail+target, behind all source that was not fed yet; the last one's logits."""
         fresh, self._fed = self._fed, len(self.before)
+        offset = len(self.tail) + len(self.target) - len(ids)
         return (yield from self._answer(Ask(self.before[fresh:], fresh, ids, offset, self._visible, drops)))
 
     def _answer(self, ask: Ask) -> Generator[Ask, torch.Tensor, torch.Tensor]:
@@ -220,8 +222,7 @@ class RowDecoder:
 
     def _ask_again(self) -> Generator[Ask, torch.Tensor, torch.Tensor]:
         """The newest token once more, now that more source is visible; its cache entry is replaced."""
-        behind = self.tail + self.target
-        return (yield from self._ask(behind[-1:], len(behind) - 1, drops=1))
+        return (yield from self._ask((self.tail + self.target)[-1:], drops=1))
 
     def _word_ends(self, logits: torch.Tensor, within: str) -> bool:
         if within != "any":
@@ -264,7 +265,8 @@ class RowDecoder:
         self.words.append(word)
         self.delays.append(delay)
         self.elapsed_ms.append(1000 * (time.perf_counter() - self.started))
-        self.on_word(word, delay, self.elapsed_ms[-1])
+        if self.on_word is not None:
+            self.on_word(word, delay, self.elapsed_ms[-1])
 
 
 def decode_step(model: Any, cache: Any, asks: Sequence[Ask | None]) -> torch.Tensor:

@@ -171,7 +171,7 @@ class SimulGenerationMixin(GenerationMixin):
         source_words: torch.Tensor | None = None,
         token_kinds: torch.Tensor | None = None,
         generators: Sequence[torch.Generator] | None = None,
-        max_word_tokens: int | None = None,
+        max_word_tokens: int = 64,
         row_decoder: Any = None,
         past_key_values: Any = None,
         **kwargs: Any,
@@ -214,7 +214,7 @@ class SimulGenerationMixin(GenerationMixin):
                     criteria=[c for c in stopping_criteria if not isinstance(c, (MaxLengthCriteria, EosTokenCriteria))],
                     generator=draws[index],
                     max_new_tokens=None if limit >= _FROM_SOURCE else limit,
-                    max_word_tokens=64 if max_word_tokens is None else max_word_tokens,
+                    max_word_tokens=max_word_tokens,
                     keeps_logits=keeps_logits,
                     started=started,
                     on_word=_word_callback(streamer, index),
@@ -310,7 +310,7 @@ def _stack(logits: list[torch.Tensor], vocab_size: int) -> torch.Tensor:
 
 def _word_callback(streamer: Any, row: int):
     if streamer is None:
-        return lambda ids, delay, elapsed_ms: None
+        return None
     if hasattr(streamer, "put_word"):
         return lambda ids, delay, elapsed_ms: streamer.put_word(row, ids, delay, elapsed_ms)
     return lambda ids, delay, elapsed_ms: streamer.put(torch.tensor(ids))

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .evaluation.quality import Quality
-from .evaluation.report import ReportLine
+from .evaluation.report import FULL_SOURCE, ReportLine
 
 _INK, _GREY = "#222222", "#bbbbbb"
 _COLOURS = (
@@ -43,9 +43,9 @@ def plot_curves(
     figure = Figure(figsize=(8.4, 5.2) if many else (6.4, 4.2), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    labelled = next(name for name, lines in curves.items() if any(line.name != "full source" for line in lines))
+    labelled = next((name for name, lines in curves.items() if any(line.name != FULL_SOURCE for line in lines)), None)
     for (name, lines), colour, marker in zip(curves.items(), _COLOURS * 3, _MARKERS * 3, strict=False):
-        points = [line for line in lines if line.name != "full source"]
+        points = [line for line in lines if line.name != FULL_SOURCE]
         laal = [line.latency["LAAL"] for line in points]
         quality = [_score(line, metric) for line in points]
         scores = [each.score for each in quality]
@@ -62,11 +62,11 @@ def plot_curves(
             for line, x, y in zip(points, laal, scores, strict=True):
                 axes.annotate(line.name, (x, y), textcoords="offset points", xytext=(7, -11), fontsize=8, color=_INK)
         for line in lines:
-            if line.name == "full source":
-                level = None if points else f"{name}, full source"
+            if line.name == FULL_SOURCE:
+                level = None if points else f"{name}, {FULL_SOURCE}"
                 axes.axhline(_score(line, metric).score, color=colour, linestyle="--", linewidth=1, label=level)
-    if all(any(line.name != "full source" for line in lines) for lines in curves.values()):
-        axes.plot([], [], color=_INK, linestyle="--", linewidth=1, label="full source, whatever its lagging")
+    if all(any(line.name != FULL_SOURCE for line in lines) for lines in curves.values()):
+        axes.plot([], [], color=_INK, linestyle="--", linewidth=1, label=f"{FULL_SOURCE}, whatever its lagging")
     axes.set_xlabel("LAAL (source words)")
     axes.set_ylabel(f"{metric} (95% intervals)")
     axes.set_title(title, fontsize=10)

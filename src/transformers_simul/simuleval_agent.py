@@ -5,7 +5,6 @@
 --target test.de --source-type text --target-type text --output log`
 """
 
-import time
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
@@ -61,13 +60,6 @@ class SimulAgent(TextToTextAgent):
             word_rule=SimulLogitsProcessor(
                 self.processor.token_kinds.to(self.model.device), self.model.config.vocab_size
             ),
-            processors=[],
-            criteria=[],
-            generator=None,
-            max_new_tokens=None,
-            max_word_tokens=64,
-            keeps_logits=False,
-            started=time.perf_counter(),
             on_word=lambda ids, delay, elapsed_ms: self.written.append(ids),
         )
         self.run = row.run()

@@ -8,14 +8,16 @@ import torch
 
 from ..data_collator import SimulMaskDataCollator
 from ..decoding_simul import Ask, RowDecoder
-from .prefix import turns
+from .turns import turns
 
 
 class ConverseDataCollator(SimulMaskDataCollator):
     """Rows of turns (arXiv 2402.10552; "converse-norec" in arXiv 2405.10443, section 3).
 
     `[head | chunk | tail | words | eos | chunk | tail | words | eos ...]`, plain causal: a chunk is what the policy
-    READs at a time, and the words those that it then WRITEs. The loss is that of words and EOS.
+    READs at a time, and the words those that it then WRITEs. The loss is that of words and EOS. There are no peek rows,
+    whatever `peek_rows` says: where a turn's last word ends, EOS is the label. Arguments, output and errors are those
+    of [`SimulMaskDataCollator`].
 
     Example:
 
@@ -67,7 +69,7 @@ class ConverseDecoder(RowDecoder):
 
     _fed_tokens = 0
 
-    def _ask(self, ids: list[int], offset: int, drops: int = 0) -> Generator[Ask, torch.Tensor, torch.Tensor]:
+    def _ask(self, ids: list[int], drops: int = 0) -> Generator[Ask, torch.Tensor, torch.Tensor]:
         fresh, self._fed = self._fed, len(self.before)
         return (yield from self._append(self.before[fresh:] + ids))
 

@@ -12,7 +12,8 @@ class PublishedRowsDataCollator(SimulMaskDataCollator):
 
     Every token of target word i sees the source of word i + 1, not only its last token, which predicts that word. For
     words of one token both are the same; inside longer words training sees source that decoding has not read yet.
-    Without peek rows.
+    There are no peek rows, whatever `peek_rows` says. Arguments, output and errors are those of
+    [`SimulMaskDataCollator`].
 
     Example:
 

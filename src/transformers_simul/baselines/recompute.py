@@ -25,7 +25,7 @@ class RecomputingDecoder(RowDecoder):
 
     def _ask_again(self) -> Generator[Ask, torch.Tensor, torch.Tensor]:
         behind = self.tail + self.target
-        return (yield from self._ask(behind, 0, drops=len(behind)))
+        return (yield from self._ask(behind, drops=len(behind)))
 
 
 __all__ = ["RecomputingDecoder"]

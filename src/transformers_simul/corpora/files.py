@@ -2,13 +2,13 @@
 """Parallel text from files, checked before any work is done on it."""
 
 import csv
-import gzip
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow.parquet
+
+from ..text_files import json_rows, read_lines
 
 
 class Pair(NamedTuple):
@@ -63,7 +63,7 @@ def read_pairs(files: str | Sequence[str], source_column: str, target_column: st
 
 
 def _read_two(source: Path, target: Path) -> list[Pair]:
-    sources, targets = _lines(source), _lines(target)
+    sources, targets = read_lines(source), read_lines(target)
     if len(sources) != len(targets):
         raise ValueError(
             f"files must have as many lines as each other: {str(source)!r} has {len(sources)}, {str(target)!r} "
@@ -74,10 +74,10 @@ def _read_two(source: Path, target: Path) -> list[Pair]:
 
 def _read_table(path: Path, source_column: str, target_column: str) -> list[Pair]:
     readers: dict[str, Callable[[Path], Iterator[dict]]] = {
-        ".jsonl": _json_rows,
-        ".json": _json_rows,
-        ".csv": lambda path: csv.DictReader(_lines(path, keep_ends=True)),
-        ".tsv": lambda path: csv.DictReader(_lines(path, keep_ends=True), delimiter="\t", quoting=csv.QUOTE_NONE),
+        ".jsonl": lambda path: (row for _, row in json_rows(path)),
+        ".json": lambda path: (row for _, row in json_rows(path)),
+        ".csv": lambda path: csv.DictReader(read_lines(path, keep_ends=True)),
+        ".tsv": lambda path: csv.DictReader(read_lines(path, keep_ends=True), delimiter="\t", quoting=csv.QUOTE_NONE),
         ".parquet": lambda path: iter(pyarrow.parquet.read_table(path).to_pylist()),
     }
     suffix = [part for part in path.suffixes if part != ".gz"][-1:] or [""]
@@ -93,31 +93,6 @@ def _read_table(path: Path, source_column: str, target_column: str) -> list[Pair
             )
         pairs.append(Pair(row[source_column], row[target_column]))
     return pairs
-
-
-def _json_rows(path: Path) -> Iterator[dict]:
-    for number, line in enumerate(_lines(path), start=1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"line {number} of {str(path)!r} must be JSON: {error}.") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"line {number} of {str(path)!r} must be a JSON object, got {line[:40]!r}.")
-        yield row
-
-
-def _lines(path: Path, keep_ends: bool = False) -> list[str]:
-    """Lines split at line feeds alone: other Unicode line breaks stay inside a sentence."""
-    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ValueError(f"file {str(path)!r} must be UTF-8, but line {line} is not: {error.reason}.") from error
-    lines = text.replace("\r\n", "\n").split("\n")
-    if lines and not lines[-1]:
-        lines.pop()
-    return [line + "\n" for line in lines] if keep_ends else lines
 
 
 __all__ = ["Pair", "read_pairs"]

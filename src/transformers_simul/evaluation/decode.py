@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Translate a corpus under a policy, in batches, to instances."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,8 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..policies import Policy
-from .instances import Instance, read_instances, write_instances, write_text
+from ..text_files import write_text
+from .instances import Instance, read_instances, write_instances
 
 
 def translate_corpus(
@@ -125,14 +127,29 @@ def finished_log(
 
 
 def weights_key(folder: str, *details: Any) -> str:
-    """A hash of a folder's weights and of further things that decide an output; of a hub name, its name."""
+    """A hash of a folder's weights and of further things that decide an output; of a hub name, its name.
+
+    Args:
+        folder (`str`): of a saved model, or a name on the hub.
+        *details: with a `repr` that tells them apart.
+    """
     digest = hashlib.sha256(repr(details).encode())
     weights = sorted(Path(folder).glob("*.safetensors"))
     for file in weights:
-        digest.update(file.read_bytes())
+        digest.update(_file_digest(file, file.stat().st_mtime_ns))
     if not weights:
         digest.update(folder.encode())
     return digest.hexdigest()
+
+
+@functools.lru_cache
+def _file_digest(file: Path, changed_ns: int) -> bytes:
+    """Of a file as it is since `changed_ns`: gigabytes are read once, however many logs hang on them."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
 
 
 __all__ = ["finished_log", "run_settings", "translate_corpus", "weights_key"]

@@ -3,10 +3,10 @@
 
 import json
 import os
-import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+
+from ..text_files import json_rows, write_text
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,25 @@ def write_instances(path: str | os.PathLike, instances: Iterable[Instance]) -> N
 def read_instances(path: str | os.PathLike) -> list[Instance]:
     """Read a log.
 
+    Args:
+        path (`str` or `os.PathLike`): of the log.
+
+    Returns:
+        `list[Instance]`: in the log's order.
+
     Raises:
         ValueError: if a line is no instance; with its number.
     """
     instances = []
     known = [field.name for field in fields(Instance)]
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, values in json_rows(path):
         try:
-            values = json.loads(line)
             # SimulEval adds fields for some units; none of ours may be missing.
             instance = Instance(**{name: values[name] for name in known})
-        except (TypeError, KeyError, json.JSONDecodeError) as error:
-            raise ValueError(f"line {number} of {str(path)!r} must be an instance of a log: {error!r}.") from error
+        except KeyError as error:
+            raise ValueError(
+                f"line {number} of {str(path)!r} must be an instance of a log, without {error}."
+            ) from error
         if not len(instance.delays) == len(instance.elapsed) == instance.prediction_length:
             raise ValueError(
                 f"line {number} of {str(path)!r} must hold as many delays and elapsed times as prediction_length, "
@@ -71,20 +76,4 @@ def read_instances(path: str | os.PathLike) -> list[Instance]:
     return instances
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Replace a text file atomically: written beside it, flushed to the disk, then renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-__all__ = ["Instance", "read_instances", "write_instances", "write_text"]
+__all__ = ["Instance", "read_instances", "write_instances"]

@@ -7,12 +7,12 @@ project's own format: see [`read_instances`].
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..text_files import json_rows, write_text
 from ..text_simul import split_words
-from .instances import Instance, read_instances, write_text
+from .instances import Instance, read_instances
 from .latency import computation_aware, work
 
 
@@ -33,7 +33,7 @@ def read_log(
     Raises:
         ValueError: for an empty or unknown log; with the line.
     """
-    first = next(_lines(path), None)
+    first = next(json_rows(path), None)
     if first is None:
         raise ValueError(f"log {str(path)!r} must hold at least one line.")
     fields = first[1]
@@ -72,11 +72,19 @@ def write_omnisteval(
 def read_omnisteval(path: str | os.PathLike, words_per_second: float = 1.0) -> list[Instance]:
     """Read OmniSTEval's lines; computing time is what `emission_ca` has beyond waiting, and 0 without it.
 
+    Args:
+        path (`str` or `os.PathLike`): of the log.
+        words_per_second (`float`, *optional*): rate of the source, which turns `emission_ca` into milliseconds.
+
+    Returns:
+        `list[Instance]`: in the log's order, with empty sources.
+
     Raises:
-        ValueError: if a line lacks a field; with its number.
+        ValueError: if a line lacks a field or is ready before its source; with its number. Or for a rate not above 0.
     """
+    _check_rate(words_per_second)
     instances = []
-    for number, line in _lines(path):
+    for number, line in json_rows(path):
         try:
             delays = line["emission_cu"]
             aware = line.get("emission_ca") or delays
@@ -84,6 +92,8 @@ def read_omnisteval(path: str | os.PathLike, words_per_second: float = 1.0) -> l
             ready = 0.0
             for delay, time in zip(delays, aware, strict=True):
                 spent = (time - max(ready, delay)) / words_per_second * 1000
+                if spent < -1e-6:
+                    raise ValueError(f"emission_ca must not be before emission_cu, got {time} and {delay}")
                 elapsed.append((elapsed[-1] if elapsed else 0.0) + max(spent, 0.0))
                 ready = time
             instances.append(
@@ -103,8 +113,12 @@ def write_simulstream(path: str | os.PathLike, instances: Iterable[Instance], wo
     Args:
         path (`str` or `os.PathLike`): of the log.
         instances (`Iterable[Instance]`): in word units.
-        words_per_second (`float`): "audio" that a source unit takes.
+        words_per_second (`float`): rate of the source; a source unit is 1 / rate seconds of "audio".
+
+    Raises:
+        ValueError: for a rate that is not positive.
     """
+    _check_rate(words_per_second)
     lines: list[dict[str, Any]] = []
     for each in instances:
         lines.append({"id": each.index, "metadata": {"wav_name": str(each.index)}})
@@ -133,19 +147,23 @@ def read_simulstream(
         words_per_second (`float`): turns "audio" into source units.
 
     Raises:
-        ValueError: if the counts differ, a line is wrong, or a token was deleted.
+        ValueError: if the counts differ, a line is wrong, a token was deleted, or the rate is not positive.
     """
+    _check_rate(words_per_second)
     runs: dict[Any, list[tuple[str, int, float]]] = {}
-    for number, line in _lines(path):
-        if "metadata" in line:
-            runs[line["id"]] = []
-        elif "generated_tokens" in line:
-            if line["deleted_tokens"]:
-                raise ValueError(f"line {number} of {str(path)!r} must not delete tokens: revised text has no delay.")
-            delay = round(line["total_audio_processed"] * words_per_second)
-            for index, token in enumerate(line["generated_tokens"]):
-                cost = 0.0 if index else 1000 * line["computation_time"]
-                runs[line["id"]].append((token, delay, cost))
+    for number, line in json_rows(path):
+        try:
+            if "metadata" in line:
+                runs[line["id"]] = []
+            elif "generated_tokens" in line:
+                delay = round(line["total_audio_processed"] * words_per_second)
+                for index, token in enumerate(line["generated_tokens"]):
+                    cost = 0.0 if index else 1000 * line["computation_time"]
+                    runs[line["id"]].append((token, delay, cost))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"line {number} of {str(path)!r} must be of simulstream's log: {error!r}.") from error
+        if line.get("deleted_tokens"):
+            raise ValueError(f"line {number} of {str(path)!r} must not delete tokens: revised text has no delay.")
     if not len(runs) == len(sources) == len(references):
         raise ValueError(
             f"sources and references must be as many as the log's sentences, {len(runs)}, got {len(sources)} and "
@@ -162,18 +180,9 @@ def read_simulstream(
     return instances
 
 
-def _lines(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
-    with Path(path).open(encoding="utf-8") as file:
-        for number, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"line {number} of {str(path)!r} must be JSON: {error}.") from error
-            if not isinstance(line, dict):
-                raise ValueError(f"line {number} of {str(path)!r} must be a JSON object, got {text.strip()[:40]!r}.")
-            yield number, line
+def _check_rate(words_per_second: float) -> None:
+    if words_per_second <= 0:
+        raise ValueError(f"words_per_second must be positive, got {words_per_second}.")
 
 
 __all__ = [

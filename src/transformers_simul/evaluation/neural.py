@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from .instances import Instance, write_text
+from ..text_files import write_text
+from .instances import Instance
 from .quality import Quality, mean_quality
 
 _FILES = {"sources.txt": "source", "predictions.txt": "prediction", "references.txt": "reference"}
@@ -53,18 +54,23 @@ def read_neural_scores(path: str | os.PathLike, instances: Sequence[Instance], n
         name (`str`, *optional*): of the metric, its key in the JSON.
 
     Raises:
-        ValueError: if they are not as many as the sentences, or belong to other sentences.
+        ValueError: if they are no numbers, not as many as the sentences, or belong to other sentences.
     """
     text = Path(path).read_text(encoding="utf-8")
     if text.lstrip().startswith("{"):
         systems = json.loads(text)
         rows = next(iter(systems.values()))
+        if any(name not in row for row in rows):
+            raise ValueError(f"scores in {str(path)!r} must hold {name!r} for each sentence, got {sorted(rows[0])}.")
         scores = [row[name] for row in rows]
         written = [" ".join(each.prediction.split()) for each in instances]
         if [row["mt"] for row in rows] != written:
             raise ValueError(f"scores in {str(path)!r} must belong to the log's predictions, but hold others.")
     else:
-        scores = [float(line) for line in text.split()]
+        try:
+            scores = [float(line) for line in text.split()]
+        except ValueError as error:
+            raise ValueError(f"scores in {str(path)!r} must be JSON or one number a line: {error}.") from error
     if len(scores) != len(instances):
         raise ValueError(f"scores in {str(path)!r} must be one a sentence, {len(instances)}, got {len(scores)}.")
     return mean_quality(name, scores, f"file:{Path(path).name}")

@@ -27,6 +27,9 @@ class Quality:
     high: float
     signature: str
 
+    def __str__(self) -> str:
+        return f"{self.score:.1f} ({self.low:.1f} to {self.high:.1f})"
+
 
 def quality(
     predictions: Sequence[str],
@@ -70,6 +73,12 @@ def quality(
 def mean_quality(name: str, scores: Sequence[float], signature: str, resamples: int = 1000, seed: int = 0) -> Quality:
     """The mean of scores per sentence, such as a neural metric's, with its bootstrap interval.
 
+    Args:
+        name (`str`): of the metric.
+        scores (`Sequence[float]`): one a sentence.
+        signature (`str`): what reproduces them.
+        resamples, seed (`int`, *optional*): as in [`quality`].
+
     Example:
 
     ```python
@@ -102,6 +111,9 @@ def paired_difference(
 
     Returns:
         `tuple[float, float, float]`: difference, low, high.
+
+    Raises:
+        ValueError: if the counts differ, there is no sentence, or the name is unknown.
 
     Example:
 

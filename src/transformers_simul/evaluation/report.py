@@ -11,6 +11,9 @@ from .latency import LATENCY, average_token_delay, computation_aware, work
 from .quality import Quality, paired_difference, quality
 from .units import target_units
 
+# The name of the line whose policy reads all before it writes: drawn as a level, since its lagging says nothing.
+FULL_SOURCE = "full source"
+
 
 @dataclass(frozen=True)
 class ReportLine:
@@ -101,7 +104,18 @@ def report_line(
 def latency_scores(
     instances: Sequence[Instance], unit: str = "word", spm_model: Any = None, words_per_second: float | None = None
 ) -> dict[str, float]:
-    """Means over the sentences to which something was written; arguments as in [`report_line`]."""
+    """Means over the sentences to which something was written.
+
+    Args:
+        instances (`Sequence[Instance]`): a log.
+        unit, spm_model, words_per_second: as in [`report_line`].
+
+    Returns:
+        `dict[str, float]`: by [`LATENCY`]'s names, in source units, and with a rate the same with `_CA`.
+
+    Raises:
+        ValueError: for delays that count something else, or fall.
+    """
     totals: dict[str, list[float]] = {}
     for instance in instances:
         if not instance.delays:
@@ -131,7 +145,7 @@ def markdown_table(lines: Sequence[ReportLine], metrics: Sequence[str] = ("LAAL"
     heads = [*(each.name for each in lines[0].quality), *metrics]
     rows = [f"| policy | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
     for line in lines:
-        cells = [f"{each.score:.1f} ({each.low:.1f} to {each.high:.1f})" for each in line.quality]
+        cells = [str(each) for each in line.quality]
         cells += [f"{line.latency[name]:.2f}" for name in metrics]
         rows.append(f"| {line.name} | {' | '.join(cells)} |")
     empty = sum(line.empty for line in lines)
@@ -145,12 +159,33 @@ def markdown_table(lines: Sequence[ReportLine], metrics: Sequence[str] = ("LAAL"
     return "\n".join(rows + notes)
 
 
-def difference_note(logs: Mapping[str, Sequence[Instance]], better: str, worse: str) -> str:
-    """A sentence: BLEU of one policy minus another's, with the paired interval."""
-    references = [instance.reference for instance in logs[better]]
-    first, second = ([instance.prediction for instance in logs[name]] for name in (better, worse))
-    difference, low, high = paired_difference(first, second, references)
-    return f"BLEU at {better} minus {worse}: {difference:+.1f} (95% interval {low:+.1f} to {high:+.1f})."
+def difference(better: Sequence[Instance], worse: Sequence[Instance], metric: str = "BLEU") -> str:
+    """One log's score minus another's on the same sentences, such as `"+1.2 (+0.4 to +2.1)"`, with 95% intervals.
+
+    Args:
+        better, worse (`Sequence[Instance]`): logs of the same sentences, in the same order.
+        metric (`str`, *optional*): of [`QUALITY`].
+
+    Raises:
+        ValueError: if the sentences differ.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.evaluation import Instance
+    >>> from transformers_simul.evaluation.report import difference
+    >>> log = [Instance(0, "ein Hund", [1, 2], [5.0, 9.0], 2, "ein Hund", "a dog", 2)]
+    >>> difference(log, log)
+    '+0.0 (+0.0 to +0.0)'
+
+    ```
+    """
+    references = [each.reference for each in better]
+    if references != [each.reference for each in worse]:
+        raise ValueError(f"better and worse must hold the same sentences, got {len(better)} and {len(worse)}.")
+    first, second = ([each.prediction for each in log] for log in (better, worse))
+    value, low, high = paired_difference(first, second, references, name=metric)
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
-__all__ = ["ReportLine", "difference_note", "latency_scores", "markdown_table", "report_line"]
+__all__ = ["FULL_SOURCE", "ReportLine", "difference", "latency_scores", "markdown_table", "report_line"]

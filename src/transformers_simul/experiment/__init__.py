@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paper's comparison as one command."""
 
-from .arguments import PAPER, ExperimentArguments, mixture
+from .arguments import PAPER, ExperimentArguments
 from .report import write_report
-from .run import FULL_SOURCE, Experiment
+from .run import Experiment
 
-__all__ = ["FULL_SOURCE", "PAPER", "Experiment", "ExperimentArguments", "mixture", "write_report"]
+__all__ = ["PAPER", "Experiment", "ExperimentArguments", "write_report"]

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The experiment's flags, and the paper's set-up as flags."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..baselines import ABLATIONS, SYSTEMS, System
-from ..policies import MixturePolicy, OfflinePolicy, Policy, WaitKPolicy
+from ..finetuning import training_policy
+from ..policies import Policy, WaitKPolicy
 
 # arXiv 2405.10443, section 5: what `--paper` stands for. Later flags win.
 PAPER = """
@@ -45,11 +45,15 @@ class ExperimentArguments:
             raise ValueError(f"systems must be among {known}, got {self.systems}.")
         if any(k.startswith("+") for k in self.training_k) and len(self.training_k) != 1:
             raise ValueError(f"training_k must be one '+n' or a list of k's, got {self.training_k}.")
+        if self.training_k[0].startswith("+") and not self.training_k[0][1:].isdigit():
+            raise ValueError(f"training_k must be '+' and a whole number, such as '+4', got {self.training_k[0]!r}.")
         if self.flops_sentences < 2:
             raise ValueError(f"flops_sentences must be at least 2, for quartiles, got {self.flops_sentences}.")
-        for k in [*self.eval_wait_k, self.flops_k]:
+        for k in self.eval_wait_k:
             WaitKPolicy(k)
             self.training_policy(k)
+        if self.flops_k not in self.eval_wait_k:
+            raise ValueError(f"flops_k must be one of eval_wait_k, {self.eval_wait_k}, got {self.flops_k}.")
 
     def chosen_systems(self) -> list[System]:
         """In the order of [`SYSTEMS`], then [`ABLATIONS`]."""
@@ -59,13 +63,7 @@ class ExperimentArguments:
         """The policy that the model is trained under which translates at k."""
         if self.training_k[0].startswith("+"):
             return WaitKPolicy(k + int(self.training_k[0]))
-        return mixture(self.training_k)
+        return training_policy(self.training_k)
 
 
-def mixture(names: Sequence[str]) -> Policy:
-    """A training policy: one k, a mixture of several, or `"full"` for the whole source."""
-    policies = [OfflinePolicy() if name == "full" else WaitKPolicy(int(name)) for name in names]
-    return policies[0] if len(policies) == 1 else MixturePolicy(policies)
-
-
-__all__ = ["PAPER", "ExperimentArguments", "mixture"]
+__all__ = ["PAPER", "ExperimentArguments"]

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from ..evaluation.instances import Instance, write_text
-from ..evaluation.quality import paired_difference
-from ..evaluation.report import ReportLine, report_line
+from ..evaluation.instances import Instance
+from ..evaluation.report import ReportLine, difference, report_line
 from ..finetuning import training_seconds
 from ..plots import plot_boxes, plot_curves
+from ..text_files import write_text
 from .run import Experiment
 
 Logs = Mapping[tuple[str, str], Sequence[Instance]]
@@ -80,7 +80,7 @@ def _table(lines: Mapping[str, Sequence[ReportLine]]) -> str:
     rows = ["| system | policy | BLEU | chrF++ | LAAL | AL | AP | DAL | ATD |", "|---|---|---|---|---|---|---|---|---|"]
     for system, each in lines.items():
         for line in each:
-            cells = [f"{score.score:.1f} ({score.low:.1f} to {score.high:.1f})" for score in line.quality]
+            cells = [str(score) for score in line.quality]
             cells += [f"{line.latency[name]:.2f}" for name in ("LAAL", "AL", "AP", "DAL", "ATD")]
             rows.append(f"| {system} | {line.name} | {' | '.join(cells)} |")
     first = next(iter(lines.values()))[0]
@@ -94,15 +94,7 @@ def _claims(logs: Logs, eval_wait_k: Sequence[int]) -> str:
     for better, worse in CLAIMS:
         if (better, names[0]) not in logs or (worse, names[0]) not in logs:
             continue
-        cells = []
-        for name in names:
-            first, second = logs[better, name], logs[worse, name]
-            difference, low, high = paired_difference(
-                [each.prediction for each in first],
-                [each.prediction for each in second],
-                [each.reference for each in first],
-            )
-            cells.append(f"{difference:+.1f} ({low:+.1f} to {high:+.1f})")
+        cells = [difference(logs[better, name], logs[worse, name]) for name in names]
         rows.append(f"| {better} - {worse} | {' | '.join(cells)} |")
     return "\n".join(rows)
 

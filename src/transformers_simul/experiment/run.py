@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from transformers import TrainingArguments, set_seed
 
 from ..auto import SimulFalconForCausalLM
@@ -19,13 +20,13 @@ from ..baselines.systems import CAUSAL
 from ..corpora import Pair
 from ..evaluation.decode import finished_log, run_settings, translate_corpus, weights_key
 from ..evaluation.flops import sentence_flops
-from ..evaluation.instances import Instance, write_text
-from ..finetuning import DataArguments, ModelArguments, fine_tune, is_trained, make_model, make_processor
+from ..evaluation.instances import Instance
+from ..evaluation.report import FULL_SOURCE
+from ..finetuning import DataArguments, ModelArguments, encode, fine_tune, is_trained, make_model, make_processor
 from ..policies import OfflinePolicy, Policy, WaitKPolicy
 from ..processing_simul import SimulProcessor
+from ..text_files import write_text
 from .arguments import ExperimentArguments
-
-FULL_SOURCE = "full source"
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,9 @@ class Experiment:
         """System, name of the line, policy to translate with, and folder of the model, for each log."""
         cells: list[tuple[System, str, Policy, Path]] = []
         for system in self.arguments.chosen_systems():
-            if system.is_offline:
-                folder = self.model_folder(system.training, self.arguments.eval_wait_k[0])
-                cells.append((system, FULL_SOURCE, OfflinePolicy(), folder))
-                continue
-            for k in self.arguments.eval_wait_k:
-                cells.append((system, f"k = {k}", WaitKPolicy(k), self.model_folder(system.training, k)))
+            for k in self._wait_k(system):
+                line, policy = (FULL_SOURCE, OfflinePolicy()) if system.is_offline else (f"k = {k}", WaitKPolicy(k))
+                cells.append((system, line, policy, self.model_folder(system.training, k)))
         return cells
 
     def model_folder(self, training: Training, k: int) -> Path:
@@ -69,7 +67,7 @@ class Experiment:
         base = self._base()
         done = set()
         for system in self.arguments.chosen_systems():
-            for k in [1] if system.is_offline else self.arguments.eval_wait_k:
+            for k in self._wait_k(system):
                 folder = self.model_folder(system.training, k)
                 if folder not in done:
                     policy = self.arguments.training_policy(k) if system.training.follows_policy else OfflinePolicy()
@@ -96,7 +94,7 @@ class Experiment:
         return run_settings(policy, self.dtype, self.training.device, **details)
 
     def count_flops(self) -> dict[str, list[int]]:
-        """FLOPs of each of the first test sentences, by system, at one k; counted once per model."""
+        """FLOPs of each of the first test sentences, by system, at one k; finished counts are read."""
         sources = [pair.source for pair in self.pairs["test"][: self.arguments.flops_sentences]]
         policy, counts = WaitKPolicy(self.arguments.flops_k), {}
         for system in self.arguments.chosen_systems():
@@ -135,6 +133,23 @@ class Experiment:
             row_decoder=system.row_decoder,
         )
 
+    def _wait_k(self, system: System) -> list[int]:
+        """The k's of a system's cells; one stands for all where k plays no part."""
+        return self.arguments.eval_wait_k[:1] if system.is_offline else self.arguments.eval_wait_k
+
+    @functools.cached_property
+    def _processor(self) -> SimulProcessor:
+        """The same for the base and for all systems: a new tokenizer is trained once, and text encoded once."""
+        return make_processor(self.model, self.data, self.pairs["train"])
+
+    @functools.cached_property
+    def _train_dataset(self) -> Dataset:
+        return encode(self._processor, self.pairs["train"])
+
+    @functools.cached_property
+    def _eval_dataset(self) -> Dataset | None:
+        return encode(self._processor, self.pairs["validation"]) if self.training.eval_strategy != "no" else None
+
     def _base(self) -> ModelArguments:
         """Flags of the model that every system starts from."""
         if self.model.model_name_or_path:
@@ -153,9 +168,8 @@ class Experiment:
             return
         set_seed(args.seed)
         print(f"\n{folder.name}: {policy!r}", flush=True)
-        processor = make_processor(base, self.data, self.pairs["train"])
         collator = training.collator(
-            processor,
+            self._processor,
             policy,
             peek_rows=training.peek_rows,
             max_length=self.data.max_length,
@@ -168,11 +182,11 @@ class Experiment:
         here.per_device_train_batch_size //= parts
         here.gradient_accumulation_steps *= parts
         fine_tune(
-            make_model(base, processor, alibi_positions=training.alibi_positions),
-            processor,
+            make_model(base, self._processor, alibi_positions=training.alibi_positions),
+            self._processor,
             collator,
-            self.pairs["train"],
-            self.pairs["validation"] if args.eval_strategy != "no" else [],
+            self._train_dataset,
+            self._eval_dataset,
             here,
             record,
         )
@@ -210,4 +224,4 @@ def _divisor(batch_size: int, most: int) -> int:
     return max(parts for parts in range(1, most + 1) if batch_size % parts == 0)
 
 
-__all__ = ["FULL_SOURCE", "Experiment"]
+__all__ = ["Experiment"]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every program that trains here does the same way: its flags, its text, its model, its resumable training."""
 
-from .arguments import DataArguments, ModelArguments
+from .arguments import DataArguments, ModelArguments, training_policy
 from .data import encode, load_pairs, split_pairs
 from .models import check_model_type, make_model, make_processor, train_tokenizer
 from .program import check_writable, run_program
@@ -21,5 +21,6 @@ __all__ = [
     "run_program",
     "split_pairs",
     "train_tokenizer",
+    "training_policy",
     "training_seconds",
 ]

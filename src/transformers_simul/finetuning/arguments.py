@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Flags that the programs share, for `HfArgumentParser`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..policies import MixturePolicy, OfflinePolicy, Policy, WaitKPolicy
 from ..processing_simul import FALCON_TEMPLATE
 
 
@@ -40,4 +42,29 @@ class DataArguments:
     max_predict_samples: int | None = field(default=None, metadata={"help": "Use only so many test sentences."})
 
 
-__all__ = ["DataArguments", "ModelArguments"]
+def training_policy(names: Sequence[str]) -> Policy:
+    """The policy that flags name: one k, a mixture of several, or `"full"` for the whole source.
+
+    Args:
+        names (`Sequence[str]`): numbers, or `"full"`.
+
+    Raises:
+        ValueError: if one is neither, or a k below 1.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.finetuning import training_policy
+    >>> training_policy(["1", "full"])
+    MixturePolicy([WaitKPolicy(k=1), OfflinePolicy()])
+
+    ```
+    """
+    for name in names:
+        if name != "full" and not name.lstrip("+-").isdigit():
+            raise ValueError(f"k must be a whole number of at least 1, or 'full', got {name!r}.")
+    policies = [OfflinePolicy() if name == "full" else WaitKPolicy(int(name)) for name in names]
+    return policies[0] if len(policies) == 1 else MixturePolicy(policies)
+
+
+__all__ = ["DataArguments", "ModelArguments", "training_policy"]

@@ -83,7 +83,15 @@ def concatenate(pairs: Sequence[Pair], most: int) -> list[Pair]:
 
 
 def encode(processor: Any, pairs: Iterable[Pair]) -> Dataset:
-    """A data set with the columns that [`SimulMaskDataCollator`] reads, and `length` in tokens to group by."""
+    """A data set with the columns that [`SimulMaskDataCollator`] reads, and `length` in tokens to group by.
+
+    Args:
+        processor (`SimulProcessor`): its tokenizer.
+        pairs (`Iterable[Pair]`): at least one.
+
+    Raises:
+        ValueError: for a pair that [`SimulProcessor.encode_pair`] refuses.
+    """
     rows = []
     for pair in pairs:
         row = processor.encode_pair(*pair)

@@ -15,8 +15,13 @@ from .arguments import DataArguments, ModelArguments
 
 
 def check_model_type(name: str) -> None:
-    """Raises:
-    ValueError: if the checkpoint is of another architecture.
+    """Look at a checkpoint's configuration before anything is loaded.
+
+    Args:
+        name (`str`): of a folder, or on the hub.
+
+    Raises:
+        ValueError: if the checkpoint is of another architecture.
     """
     model_type = AutoConfig.from_pretrained(name).model_type
     if model_type not in ("falcon", "simul_falcon"):
@@ -24,7 +29,16 @@ def check_model_type(name: str) -> None:
 
 
 def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequence[Pair]) -> SimulProcessor:
-    """With the checkpoint's tokenizer, or one trained on the pairs."""
+    """With the checkpoint's tokenizer, or one trained on the pairs.
+
+    Args:
+        args (`ModelArguments`): names the checkpoint, or the size of a new vocabulary.
+        data_args (`DataArguments`): template and languages.
+        pairs (`Sequence[Pair]`): of training.
+
+    Raises:
+        ValueError: for a checkpoint of another architecture, or a template that cannot be split.
+    """
     if args.model_name_or_path:
         check_model_type(args.model_name_or_path)
         tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
@@ -70,7 +84,12 @@ def make_model(args: ModelArguments, processor: SimulProcessor, **config: Any) -
 
 
 def train_tokenizer(pairs: Iterable[Pair], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE for both languages of the pairs."""
+    """A byte-level BPE for both languages of the pairs.
+
+    Args:
+        pairs (`Iterable[Pair]`): of training.
+        vocab_size (`int`): most tokens, the two special ones included.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

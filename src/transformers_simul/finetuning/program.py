@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..evaluation.instances import write_text
+from ..text_files import write_text
 
 
 def run_program(main: Callable[[], None]) -> None:

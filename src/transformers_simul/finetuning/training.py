@@ -7,20 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from ..corpora import Pair
 from ..data_collator import SimulMaskDataCollator
-from ..evaluation.instances import write_text
-from .data import encode
+from ..text_files import write_text
 
 
 def fine_tune(
     model: Any,
     processor: Any,
     collator: SimulMaskDataCollator,
-    train_pairs: Sequence[Pair],
-    validation_pairs: Sequence[Pair],
+    train_dataset: Dataset,
+    eval_dataset: Dataset | None,
     args: TrainingArguments,
     record: dict[str, Any],
     callbacks: Sequence[TrainerCallback] = (),
@@ -31,24 +30,28 @@ def fine_tune(
 
     Args:
         model (`SimulFalconForCausalLM`): where training starts.
-        processor (`SimulProcessor`): encodes the pairs.
-        collator (`SimulMaskDataCollator`): makes their rows.
-        train_pairs, validation_pairs (`Sequence[Pair]`): the latter may be empty.
+        processor (`SimulProcessor`): saved beside the weights.
+        collator (`SimulMaskDataCollator`): makes the rows.
+        train_dataset, eval_dataset (`Dataset`): from [`encode`]; the latter may be None.
         args (`TrainingArguments`): of the stock Trainer.
         record (`dict`): what decides the weights; see [`is_trained`].
         callbacks (`Sequence[TrainerCallback]`, *optional*): further ones.
+
+    Raises:
+        ValueError: for a loss that is NaN, or a batch in which every pair is too long.
+        OSError: if a checkpoint cannot be written; what was saved before is whole.
     """
     folder = Path(str(args.output_dir))
     trainer = Trainer(
         model=model,
         args=args,
         data_collator=collator,
-        train_dataset=encode(processor, train_pairs),
-        eval_dataset=encode(processor, validation_pairs) if validation_pairs else None,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
         callbacks=[collator, _Clock(folder), *callbacks],
     )
     checkpoint = args.resume_from_checkpoint or last_checkpoint(folder)
-    print(f"Training {model.num_parameters() / 1e6:.1f} M parameters on {len(train_pairs)} pairs", flush=True)
+    print(f"Training {model.num_parameters() / 1e6:.1f} M parameters on {len(train_dataset)} pairs", flush=True)
     if checkpoint:
         print(f"Resuming from {checkpoint}", flush=True)
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -61,7 +64,12 @@ def fine_tune(
 
 
 def is_trained(folder: Path, record: dict[str, Any]) -> bool:
-    """Whether a training with this record was finished here."""
+    """Whether a training with this record was finished here.
+
+    Args:
+        folder (`Path`): of the training.
+        record (`dict`): what decides the weights: base, data, template, policy, settings of the Trainer.
+    """
     path = folder / "training.json"
     return path.is_file() and json.loads(path.read_text(encoding="utf-8")) == record
 
