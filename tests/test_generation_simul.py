@@ -183,36 +183,61 @@ def test_invariant_in_bfloat16_within_its_precision(processor):
 
 def broken_replacement(monkeypatch):
     place = SimulCache.place
-    monkeypatch.setattr(SimulCache, "place", lambda self, queries, last: place(self, queries, [0] * len(last)))
+    monkeypatch.setattr(
+        SimulCache,
+        "place",
+        lambda self, rows, counts, forgets, queries: place(self, rows, counts, [()] * len(rows), queries),
+    )
+
+
+def mutate_asks(monkeypatch, mutated):
+    columns = decoding_simul._columns
+    monkeypatch.setattr(decoding_simul, "_columns", lambda ask: columns(mutated(ask)))
 
 
 def broken_visibility(monkeypatch):
-    columns = decoding_simul._columns
+    mutate_asks(
+        monkeypatch,
+        lambda ask: ask if ask.replacement is None else ask._replace(replacement=ask.replacement - 1),
+    )
 
-    def mutated(ask, length):
-        if ask is not None and ask.drops:
-            ask = ask._replace(visible_source=ask.visible_source - 1)
-        return columns(ask, length)
 
-    monkeypatch.setattr(decoding_simul, "_columns", mutated)
+def broken_live_visibility(monkeypatch):
+    mutate_asks(monkeypatch, lambda ask: ask._replace(visible_source=ask.visible_source - bool(ask.forgets)))
 
 
 def broken_rank(monkeypatch):
-    columns = decoding_simul._columns
-
-    def mutated(ask, length):
-        if ask is not None and ask.target_offset > 8:
-            ask = ask._replace(target_offset=ask.target_offset + 1)
-        return columns(ask, length)
-
-    monkeypatch.setattr(decoding_simul, "_columns", mutated)
+    mutate_asks(monkeypatch, lambda ask: ask._replace(target_offset=ask.target_offset + (ask.target_offset > 8)))
 
 
-@pytest.mark.parametrize("mutate", [broken_replacement, broken_visibility, broken_rank])
-def test_mutations_break_the_invariant(model, processor, monkeypatch, mutate):
+def wrong_row_kept(monkeypatch):
+    """After asking ahead, of the two stored rows the other one is forgotten."""
+    place = SimulCache.place
+    other = {(0,): (1,), (1,): (0,)}
+    monkeypatch.setattr(
+        SimulCache,
+        "place",
+        lambda self, rows, counts, forgets, queries: place(
+            self, rows, counts, [other.get(forget, forget) for forget in forgets], queries
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("mutate", "live"),
+    [
+        (broken_replacement, False),
+        (broken_replacement, True),
+        (broken_visibility, False),
+        (broken_live_visibility, True),
+        (broken_rank, False),
+        (wrong_row_kept, False),
+    ],
+)
+def test_mutations_break_the_invariant(model, processor, monkeypatch, mutate, live):
     mutate(monkeypatch)
     sources = sentences(8, 8)
-    output = run(model, processor, sources, WaitKPolicy(1))
+    output = run(model, processor, feed_later(sources) if live else sources, WaitKPolicy(1))
     with pytest.raises(AssertionError):
         assert_streamed_equals_trained(model, processor, sources, [WaitKPolicy(1)] * 8, output)
 

@@ -52,9 +52,7 @@ def test_path_of_a_sentence(tmp_path):
 
 def test_a_decoder_that_breaks_the_law_shows(parts, tmp_path, monkeypatch):
     columns = decoding_simul._columns
-    monkeypatch.setattr(
-        decoding_simul, "_columns", lambda ask, length: columns(ask and ask._replace(visible_source=99), length)
-    )
+    monkeypatch.setattr(decoding_simul, "_columns", lambda ask: columns(ask._replace(visible_source=99)))
     same, cells = draw_mask(tmp_path / "m.png", *parts, "a dog runs over", "two children", WaitKPolicy(1)).agreement
     assert same < cells
 

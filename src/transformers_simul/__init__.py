@@ -10,6 +10,7 @@ _MODULES = {
     "auto": ["SimulFalconConfig", "SimulFalconForCausalLM", "SimulFalconModel"],
     "cache_simul": ["SimulCache"],
     "data_collator": ["SimulMaskDataCollator"],
+    "engine": ["EngineFull", "EngineStream", "StreamEngine"],
     "generation_simul": ["SimulGenerateOutput", "SimulLogitsProcessor"],
     "policies": ["FixedChunkPolicy", "MixturePolicy", "OfflinePolicy", "Policy", "Progress", "WaitKPolicy"],
     "processing_simul": ["SimulProcessor"],
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .auto import SimulFalconConfig, SimulFalconForCausalLM, SimulFalconModel
     from .cache_simul import SimulCache
     from .data_collator import SimulMaskDataCollator
+    from .engine import EngineFull, EngineStream, StreamEngine
     from .generation_simul import SimulGenerateOutput, SimulLogitsProcessor
     from .policies import FixedChunkPolicy, MixturePolicy, OfflinePolicy, Policy, Progress, WaitKPolicy
     from .processing_simul import SimulProcessor

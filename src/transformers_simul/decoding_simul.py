@@ -7,7 +7,8 @@ while its source has nothing yet. So one stream's logic reads from top to bottom
 
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from itertools import accumulate, chain
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from .streams_simul import SourceCancelled, SourceTimeout
 
 
 class Ask(NamedTuple):
-    """What a row wants fed; the logits of the last token are the answer.
+    """What a row wants fed; the logits of the newest token are the answer.
 
     Attributes:
         source_ids (`list[int]`): head or source tokens not fed before.
@@ -26,7 +27,8 @@ class Ask(NamedTuple):
         target_ids (`list[int]`): tail or target tokens.
         target_offset (`int`): where they begin in tail+target.
         visible_source (`int`): head and source tokens that they see.
-        drops (`int`): how many of the row's newest cache entries these tokens overwrite.
+        forgets (`tuple[int, ...]`): the row's stored tokens to give up first, counted from its newest, 0.
+        replacement (`int`, *optional*): feed the last token a second time, seeing so much source: its answer too.
     """
 
     source_ids: list[int]
@@ -34,7 +36,8 @@ class Ask(NamedTuple):
     target_ids: list[int]
     target_offset: int
     visible_source: int
-    drops: int
+    forgets: tuple[int, ...] = ()
+    replacement: int | None = None
 
 
 class Query(NamedTuple):
@@ -89,8 +92,10 @@ class RowDecoder:
         on_word (`Callable`, *optional*): called with `(ids, delay, elapsed_ms)` of each committed word.
     """
 
-    # What a query must not see is hidden from it, so a source that is known is fed in one piece.
+    # What a query must not see is hidden from it, so a source that is known is fed in one piece; and a provisional row
+    # and the one that would replace it are asked in one forward.
     feeds_known_source_at_once = True
+    asks_ahead = True
 
     def __init__(
         self,
@@ -129,9 +134,12 @@ class RowDecoder:
         self.stop_reason = ""
         self._read_words = 0
         self._finished = False
+        # After asking ahead: the answer to the replaced row, and which of the two stored rows is one too many.
+        self._ahead: torch.Tensor | None = None
+        self._spare: int | None = None
 
-    def run(self) -> Generator[Ask | None, torch.Tensor, None]:
-        """The row's life. Yields what to feed, or None to wait for source; is sent logits, shape `(vocabulary,)`."""
+    def run(self) -> Generator[Ask | None, Any, None]:
+        """The row's life. Yields what to feed, and is sent the answer; or None to wait for source, and is sent None."""
         try:
             yield from self._read_until_write()
             logits = yield from self._ask(self.tail)
@@ -153,15 +161,18 @@ class RowDecoder:
             word.append(token)
             self.target.append(token)
             self._check_limits(word, delay)
-            logits = yield from self._ask([token])
             within = "continue" if self.word_rule.kinds[token] == BLANK_START else "any"
             if len(word) >= self.max_word_tokens:
                 within = "start"
-            if not self._finished and self.policy.reads(Progress(self._read_words, len(self.words) + 1)):
+            reads_next = not self._finished and self.policy.reads(Progress(self._read_words, len(self.words) + 1))
+            if reads_next and within != "continue":
                 # A provisional row: it is asked only whether the word ends, before the READ that would follow.
+                logits = yield from self._ask([token], replacement=self._visible_after_word())
                 if self._word_ends(logits, within):
                     break
                 within = "continue"
+            else:
+                logits = yield from self._ask([token])
             token = self._choose(logits, within)
             if self.word_rule.ends_word[token]:
                 self._commit(word, delay)
@@ -172,6 +183,16 @@ class RowDecoder:
         if self._visible != visible:
             logits = yield from self._ask_again()
         return (yield from self._start_word(logits))
+
+    def _visible_after_word(self) -> int | None:
+        """What the newest row would see if its word ended now, where that is known; None where it is not, or no more
+        than now."""
+        if not (self.asks_ahead and self.source.is_known):
+            return None
+        read, words = self._read_words, self.source.words
+        while read < len(words) and self.policy.reads(Progress(read, len(self.words) + 1)):
+            read += 1
+        return self._visible + sum(map(len, words[self._read_words : read])) if read > self._read_words else None
 
     def _start_word(self, logits: torch.Tensor) -> Generator[Ask | None, torch.Tensor, int]:
         return (yield from self._accept(self._choose(logits, "start"), logits))
@@ -202,26 +223,38 @@ class RowDecoder:
         self._visible += len(word)
         self._read_words += 1
 
-    def _ask(self, ids: list[int], drops: int = 0) -> Generator[Ask, torch.Tensor, torch.Tensor]:
-        """Feed these last tokens of tail+target, behind all source that was not fed yet; the last one's logits."""
+    def _ask(
+        self, ids: list[int], drops: int = 0, replacement: int | None = None
+    ) -> Generator[Ask, torch.Tensor, torch.Tensor]:
+        """Feed these last tokens of tail+target, behind all source that was not fed yet, in place of the `drops`
+        newest; the last one's logits."""
         fresh, self._fed = self._fed, len(self.before)
         offset = len(self.tail) + len(self.target) - len(ids)
-        return (yield from self._answer(Ask(self.before[fresh:], fresh, ids, offset, self._visible, drops)))
+        spare, self._spare = self._spare, None if replacement is None else 0
+        forgets = (*range(drops), *([] if spare is None or spare < drops else [spare]))
+        ask = Ask(self.before[fresh:], fresh, ids, offset, self._visible, forgets, replacement)
+        return (yield from self._answer(ask))
 
     def _answer(self, ask: Ask) -> Generator[Ask, torch.Tensor, torch.Tensor]:
         logits = yield ask
-        newest = Query(len(self.tail) + len(self.target) - 1, self._read_words)
         if torch.isnan(logits).any():
             raise ValueError(
                 f"logits are NaN after {len(self.target)} target tokens: check the weights and their dtype."
             )
-        self.queries.append(newest)
+        self._ahead = logits[1] if ask.replacement is not None else None
+        return self._note(logits[0])
+
+    def _note(self, logits: torch.Tensor) -> torch.Tensor:
+        self.queries.append(Query(len(self.tail) + len(self.target) - 1, self._read_words))
         if self.keeps_logits:
             self.logits.append(logits)
         return logits
 
     def _ask_again(self) -> Generator[Ask, torch.Tensor, torch.Tensor]:
         """The newest token once more, now that more source is visible; its cache entry is replaced."""
+        if self._ahead is not None:
+            answer, self._ahead, self._spare = self._ahead, None, 1
+            return self._note(answer)
         return (yield from self._ask((self.tail + self.target)[-1:], drops=1))
 
     def _word_ends(self, logits: torch.Tensor, within: str) -> bool:
@@ -269,40 +302,44 @@ class RowDecoder:
             self.on_word(word, delay, self.elapsed_ms[-1])
 
 
-def decode_step(model: Any, cache: Any, asks: Sequence[Ask | None]) -> torch.Tensor:
+@torch.inference_mode()
+def decode_step(model: Any, cache: Any, asks: Mapping[int, Ask]) -> dict[int, torch.Tensor]:
     """One forward for all rows that ask.
 
     Args:
         model: takes `input_ids`, a schedule and the cache.
-        cache (`SimulCache`): one row per ask.
-        asks (`Sequence[Ask | None]`): None for a row that waits or is done.
+        cache (`SimulCache`): with a row for each ask.
+        asks (`Mapping[int, Ask]`): by row of the cache.
 
     Returns:
-        `torch.Tensor` of shape `(rows, vocabulary)`, float32: logits of each row's last token.
+        `dict[int, torch.Tensor]`: for each row, float32 of shape `(1, vocabulary)`, or `(2, vocabulary)` where a
+        replacement was asked for too: the logits of its last tokens.
     """
-    length = max(len(ask.source_ids) + len(ask.target_ids) for ask in asks if ask is not None)
-    columns = [_columns(ask, length) for ask in asks]
-    ids, *fields = (torch.tensor(column, device=model.device) for column in zip(*columns, strict=True))
-    schedule = Schedule(fields[0], fields[1].bool(), fields[2], fields[3], torch.zeros_like(fields[0]))
-    cache.place(schedule, [0 if ask is None else ask.drops for ask in asks])
-    outputs = model(ids, past_key_values=cache, logits_to_keep=1, return_dict=True, **schedule._asdict())
-    return outputs.logits[:, -1].float()
+    rows = sorted(asks)
+    columns = [_columns(asks[row]) for row in rows]
+    counts = [len(column[0]) for column in columns]
+    table = torch.tensor([[*chain(*lists)] for lists in zip(*columns, strict=True)], device=model.device)[:, None]
+    ids, in_target, offsets, visible_source = table
+    schedule = Schedule(torch.ones_like(ids), in_target.bool(), offsets, visible_source, torch.zeros_like(ids))
+    cache.place(rows, counts, [asks[row].forgets for row in rows], schedule)
+
+    answers = [1 if asks[row].replacement is None else 2 for row in rows]
+    asked = [end - back for end, size in zip(accumulate(counts), answers, strict=True) for back in range(size, 0, -1)]
+    kept = torch.tensor(asked, device=model.device)
+    outputs = model(ids, past_key_values=cache, logits_to_keep=kept, return_dict=True, **schedule._asdict())
+    return dict(zip(rows, outputs.logits[0].float().split(answers), strict=True))
 
 
-def _columns(ask: Ask | None, length: int) -> tuple[list[int], ...]:
-    """Ids, `pair_ids`, `in_target`, `offsets` and `visible_source` of one row, padded on the left."""
-    if ask is None:
-        return ([0] * length, [0] * length, [0] * length, [0] * length, [1] * length)
+def _columns(ask: Ask) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Ids, `in_target`, `offsets` and `visible_source` of one row's tokens."""
     source, target = len(ask.source_ids), len(ask.target_ids)
-    padding = [0] * (length - source - target)
-    offsets = [*range(ask.source_offset, ask.source_offset + source)]
-    return (
-        padding + ask.source_ids + ask.target_ids,
-        padding + [1] * (source + target),
-        padding + [0] * source + [1] * target,
-        padding + offsets + [*range(ask.target_offset, ask.target_offset + target)],
-        [1] * len(padding) + [offset + 1 for offset in offsets] + [ask.visible_source] * target,
-    )
+    before = range(ask.source_offset, ask.source_offset + source)
+    behind = range(ask.target_offset, ask.target_offset + target)
+    ids = [*ask.source_ids, *ask.target_ids]
+    offsets, visible = [*before, *behind], [*(offset + 1 for offset in before), *[ask.visible_source] * target]
+    if ask.replacement is not None:
+        ids, offsets, visible = [*ids, ids[-1]], [*offsets, offsets[-1]], [*visible, ask.replacement]
+    return ids, [0] * source + [1] * (len(ids) - source), offsets, visible
 
 
 def decode_rows(model: Any, cache: Any, rows: Sequence[RowDecoder]) -> int:
@@ -311,37 +348,37 @@ def decode_rows(model: Any, cache: Any, rows: Sequence[RowDecoder]) -> int:
     Rows whose source has nothing yet are left out until it has; the call blocks only when none can go on.
     """
     arrived = threading.Event()
-    runs: dict[int, Generator[Ask | None, torch.Tensor, None]] = {}
-    asks: dict[int, Ask | None] = {}
-    for index, row in enumerate(rows):
+    for row in rows:
         if not row.source.is_known:
             row.source.listen(arrived.set)
-        runs[index], asks[index] = row.run(), None
 
+    runs = [row.run() for row in rows]
     forwards = 0
-    while runs:
+    # What each row is sent next: its answer, or None to begin or to look for source again.
+    pending: dict[int, torch.Tensor | None] = dict.fromkeys(range(len(rows)))
+    while pending:
         arrived.clear()
-        for index in [index for index in runs if asks[index] is None]:
-            _advance(runs, asks, index, None)
-        if not any(asks.values()):
-            if runs:
-                waits = [wait for index in runs if (wait := rows[index].source.wait_s) is not None]
-                arrived.wait(min(waits) if waits else None)
-            continue
-        logits = decode_step(model, cache, [asks[index] for index in range(len(rows))])
-        forwards += 1
-        for index in [index for index in runs if asks[index] is not None]:
-            _advance(runs, asks, index, logits[index])
+        asks: dict[int, Ask] = {}
+        waiting: dict[int, torch.Tensor | None] = {}
+        for index, answer in pending.items():
+            try:
+                ask = runs[index].send(answer)
+            except StopIteration:
+                continue
+            if ask is None:
+                waiting[index] = None
+            else:
+                asks[index] = ask
+        if asks:
+            pending = {**waiting, **decode_step(model, cache, asks)}
+            forwards += 1
+        else:
+            pending = waiting
+            if waits := [wait for index in waiting if (wait := rows[index].source.wait_s) is not None]:
+                arrived.wait(min(waits))
+            elif waiting:
+                arrived.wait()
     return forwards
-
-
-def _advance(runs: dict, asks: dict, index: int, answer: torch.Tensor | None) -> None:
-    """Let a row go on until it asks, waits or ends."""
-    try:
-        asks[index] = runs[index].send(answer)
-    except StopIteration:
-        asks[index] = None
-        del runs[index]
 
 
 __all__ = ["Ask", "KnownSource", "Query", "RowDecoder", "decode_rows", "decode_step"]

@@ -206,7 +206,7 @@ class _Recorder:
 
     def __init__(self, layer: int | None, head: int | None) -> None:
         self.layer, self.head = layer, head
-        self.asked: dict[tuple[bool, int, int], dict[tuple[bool, int], float]] = {}
+        self.asked: dict[tuple[bool, int, int, int], dict[tuple[bool, int], float]] = {}
         self.step = 0
 
     def __call__(self, module, args, kwargs, output) -> None:
@@ -218,18 +218,18 @@ class _Recorder:
         if self.layer not in (None, module.layer_idx):
             return
         for query, slot in enumerate(cache.slots[0].tolist()):
-            seen = self.asked.setdefault((*places[slot], self.step), {})
+            seen = self.asked.setdefault((*places[slot], self.step, query), {})
             for key, weight in enumerate(strongest[query].tolist()):
-                if key:  # slot 0 is scratch
-                    seen[places[key]] = max(seen.get(places[key], 0.0), weight)
+                seen[places[key]] = max(seen.get(places[key], 0.0), weight)
 
     def table(self, row: dict[str, list]) -> numpy.ndarray:
-        """Attention in the order of a training row; provisional rows take the questions in the order asked."""
+        """Attention in the order of a training row; provisional rows take the questions in the order asked.
+        A replacement that was asked for ahead and not needed comes last, and no row takes it."""
         length = len(row["input_ids"])
         tokens = [index for index in range(length) if not row["peeks"][index]]
         columns = {(row["in_target"][index], row["offsets"][index]): index for index in tokens}
         questions: dict[tuple[bool, int], list[dict]] = {}
-        for (behind, offset, _), seen in self.asked.items():
+        for (behind, offset, *_), seen in self.asked.items():
             questions.setdefault((behind, offset), []).append(seen)
         table = numpy.zeros((length, length))
         peeks = [index for index in range(length) if row["peeks"][index]]

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """SimulFalcon: what differs from Falcon when attention follows a read/write schedule."""
 
-import functools
 import math
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import create_block_mask
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import (
     BaseModelOutputWithPastAndCrossAttentions,
@@ -17,51 +15,50 @@ from transformers.models.falcon.modeling_falcon import (
     FALCON_ATTENTION_CLASSES,
     FalconAttention,
     FalconForCausalLM,
+    FalconLinear,
     FalconModel,
     FalconPreTrainedModel,
 )
 
+from .attention_simul import attend
 from .configuration_simul_falcon import SimulFalconConfig
 from .generation_simul import SimulGenerationMixin
+from .linear_simul import SimulLinear, decoding_linear
 from .loss_simul import simul_loss
 from .masking_simul import additive_mask, alibi_bias, flex_bias, flex_mask, visible, whole_source
 from .schedule_simul import Schedule
 
 
-class SimulFalconFlexAttention(FalconAttention):
-    """Falcon's attention through FlexAttention: mask and ALiBi are computed inside the kernel, never stored."""
+class SimulFalconAttention(FalconAttention):
+    """Falcon's attention under a mask that holds ALiBi too. A decoding step's tokens are split into their streams."""
 
     def forward(self, hidden_states, alibi, attention_mask, layer_past=None, output_attentions=False, **kwargs):
-        if output_attentions:
+        mask, step = attention_mask
+        implementation = self.config._attn_implementation
+        if output_attentions and implementation == "flex_attention":
             raise ValueError("output_attentions must be False with attn_implementation='flex_attention'; use 'eager'.")
-        if self.training and self.attention_dropout.p > 0:
-            raise ValueError(
-                "attention_dropout must be 0 with attn_implementation='flex_attention', got "
-                f"{self.attention_dropout.p}."
-            )
-        query, key, value = (x.transpose(1, 2) for x in self._split_heads(self.query_key_value(hidden_states)))
+        query, key, value = self._split_heads(self.query_key_value(hidden_states))
+        key, value = key.transpose(1, 2), value.transpose(1, 2)
         if layer_past is not None:
             key, value = layer_past.update(key, value, self.layer_idx)
-        block_mask, score_mod = attention_mask
-        kernel = _compiled_flex_attention() if query.is_cuda else flex_attention
-        output = kernel(
-            query,
-            key.contiguous(),
-            value.contiguous(),
-            score_mod=score_mod,
-            block_mask=block_mask,
-            enable_gqa=key.shape[1] != query.shape[1],
-        )
-        return self.dense(output.transpose(1, 2).flatten(2)), None
+        query = (query if step is None else step.split(query)).transpose(1, 2)
+        dropout = self.attention_dropout.p if self.training else 0.0
+        implementation = "eager" if output_attentions else implementation
+        output, weights = attend(query, key, value, mask, implementation, self.inv_norm_factor, dropout)
+        return self.dense(output if step is None else step.join(output)), weights
 
 
-@functools.cache
-def _compiled_flex_attention():
-    return torch.compile(flex_attention, dynamic=True)
+class SimulFalconLinear(FalconLinear):
+    """Falcon's linear layer with [`decoding_linear`] in inference mode."""
+
+    def forward(self, input):
+        output = decoding_linear(input, self.weight, self.bias)
+        return super().forward(input) if output is None else output
 
 
-# Falcon builds its layers from this table, which knows no FlexAttention of its own.
-FALCON_ATTENTION_CLASSES["flex_attention"] = SimulFalconFlexAttention
+_OURS = {FalconAttention: SimulFalconAttention, FalconLinear: SimulFalconLinear}
+# Falcon looks its attention up in this table, which knows no FlexAttention.
+FALCON_ATTENTION_CLASSES["flex_attention"] = FalconAttention
 
 
 class SimulFalconPreTrainedModel(FalconPreTrainedModel):
@@ -73,6 +70,12 @@ class SimulFalconPreTrainedModel(FalconPreTrainedModel):
 
 class SimulFalconModel(SimulFalconPreTrainedModel, FalconModel):
     """Falcon's layers under a read/write schedule. Parameters and their names are Falcon's."""
+
+    def __init__(self, config: SimulFalconConfig):
+        super().__init__(config)
+        # Only how they compute differs, so layers stay as Falcon has made them.
+        for module in self.modules():
+            module.__class__ = _OURS.get(type(module), type(module))
 
     def forward(
         self,
@@ -103,27 +106,30 @@ class SimulFalconModel(SimulFalconPreTrainedModel, FalconModel):
         hidden_states = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
 
         given = [field for field in (pair_ids, in_target, offsets, visible_source, peeks) if field is not None]
+        step: Any = None
         if given:
             if len(given) < len(Schedule._fields):
                 raise ValueError(f"A schedule has five fields, {Schedule._fields}: give all of them, or none.")
             queries = Schedule(*given)
-            keys, slots = _keys_of(queries, past_key_values)
+            keys, slots = queries, _indices(queries)
+            if past_key_values is not None:
+                step = past_key_values
+                queries = Schedule(*(step.split(field) for field in queries))
+                keys, slots = step.schedule, step.slots
         else:
             use_cache = self.config.use_cache if use_cache is None else use_cache
             if use_cache and past_key_values is None and not (self.gradient_checkpointing and self.training):
                 past_key_values = DynamicCache(config=self.config)
             queries, keys, slots = _causal_schedule(hidden_states, attention_mask, past_key_values)
-        mask = self._attention_mask(queries, keys, slots, hidden_states, output_attentions, past_key_values)
+        mask = self._attention_mask(queries, keys, slots, hidden_states.dtype, decoding=past_key_values is not None)
 
-        # Falcon's eager attention adds its own ALiBi; ours already is in the mask.
-        no_alibi = hidden_states.new_zeros(()).expand(hidden_states.shape[0] * self.num_heads, 1, keys.offsets.shape[1])
         all_hidden_states, all_attentions = [], []
         for block in self.h:
             all_hidden_states.append(hidden_states)
             hidden_states, attention = block(
                 hidden_states,
-                alibi=no_alibi,
-                attention_mask=mask,
+                alibi=None,
+                attention_mask=(mask, step),
                 layer_past=past_key_values,
                 output_attentions=output_attentions,
             )
@@ -139,41 +145,34 @@ class SimulFalconModel(SimulFalconPreTrainedModel, FalconModel):
         )
         return output if return_dict else output.to_tuple()
 
-    def _attention_mask(self, queries, keys, slots, hidden_states, output_attentions, past_key_values):
+    def _attention_mask(self, queries, keys, slots, dtype, decoding: bool):
         """Mask and bias of all layers, built once: additive for eager and SDPA, a pair of functions for flex."""
-        config, dtype = self.config, hidden_states.dtype
-        scale = 1 / math.sqrt(config.head_dim)
+        config = self.config
         # The unmodified ALiBi is an ablation of training; a decoder only has what it has read.
-        plain = config.alibi_positions == "plain" and past_key_values is None
+        plain = config.alibi_positions == "plain" and not decoding
         shown = whole_source(queries) if plain else queries.visible_source
+        has_alibi = config.alibi_positions != "none"
 
         if config._attn_implementation == "flex_attention":
-            if not isinstance(self.h[0].self_attention, SimulFalconFlexAttention):
-                raise ValueError(
-                    "attn_implementation='flex_attention' must be chosen when the model is made or loaded: Falcon's "
-                    "layers cannot change to it later."
-                )
-            bias = None
-            if config.alibi_positions != "none":
-                bias = flex_bias(queries, keys, self.num_heads, scale, config.alibi_rounding, shown)
-            batch, length = queries.offsets.shape
-            mask_mod = flex_mask(queries, keys, slots)
-            device = hidden_states.device
-            return create_block_mask(mask_mod, batch, None, length, keys.offsets.shape[1], device=device), bias
+            scale = 1 / math.sqrt(config.head_dim)
+            score_mod = flex_bias(queries, keys, self.num_heads, scale, config.alibi_rounding, shown)
+            (batch, length), stored = queries.offsets.shape, keys.offsets.shape[1]
+            block_mask = create_block_mask(
+                flex_mask(queries, keys, slots), batch, None, length, stored, device=queries.offsets.device
+            )
+            return block_mask, score_mod if has_alibi else None
 
-        bias = None
-        if config.alibi_positions != "none":
-            bias = alibi_bias(queries, keys, self.num_heads, dtype, config.alibi_rounding, shown)
+        bias: torch.Tensor | None = None
+        if has_alibi:
             # Falcon divides by the square root; a product with its inverse would differ in the last bit.
+            bias = alibi_bias(queries, keys, self.num_heads, dtype, config.alibi_rounding, shown)
             bias = bias / math.sqrt(config.head_dim)
         return additive_mask(visible(queries, keys, slots), bias, dtype)
 
 
-def _keys_of(queries: Schedule, cache: Any) -> tuple[Schedule, torch.Tensor]:
-    if cache is not None:
-        return cache.schedule, cache.slots
+def _indices(queries: Schedule) -> torch.Tensor:
     batch, length = queries.offsets.shape
-    return queries, torch.arange(length, device=queries.offsets.device).expand(batch, length)
+    return torch.arange(length, device=queries.offsets.device).expand(batch, length)
 
 
 def _causal_schedule(hidden_states, attention_mask, cache) -> tuple[Schedule, Schedule, torch.Tensor]:
@@ -215,7 +214,7 @@ class SimulFalconForCausalLM(SimulGenerationMixin, SimulFalconPreTrainedModel, F
         FalconPreTrainedModel.__init__(self, config)
         config.auto_map = {"AutoModel": "modeling_simul_falcon.SimulFalconModel"}
         self.transformer = SimulFalconModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = SimulLinear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     def forward(

@@ -80,7 +80,7 @@ class SimulAgent(TextToTextAgent):
         """Go on until the row waits for source or ends; whether it ended."""
         try:
             while (ask := self.run.send(self.answer)) is not None:
-                self.answer = decode_step(self.model, self.cache, [ask])[0]
+                self.answer = decode_step(self.model, self.cache, {0: ask})[0]
             self.answer = None
         except StopIteration:
             return True

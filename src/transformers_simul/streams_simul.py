@@ -81,6 +81,9 @@ class SourceStream:
         self._waiting: deque[str] = deque()
         self._partial: list[str] = []
         self._ended = self._cancelled = False
+        # Units put and taken so far, and where among them the caller ended sentences.
+        self._put_units = self._taken_units = 0
+        self._sentence_ends: deque[int] = deque()
         self._listeners: list[Callable[[], None]] = []
         if text:
             self.put(text)
@@ -117,6 +120,15 @@ class SourceStream:
             self._partial, self._ended = [], True
         self._notify()
 
+    def end_sentence(self) -> None:
+        """A sentence is complete, with or without punctuation; only [`StreamEngine`] with `sentences` looks at it."""
+        with self._changed:
+            last = "".join(self._partial).strip(" ")
+            self._add([last] if last else [], None)
+            self._partial = []
+            self._sentence_ends.append(self._put_units)
+        self._notify()
+
     def cancel(self) -> None:
         """Give the source up: the next READ raises [`SourceCancelled`], whatever still waits."""
         with self._changed:
@@ -133,8 +145,16 @@ class SourceStream:
             if self._cancelled:
                 raise SourceCancelled("the source was cancelled")
             if self._waiting:
+                self._taken_units += 1
                 return True, self._waiting.popleft()
             return self._ended, None
+
+    def at_sentence_end(self) -> bool:
+        """Whether the caller ended a sentence behind the last unit that was taken."""
+        with self._changed:
+            while self._sentence_ends and self._sentence_ends[0] < self._taken_units:
+                self._sentence_ends.popleft()
+            return bool(self._sentence_ends) and self._sentence_ends[0] == self._taken_units
 
     def read(self) -> str | None:
         """Wait for the next unit; None at the end.
@@ -183,6 +203,7 @@ class SourceStream:
 
     def _add(self, units: list[str], arrival_ms: float | None) -> None:
         self._waiting.extend(units)
+        self._put_units += len(units)
         self.arrivals_ms.extend([arrival_ms] * len(units))
 
     def _notify(self) -> None:
@@ -200,6 +221,7 @@ class SourceReader:
     def __init__(self, stream: SourceStream, processor: Any):
         self.stream, self.processor = stream, processor
         self._ids: deque[list[int]] = deque()
+        self._text = ""
         self._waits_since: float | None = None
 
     def poll(self) -> tuple[bool, list[int] | None]:
@@ -211,6 +233,7 @@ class SourceReader:
         """
         ready, unit = (True, None) if self._ids else self.stream.poll()
         if unit is not None:
+            self._text = unit
             self._ids.extend(self.processor.encode_piece(unit))
         if not ready:
             self._check_time()
@@ -221,6 +244,11 @@ class SourceReader:
     def listen(self, callback: Callable[[], None]) -> None:
         """Call back whenever something changes."""
         self.stream.listen(callback)
+
+    @property
+    def completed_text(self) -> str | None:
+        """The text that the last unit completed; None within a text of several units."""
+        return None if self._ids else self._text
 
     @property
     def wait_s(self) -> float | None:
@@ -244,6 +272,8 @@ class SimulStreamer(BaseStreamer):
 
     Args:
         processor (`SimulProcessor`): turns ids to text.
+        max_unread (`int`, *optional*): for one consumer only: words are forgotten once it has them, and `put_word`
+            raises `BufferError` when so many wait.
 
     Example:
 
@@ -258,8 +288,10 @@ class SimulStreamer(BaseStreamer):
     ```
     """
 
-    def __init__(self, processor: Any):
-        self.processor = processor
+    def __init__(self, processor: Any, max_unread: int | None = None):
+        if max_unread is not None and max_unread < 1:
+            raise ValueError(f"max_unread must be at least 1, got {max_unread}.")
+        self.processor, self.max_unread = processor, max_unread
         self._words: list[Word] = []
         self._done = False
         self._error: BaseException | None = None
@@ -270,7 +302,13 @@ class SimulStreamer(BaseStreamer):
         """Takes the prompt that `generate()` shows every streamer first, and shows nothing of it."""
 
     def put_word(self, row: int, ids: list[int], delay: int, elapsed_ms: float) -> None:
-        """Called by the decoder for each committed unit."""
+        """Called by the decoder for each committed unit.
+
+        Raises:
+            BufferError: if `max_unread` words wait.
+        """
+        if self.max_unread is not None and len(self._words) >= self.max_unread:
+            raise BufferError(f"max_unread is {self.max_unread} words, and nobody reads them.")
         self._publish(lambda: self._words.append(Word(self.processor.words([ids])[0], delay, elapsed_ms, row)))
 
     def end(self) -> None:
@@ -293,7 +331,7 @@ class SimulStreamer(BaseStreamer):
                     self._changed.wait()
             words, done = self._since(shown)
             yield from words
-            shown += len(words)
+            shown += len(words) if self.max_unread is None else 0
             if done:
                 return
 
@@ -312,7 +350,7 @@ class SimulStreamer(BaseStreamer):
                 words, done = self._since(shown)
                 for word in words:
                     yield word
-                shown += len(words)
+                shown += len(words) if self.max_unread is None else 0
                 if done:
                     return
                 if not words:
@@ -323,6 +361,8 @@ class SimulStreamer(BaseStreamer):
     def _since(self, shown: int) -> tuple[list[Word], bool]:
         with self._changed:
             words, done, error = self._words[shown:], self._done, self._error
+            if self.max_unread is not None:
+                self._words = []
         if error is not None and not words:
             raise error
         return words, done and error is None

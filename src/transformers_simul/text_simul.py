@@ -9,6 +9,7 @@ import torch
 from .schedule_simul import BLANK_START, CONTINUES, EOS, NEVER, STARTS
 
 UNITS = ("word", "char", "token")
+_ABBREVIATIONS = frozenset("mr mrs ms dr prof st no vs hr fr nr bzw ca mme mlle sig dhr mevr".split())
 # White space breaks words, except the no-break spaces: "Bonjour !" with U+00A0 or U+202F is one word.
 _BREAK = r"[^\S\u00a0\u2007\u202f]"
 _WORD = re.compile(rf"(?:(?!{_BREAK}).)+", re.DOTALL)
@@ -38,6 +39,27 @@ def split_at_breaks(text: str) -> list[str]:
 def normalise_spaces(text: str) -> str:
     """The text with every run of breaking white space made one space, and none at its ends."""
     return _BREAKS.sub(" ", text).strip(" ")
+
+
+def ends_sentence(word: str) -> bool:
+    """Whether a sentence ends with this word, as far as the word alone can tell: `.`, `!`, `?`, `…` or their wide
+    forms, with quotes and brackets behind, but no initial, ordinal, common title or abbreviation with inner periods.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.text_simul import ends_sentence
+    >>> [word for word in 'Dr. Who (U.S.) left . "Why ?" No. 3. etc...'.split() if ends_sentence(word)]
+    ['.', '?"', 'etc...']
+
+    ```
+    """
+    body = word.rstrip("\"'”’»)]")
+    if body.endswith(("!", "?", "…", "。", "！", "？", "...")):
+        return True
+    stem = body.removesuffix(".").lstrip("\"'“‘«([")
+    short = len(stem) == 1 or (stem.isdigit() and len(stem) < 3) or "." in stem or stem.lower() in _ABBREVIATIONS
+    return body.endswith(".") and not short
 
 
 def token_kinds(tokenizer, unit: str) -> torch.Tensor:
@@ -115,4 +137,4 @@ def _byte_level_alphabet() -> dict[str, bytes]:
     return alphabet | {chr(0x100 + index): bytes([byte]) for index, byte in enumerate(others)}
 
 
-__all__ = ["UNITS", "normalise_spaces", "split_at_breaks", "split_words", "token_kinds"]
+__all__ = ["UNITS", "ends_sentence", "normalise_spaces", "split_at_breaks", "split_words", "token_kinds"]

@@ -66,10 +66,13 @@ class ConverseDecoder(RowDecoder):
 
     # Nothing is hidden in a conversation: source is fed when it is read.
     feeds_known_source_at_once = False
+    asks_ahead = False
 
     _fed_tokens = 0
 
-    def _ask(self, ids: list[int], drops: int = 0) -> Generator[Ask, torch.Tensor, torch.Tensor]:
+    def _ask(
+        self, ids: list[int], drops: int = 0, replacement: int | None = None
+    ) -> Generator[Ask, torch.Tensor, torch.Tensor]:
         fresh, self._fed = self._fed, len(self.before)
         return (yield from self._append(self.before[fresh:] + ids))
 
@@ -80,7 +83,7 @@ class ConverseDecoder(RowDecoder):
     def _append(self, ids: list[int]) -> Generator[Ask, torch.Tensor, torch.Tensor]:
         start, self._fed_tokens = self._fed_tokens, self._fed_tokens + len(ids)
         # Frames make no difference where all is causal: the whole row counts as "head and source".
-        return (yield from self._answer(Ask(ids, start, [], 0, 0, 0)))
+        return (yield from self._answer(Ask(ids, start, [], 0, 0)))
 
 
 __all__ = ["ConverseDataCollator", "ConverseDecoder"]

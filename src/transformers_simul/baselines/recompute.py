@@ -23,6 +23,8 @@ class RecomputingDecoder(RowDecoder):
     ```
     """
 
+    asks_ahead = False
+
     def _ask_again(self) -> Generator[Ask, torch.Tensor, torch.Tensor]:
         behind = self.tail + self.target
         return (yield from self._ask(behind, drops=len(behind)))

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An endless source, sentence by sentence, while it arrives."""
+
+from collections.abc import Callable
+from typing import Any
+
+from .text_simul import ends_sentence
+
+
+class SentenceReader:
+    """Shows a decoder one sentence of a live source at a time, as if the source ended with it.
+
+    A sentence ends behind a word that `ends_sentence` knows, where the caller said so
+    ([`SourceStream.end_sentence`]), or after `max_words` units.
+
+    Args:
+        reader (`SourceReader`): of the whole source.
+        max_words (`int`, *optional*): longest sentence, in units; without it only the other rules hold.
+        ends_sentence (`Callable[[str], bool]`, *optional*): whether a sentence ends with this word.
+
+    Raises:
+        ValueError: if `max_words` is below 1.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import SourceStream
+    >>> from transformers_simul.sentences import SentenceReader
+    >>> stream = SourceStream("It runs. It stops. "); stream.end()
+    >>> reader = SentenceReader(stream.bind(processor))
+    >>> while reader.begin():
+    ...     while reader.poll()[1] is not None:
+    ...         pass
+    ...     print(reader.words_before, reader.words)
+    0 2
+    2 2
+
+    ```
+    """
+
+    is_known = False
+
+    def __init__(self, reader: Any, max_words: int | None = None, ends_sentence: Callable[[str], bool] = ends_sentence):
+        if max_words is not None and max_words < 1:
+            raise ValueError(f"max_words must be at least 1, got {max_words}.")
+        self.reader, self.max_words, self.ends_sentence = reader, max_words, ends_sentence
+        self.words_before = self.words = 0
+        self._first: list[int] | None = None
+        self._over = False
+
+    def begin(self) -> bool | None:
+        """Begin the next sentence: True once its first unit is there, False if the source has ended, None before.
+
+        Raises:
+            SourceTimeout, SourceCancelled: as the reader's.
+        """
+        ready, ids = self.reader.poll()
+        if ids is None:
+            return False if ready else None
+        self.words_before, self.words = self.words_before + self.words, 0
+        self._first, self._over = ids, False
+        return True
+
+    def poll(self) -> tuple[bool, list[int] | None]:
+        """As the reader's; `(True, None)` at the sentence's end."""
+        if self._over or (self._first is None and self.reader.stream.at_sentence_end()):
+            return True, None
+        ready, ids = (True, self._first) if self._first is not None else self.reader.poll()
+        if ids is None:
+            return ready, None
+        self._first, self.words = None, self.words + 1
+        text = self.reader.completed_text
+        self._over = self.words == self.max_words or (text is not None and self.ends_sentence(text))
+        return True, ids
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Call back whenever something changes."""
+        self.reader.listen(callback)
+
+    @property
+    def wait_s(self) -> float | None:
+        """Seconds until the time-out of the current wait; None without one."""
+        return self.reader.wait_s
+
+
+__all__ = ["SentenceReader"]

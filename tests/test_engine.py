@@ -1,0 +1,279 @@
+"""Many live streams: each gets what it would get alone, none waits long, none harms another, memory is bounded."""
+
+import random
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import LogitsProcessorList
+
+from test_generation_simul import POLICIES, Babble, assert_streamed_equals_trained, run, sentences
+from transformers_simul import EngineFull, SourceStream, StreamEngine, WaitKPolicy
+from transformers_simul.decoding_simul import RowDecoder, decode_step
+from transformers_simul.schedule_simul import EOS
+
+
+class Recorded(RowDecoder):
+    """Keeps every decoder that was made, for the oracle."""
+
+    made: list["Recorded"] = []
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.made.append(self)
+
+
+@pytest.fixture(autouse=True)
+def forget_decoders():
+    Recorded.made.clear()
+
+
+def options(processor, **kwargs):
+    return {"processors": [Babble(processor.token_kinds)], "max_new_tokens": 40, "keeps_logits": True} | kwargs
+
+
+def as_output(decoders):
+    names = ("words", "delays", "queries")
+    fields = {name: [getattr(decoder, name) for decoder in decoders] for name in names}
+    return SimpleNamespace(logits=[torch.stack(decoder.logits) for decoder in decoders], **fields)
+
+
+def finish(engine):
+    while engine.step():
+        pass
+
+
+def play(engine, processor, sources, policies, draw):
+    """Opens streams at odd moments and puts their text in odd pieces, between steps."""
+    streams, rest = [], list(sources)
+    texts = {}
+    while rest or texts:
+        if rest and engine.active_streams < engine.cache.batch_size and draw.random() < 0.4:
+            policy = policies[len(streams)]
+            streams.append(engine.open(policy, row_decoder=Recorded, **options(processor)))
+            texts[len(streams) - 1] = rest.pop(0)
+        if texts:
+            index = draw.choice(list(texts))
+            size = draw.randint(1, 9)
+            streams[index].source.put(texts[index][:size])
+            texts[index] = texts[index][size:]
+            if not texts[index]:
+                streams[index].source.end()
+                del texts[index]
+        engine.step()
+    finish(engine)
+    return streams
+
+
+@pytest.mark.parametrize("rows", [1, 3, 16])
+def test_streams_that_come_and_go_get_what_training_gives_and_what_they_get_alone(model, processor, rows):
+    sources = sentences(21, 24)
+    policies = [POLICIES[index % len(POLICIES)] for index in range(24)]
+    engine = StreamEngine(model, processor, max_streams=rows, max_tokens=300)
+    streams = play(engine, processor, sources, policies, random.Random(rows))
+    order = [next(d for d in Recorded.made if d.source.reader.stream is stream.source) for stream in streams]
+    counts = assert_streamed_equals_trained(model, processor, sources, policies, as_output(order))
+    assert all(counts.values()), counts
+    for source, policy, stream, decoder in zip(sources, policies, streams, order, strict=True):
+        alone = run(model, processor, [source], policy)
+        assert decoder.words == alone.words[0]
+        assert decoder.delays == alone.delays[0]
+        assert stream.stop_reason == alone.stop_reasons[0]
+        assert [word.text for word in stream.words] == processor.words(alone.words[0])
+    assert engine.active_streams == 0
+
+
+def test_no_stream_waits_more_than_a_few_steps(model, processor):
+    """The budget of a step holds two short asks: eight ready streams take turns, first come first served."""
+    engine = StreamEngine(model, processor, max_streams=8, max_step_tokens=2)
+    for text in sentences(5, 8):
+        stream = engine.open(WaitKPolicy(1), **options(processor, max_new_tokens=12))
+        stream.source.put(text)
+        stream.source.end()
+    waited: dict = {}
+    longest = 0
+    while engine.active_streams:
+        engine.step()
+        # An ask that is still the same one was passed over.
+        waited = {
+            row: (ask, waited[row][1] + 1 if row in waited and waited[row][0] is ask else 0)
+            for row, ask in engine._asks.items()
+        }
+        longest = max([longest, *(steps for _, steps in waited.values())])
+    assert 1 < longest <= 8
+
+
+def test_the_engine_refuses_what_it_has_no_room_for(model, processor):
+    engine = StreamEngine(model, processor, max_streams=1, max_tokens=40)
+    first = engine.open(WaitKPolicy(1), max_new_tokens=4)
+    with pytest.raises(EngineFull, match="max_streams is 1"):
+        engine.open(WaitKPolicy(1))
+    first.source.put("a dog runs over the green meadow while two children watch him jumping today " * 3)
+    first.source.end()
+    finish(engine)
+    assert first.stop_reason in ("max_tokens", "max_new_tokens")
+    long = engine.open(WaitKPolicy(30))
+    long.source.put("a dog runs over the green meadow while two children watch him jumping " * 3)
+    long.source.end()
+    finish(engine)
+    assert long.stop_reason == "max_tokens"
+    assert engine.cache.used_tokens == [0]
+    # A place that becomes free in time is taken.
+    busy = engine.open(WaitKPolicy(1))
+    threading.Timer(0.1, lambda: (busy.source.cancel(), engine.step())).start()
+    assert engine.open(WaitKPolicy(1), wait_s=30).stop_reason == ""
+    for bound in ("max_streams", "max_tokens", "max_step_tokens"):
+        with pytest.raises(ValueError, match="at least 1"):
+            StreamEngine(model, processor, **{bound: 0})
+
+
+def test_what_breaks_in_one_stream_ends_it_alone(model, processor):
+    engine = StreamEngine(model, processor, max_streams=4, max_unread=1)
+
+    def breaks(ids, scores):
+        raise RuntimeError("a processor of the user's")
+
+    def goes_on(ids, scores):
+        return scores.masked_fill(processor.token_kinds == EOS, -torch.inf)
+
+    good, broken, unread, gone = (
+        engine.open(WaitKPolicy(1), **options(processor, processors=[rule], max_new_tokens=tokens))
+        for rule, tokens in ((goes_on, 1), (breaks, 9), (goes_on, 99), (goes_on, 9))
+    )
+    for stream in (good, broken, unread, gone):
+        stream.source.put("a dog runs over the green meadow ")
+    gone.source.cancel()
+    for stream in (good, broken, unread):
+        stream.source.end()
+    finish(engine)
+    assert len(list(good.words)) == 1
+    with pytest.raises(RuntimeError, match="user's"):
+        list(broken.words)
+    assert broken.stop_reason == unread.stop_reason == "error"
+    with pytest.raises(BufferError, match="max_unread is 1"):
+        list(unread.words)
+    assert gone.stop_reason == "cancelled"
+    assert engine.active_streams == 0
+    with pytest.raises(BufferError, match="max_waiting"):
+        StreamEngine(model, processor, max_waiting=2).open(WaitKPolicy(1)).source.put("a b c d ")
+
+
+def test_a_forward_that_fails_ends_its_streams_and_the_engine_goes_on(model, processor, monkeypatch):
+    from transformers_simul import engine as module
+
+    calls = iter([True, False])
+
+    def sometimes(*args):
+        if next(calls, False):
+            raise MemoryError("no memory")
+        return decode_step(*args)
+
+    monkeypatch.setattr(module, "decode_step", sometimes)
+    engine = StreamEngine(model, processor, max_streams=2)
+    for fails in (True, False):
+        stream = engine.open(WaitKPolicy(1), max_new_tokens=1)
+        stream.source.put("a dog ")
+        stream.source.end()
+        finish(engine)
+        assert (stream.stop_reason == "error") == fails
+
+
+def test_in_a_thread_with_writers_and_readers(model, processor):
+    """Words come as their source does; a visitor who leaves, and closing, let nobody hang."""
+    results = {}
+
+    def visit(index, text):
+        stream = engine.open(WaitKPolicy(1), wait_s=60, **options(processor))
+        for word in text.split():
+            stream.source.put(f"{word} ")
+        if index == 3:
+            stream.source.cancel()
+        stream.source.end()
+        results[index] = [word.text for word in stream.words]
+
+    sources = sentences(8, 12)
+    with StreamEngine(model, processor, max_streams=4) as engine:
+        visitors = [threading.Thread(target=visit, args=item) for item in enumerate(sources)]
+        for visitor in visitors:
+            visitor.start()
+        for visitor in visitors:
+            visitor.join(60)
+        left = engine.open(WaitKPolicy(1))
+        silent = engine.open(WaitKPolicy(1), source=SourceStream(timeout_s=0.1))
+        assert list(silent.words) == []
+        assert silent.stop_reason == "timeout"
+    assert list(left.words) == []
+    assert left.stop_reason == "cancelled"
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.open(WaitKPolicy(1))
+    for index in set(range(12)) - {3}:
+        alone = run(model, processor, [sources[index]], WaitKPolicy(1))
+        assert results[index] == processor.words(alone.words[0])
+
+
+class TestEndless:
+    def test_equals_sentence_by_sentence_and_training(self, model, processor):
+        """Sentences end where punctuation or the caller ends them; each is translated as if it were alone."""
+        texts = [f"{text} ." for text in sentences(31, 5)] + sentences(32, 5)
+        engine = StreamEngine(model, processor, max_streams=1, max_tokens=200)
+        stream = engine.open(WaitKPolicy(2), sentences=True, row_decoder=Recorded, **options(processor))
+        for text in texts:
+            for word in text.split():
+                stream.source.put(f"{word} ")
+                engine.step()
+            if not text.endswith("."):
+                stream.source.end_sentence()
+        stream.source.end()
+        finish(engine)
+        assert len(Recorded.made) == len(texts)
+        counts = assert_streamed_equals_trained(
+            model, processor, texts, [WaitKPolicy(2)] * len(texts), as_output(Recorded.made)
+        )
+        assert all(counts.values()), counts
+        expected, before = [], 0
+        for text in texts:
+            alone = run(model, processor, [text], WaitKPolicy(2))
+            expected += zip(processor.words(alone.words[0]), (before + delay for delay in alone.delays[0]), strict=True)
+            before += len(text.split())
+        assert [(word.text, word.delay) for word in stream.words] == expected
+
+    def test_a_window_ends_what_has_no_end(self, model, processor):
+        engine = StreamEngine(model, processor, max_streams=1, max_tokens=120)
+        stream = engine.open(
+            WaitKPolicy(2), sentences=True, max_sentence_words=6, row_decoder=Recorded, **options(processor)
+        )
+        stream.source.put("a dog runs over the green meadow " * 60)
+        stream.source.end()
+        most = 0
+        while engine.step():
+            most = max(most, engine.cache.used_tokens[0])
+        assert len(Recorded.made) == 70
+        assert {decoder.source.reader for decoder in Recorded.made} == {Recorded.made[0].source.reader}
+        assert most < 120
+        # The lag does not drift: within a window it is bounded by it, and the next begins with k words.
+        delays = [word.delay for word in stream.words]
+        assert delays == sorted(delays)
+        assert delays[-1] <= 420
+        assert stream.stop_reason == "max_new_tokens" or stream.stop_reason == "eos"
+
+    def test_an_early_stop_leaves_the_rest_of_its_sentence(self, model, processor):
+        engine = StreamEngine(model, processor, max_streams=1)
+        stream = engine.open(
+            WaitKPolicy(1), sentences=True, row_decoder=Recorded, **options(processor, max_new_tokens=1)
+        )
+        stream.source.put("a dog runs over . two children . ")
+        stream.source.end()
+        finish(engine)
+        assert [decoder.source.words_before for decoder in Recorded.made[-1:]] == [5]
+        assert [len(decoder.words) for decoder in Recorded.made] == [1, 1]
+
+
+def test_logits_processor_lists_are_taken_too(model, processor):
+    engine = StreamEngine(model, processor, max_streams=1)
+    rule = LogitsProcessorList([Babble(processor.token_kinds)])
+    stream = engine.open(WaitKPolicy(1), processors=rule, max_new_tokens=3)
+    stream.source.put("a dog ")
+    stream.source.end()
+    finish(engine)
+    assert list(stream.words)
