@@ -11,7 +11,7 @@ import sys
 
 import torch
 
-from run import alternate
+from common import alternate
 from transformers_simul import MixturePolicy, OfflinePolicy, WaitKPolicy
 from transformers_simul.baselines import SYSTEMS
 from transformers_simul.corpora import read_pairs

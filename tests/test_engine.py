@@ -118,7 +118,7 @@ def test_the_engine_refuses_what_it_has_no_room_for(model, processor):
     long.source.end()
     finish(engine)
     assert long.stop_reason == "max_tokens"
-    assert engine.cache.used_tokens == [0]
+    assert engine.cache.used_tokens == [len(processor.head_ids)]
     # A place that becomes free in time is taken.
     busy = engine.open(WaitKPolicy(1))
     threading.Timer(0.1, lambda: (busy.source.cancel(), engine.step())).start()
@@ -170,13 +170,16 @@ def test_a_forward_that_fails_ends_its_streams_and_the_engine_goes_on(model, pro
         return decode_step(*args)
 
     monkeypatch.setattr(module, "decode_step", sometimes)
-    engine = StreamEngine(model, processor, max_streams=2)
+    engine = StreamEngine(model, processor, max_streams=1)
     for fails in (True, False):
-        stream = engine.open(WaitKPolicy(1), max_new_tokens=1)
-        stream.source.put("a dog ")
+        stream = engine.open(WaitKPolicy(1), **options(processor))
+        stream.source.put("a dog runs over ")
         stream.source.end()
         finish(engine)
         assert (stream.stop_reason == "error") == fails
+    # Nothing of the failed forward is left in the row.
+    alone = run(model, processor, ["a dog runs over"], WaitKPolicy(1))
+    assert [word.text for word in stream.words] == processor.words(alone.words[0])
 
 
 def test_in_a_thread_with_writers_and_readers(model, processor):

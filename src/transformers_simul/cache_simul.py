@@ -101,10 +101,16 @@ class SimulCache(Cache):
         places = torch.stack([queries.pair_ids[0], queries.in_target[0], queries.offsets[0]]).to(torch.int32)
         self._places[:, self._homes, self._slots] = places
 
-    def clear(self, row: int) -> None:
-        """Forget all that a stream holds; its row can serve another."""
-        self._taken[row], self._free[row], self._touched[row] = [], [], 0
-        self._places[:, row] = 0
+    def clear(self, row: int, keep: int = 0) -> None:
+        """Forget what a stream holds, but for the first tokens that came, if it has so many; its row can serve another.
+
+        Args:
+            row (`int`): the stream.
+            keep (`int`, *optional*): tokens of a prompt that the next stream begins with too.
+        """
+        keep = keep if self._taken[row][:keep] == list(range(keep)) else 0
+        self._taken[row], self._free[row], self._touched[row] = list(range(keep)), [], keep
+        self._places[:, row, keep:] = 0
 
     def split(self, tokens: torch.Tensor) -> torch.Tensor:
         """The step's tokens by stream: `(1, tokens, ...)` to `(streams, longest, ...)`, zeros behind the shorter."""

@@ -90,6 +90,7 @@ class RowDecoder:
         keeps_logits (`bool`, *optional*): whether to keep every answer.
         started (`float`, *optional*): `time.perf_counter()` of the call; now, unless told.
         on_word (`Callable`, *optional*): called with `(ids, delay, elapsed_ms)` of each committed word.
+        head_is_fed (`bool`, *optional*): whether the cache holds the head already.
     """
 
     # What a query must not see is hidden from it, so a source that is known is fed in one piece; and a provisional row
@@ -112,6 +113,7 @@ class RowDecoder:
         keeps_logits: bool = False,
         started: float | None = None,
         on_word: Callable[[list[int], int, float], None] | None = None,
+        head_is_fed: bool = False,
     ):
         self.source, self.policy, self.tail = source, policy, tail
         self.word_rule, self.processors, self.criteria = word_rule, processors, criteria
@@ -121,7 +123,7 @@ class RowDecoder:
         self.eos_token_id = int((word_rule.kinds == EOS).nonzero()[0])
         # Head and source tokens that the row has, those fed to the model, and those its next query sees.
         self.before = list(head)
-        self._fed = 0
+        self._fed = len(head) if head_is_fed else 0
         self._visible = len(head)
         if self.feeds_known_source_at_once and source.is_known:
             self.before += [token for word in source.words for token in word]

@@ -251,7 +251,7 @@ class StreamEngine:
         self, row: int, stream: EngineStream, reader: SentenceReader, policy: Policy, row_decoder: Any, options: dict
     ) -> Generator[Ask | None, torch.Tensor | None, str]:
         """A stream's life, one decoder per sentence; returns the reason to stop."""
-        reason, started = "eos", time.perf_counter()
+        reason, started, head = "eos", time.perf_counter(), self.processor.head_ids
         try:
             while (begun := reader.begin()) is not False:
                 if begun is None:
@@ -260,7 +260,8 @@ class StreamEngine:
                 decoder = row_decoder(
                     source=reader,
                     policy=policy,
-                    head=self.processor.head_ids,
+                    head=head,
+                    head_is_fed=bool(head) and self.cache.used_tokens[row] == len(head),
                     tail=self.processor.tail_ids,
                     word_rule=self.word_rule,
                     started=started,
@@ -268,7 +269,7 @@ class StreamEngine:
                     **options,
                 )
                 yield from decoder.run()
-                self.cache.clear(row)
+                self.cache.clear(row, keep=len(head))
                 reason = decoder.stop_reason
                 if reason in ("cancelled", "timeout"):
                     break
@@ -287,7 +288,8 @@ class StreamEngine:
         stream = self._runs.pop(row).stream
         self._waiting.discard(row)
         self._asks.pop(row, None)
-        self.cache.clear(row)
+        # All streams begin with the same prompt: a row computes it once, unless its forward failed half-way.
+        self.cache.clear(row, keep=0 if error else len(self.processor.head_ids))
         stream.stop_reason = reason
         stream.source.cancel()
         if error is None:

@@ -1,48 +1,77 @@
 # SPDX-License-Identifier: Apache-2.0
 """Floating point operations of translating a sentence, by torch's own counter."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from ..policies import Policy
 
 
+def count_flops(run: Callable[[], Any]) -> int:
+    """FLOPs of the matrix products of a call.
+
+    Args:
+        run (`Callable`): what to count.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.evaluation.flops import count_flops
+    >>> count_flops(lambda: torch.ones(2, 3) @ torch.ones(3, 4))
+    48
+
+    ```
+    """
+    # The layers' kernel while decoding, and the CPU's fused attention, which torch has no formulas for.
+    ours = {
+        torch.ops.mkldnn._linear_pointwise: _linear_flops,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+    }
+    with FlopCounterMode(display=False, custom_mapping=ours) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def _linear_flops(input: torch.Size, weight: torch.Size, *args, **kwargs) -> int:
+    return 2 * input.numel() * weight[0]
+
+
+def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *args, **kwargs) -> int:
+    return 2 * query.numel() * (key[-2] + value[-2])
+
+
 def sentence_flops(model: Any, processor: Any, sources: Sequence[str], policy: Policy, **kwargs: Any) -> list[int]:
     """FLOPs of each sentence, translated alone: matrix products, as `torch.utils.flop_counter` counts them.
 
     Args:
-        model (`SimulFalconForCausalLM`): with eager attention; torch has no formula for the CPU's fused kernel.
+        model (`SimulFalconForCausalLM`): in evaluation mode.
         processor (`SimulProcessor`): saved beside it.
         sources (`Sequence[str]`): sentences.
         policy (`Policy`): when to READ and WRITE.
         **kwargs: further arguments of `generate()`.
-
-    Raises:
-        ValueError: for another attention.
 
     Example:
 
     ```python
     >>> from transformers_simul import WaitKPolicy
     >>> from transformers_simul.evaluation.flops import sentence_flops
-    >>> eager = type(model)._from_config(model.config, attn_implementation="eager").eval()
-    >>> short, long = sentence_flops(eager, processor, ["a", "a dog runs"], WaitKPolicy(9), max_new_tokens=2)
+    >>> short, long = sentence_flops(model, processor, ["a", "a dog runs"], WaitKPolicy(9), max_new_tokens=2)
     >>> short < long
     True
 
     ```
     """
-    if model.config._attn_implementation != "eager":
-        raise ValueError(f"model must have attn_implementation='eager', got {model.config._attn_implementation!r}.")
     counts = []
     for source in tqdm(sources, desc="FLOPs", unit="sentence"):
-        with FlopCounterMode(display=False) as counter:
-            model.generate(**processor(source=source).to(model.device), policy=policy, **kwargs)
-        counts.append(counter.get_total_flops())
+        inputs = processor(source=source).to(model.device)
+        counts.append(count_flops(functools.partial(model.generate, **inputs, policy=policy, **kwargs)))
     return counts
 
 
-__all__ = ["sentence_flops"]
+__all__ = ["count_flops", "sentence_flops"]
