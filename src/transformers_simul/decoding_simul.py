@@ -68,7 +68,12 @@ class KnownSource:
     def poll(self) -> tuple[bool, list[int] | None]:
         """As a live reader's: `(True, ids)`, or `(True, None)` at the end."""
         self._next += 1
-        return True, self.words[self._next - 1] if self._next <= len(self.words) else None
+        return self.peek(-1)
+
+    def peek(self, index: int) -> tuple[bool, list[int] | None]:
+        """What the poll after `index` more would give."""
+        index += self._next
+        return True, self.words[index] if index < len(self.words) else None
 
 
 class _Stop(Exception):
@@ -79,7 +84,7 @@ class RowDecoder:
     """One stream: reads, writes, commits words.
 
     Args:
-        source: [`KnownSource`] or a live reader with `poll`, `listen` and `wait_s`.
+        source: [`KnownSource`] or a live reader with `poll`, `peek`, `listen` and `wait_s`.
         policy (`Policy`): READ or WRITE.
         head, tail (`list[int]`): ids of the prompt around the source.
         word_rule (`SimulLogitsProcessor`): keeps words whole.
@@ -93,10 +98,9 @@ class RowDecoder:
         head_is_fed (`bool`, *optional*): whether the cache holds the head already.
     """
 
-    # What a query must not see is hidden from it, so a source that is known is fed in one piece; and a provisional row
-    # and the one that would replace it are asked in one forward.
-    feeds_known_source_at_once = True
-    asks_ahead = True
+    # What a query must not see is hidden from it, so source may be fed before it is read: all of it if it is known, and
+    # what waits already, so that a provisional row and the one that would replace it are asked in one forward.
+    feeds_ahead = True
 
     def __init__(
         self,
@@ -121,12 +125,14 @@ class RowDecoder:
         self.keeps_logits, self.on_word = keeps_logits, on_word
         self.started = time.perf_counter() if started is None else started
         self.eos_token_id = int((word_rule.kinds == EOS).nonzero()[0])
-        # Head and source tokens that the row has, those fed to the model, and those its next query sees.
+        # Head and source tokens that the row has, those fed to the model, and those its next query sees; words among
+        # them that are not read yet.
         self.before = list(head)
+        self._held_words = 0
         self._fed = len(head) if head_is_fed else 0
         self._visible = len(head)
-        if self.feeds_known_source_at_once and source.is_known:
-            self.before += [token for word in source.words for token in word]
+        if self.feeds_ahead and source.is_known:
+            self._hold(source.words)
         self.target: list[int] = []
         self.words: list[list[int]] = []
         self.delays: list[int] = []
@@ -187,14 +193,25 @@ class RowDecoder:
         return (yield from self._start_word(logits))
 
     def _visible_after_word(self) -> int | None:
-        """What the newest row would see if its word ended now, where that is known; None where it is not, or no more
-        than now."""
-        if not (self.asks_ahead and self.source.is_known):
+        """What the newest row would see if its word ended now, if all that would be READ then is there, and
+        hold it ready; None where it is not, or there is no more."""
+        if not self.feeds_ahead:
             return None
-        read, words = self._read_words, self.source.words
-        while read < len(words) and self.policy.reads(Progress(read, len(self.words) + 1)):
-            read += 1
-        return self._visible + sum(map(len, words[self._read_words : read])) if read > self._read_words else None
+        words: list[list[int]] = []
+        while self.policy.reads(Progress(self._read_words + len(words), len(self.words) + 1)):
+            ready, word = self.source.peek(len(words))
+            if not ready:
+                return None
+            if word is None:
+                break
+            words.append(word)
+        self._hold(words[self._held_words :])
+        return self._visible + sum(map(len, words)) if words else None
+
+    def _hold(self, words: list[list[int]]) -> None:
+        """Words that wait to be fed and read."""
+        self.before += [token for word in words for token in word]
+        self._held_words += len(words)
 
     def _start_word(self, logits: torch.Tensor) -> Generator[Ask | None, torch.Tensor, int]:
         return (yield from self._accept(self._choose(logits, "start"), logits))
@@ -220,8 +237,9 @@ class RowDecoder:
         if word is None:
             self._finished = True
             return
-        if not (self.feeds_known_source_at_once and self.source.is_known):
-            self.before += word
+        if not self._held_words:
+            self._hold([word])
+        self._held_words -= 1
         self._visible += len(word)
         self._read_words += 1
 

@@ -42,6 +42,10 @@ class _Run(NamedTuple):
     steps: Generator[Ask | None, torch.Tensor | None, str]
 
 
+def _tokens(ask: Ask) -> int:
+    return len(ask.source_ids) + len(ask.target_ids) + (ask.replacement is not None)
+
+
 def _never(word: str) -> bool:
     return False
 
@@ -165,7 +169,7 @@ class StreamEngine:
         asks: dict[int, Ask] = {}
         tokens = 0
         for row, ask in self._asks.items():
-            tokens += len(ask.source_ids) + len(ask.target_ids) + (ask.replacement is not None)
+            tokens += _tokens(ask)
             if asks and tokens > self.max_step_tokens:
                 break
             asks[row] = ask
@@ -244,8 +248,7 @@ class StreamEngine:
                 self._asks[row] = ask
 
     def _outgrows(self, row: int, ask: Ask) -> bool:
-        fed = len(ask.source_ids) + len(ask.target_ids) + (ask.replacement is not None)
-        return self.cache.used_tokens[row] - len(ask.forgets) + fed > self.max_tokens
+        return self.cache.used_tokens[row] - len(ask.forgets) + _tokens(ask) > self.max_tokens
 
     def _translate(
         self, row: int, stream: EngineStream, reader: SentenceReader, policy: Policy, row_decoder: Any, options: dict

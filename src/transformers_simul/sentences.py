@@ -45,7 +45,6 @@ class SentenceReader:
             raise ValueError(f"max_words must be at least 1, got {max_words}.")
         self.reader, self.max_words, self.ends_sentence = reader, max_words, ends_sentence
         self.words_before = self.words = 0
-        self._first: list[int] | None = None
         self._over = False
 
     def begin(self) -> bool | None:
@@ -54,24 +53,41 @@ class SentenceReader:
         Raises:
             SourceTimeout, SourceCancelled: as the reader's.
         """
-        ready, ids = self.reader.poll()
+        ready, ids = self.reader.peek(0)
+        self.reader.note_wait(not ready)
         if ids is None:
             return False if ready else None
-        self.words_before, self.words = self.words_before + self.words, 0
-        self._first, self._over = ids, False
+        self.reader.stream.forget_sentence_ends(self.reader.units)
+        self.words_before, self.words, self._over = self.words_before + self.words, 0, False
         return True
 
     def poll(self) -> tuple[bool, list[int] | None]:
         """As the reader's; `(True, None)` at the sentence's end."""
-        if self._over or (self._first is None and self.reader.stream.at_sentence_end()):
+        if self._ends_before(0):
             return True, None
-        ready, ids = (True, self._first) if self._first is not None else self.reader.poll()
-        if ids is None:
-            return ready, None
-        self._first, self.words = None, self.words + 1
-        text = self.reader.completed_text
-        self._over = self.words == self.max_words or (text is not None and self.ends_sentence(text))
-        return True, ids
+        if self.reader.peek(0)[1] is not None:
+            self._over = self._ends_behind(0)
+            self.words += 1
+        return self.reader.poll()
+
+    def peek(self, index: int) -> tuple[bool, list[int] | None]:
+        """As the reader's; `(True, None)` at the sentence's end."""
+        return (True, None) if self._ends_before(index) else self.reader.peek(index)
+
+    def _ends_before(self, index: int) -> bool:
+        """Whether the sentence ends before the unit that comes after `index` more."""
+        said = self.words > 0 and self.reader.stream.sentence_ends_at(self.reader.units)
+        return self._over or said or any(self._ends_behind(earlier) for earlier in range(index))
+
+    def _ends_behind(self, index: int) -> bool:
+        """Whether the sentence ends with that unit, if it is there."""
+        self.reader.peek(index)
+        texts = [self.reader.text(each) for each in range(index + 1)]
+        if texts[-1] is None:
+            return self.words + index + 1 == self.max_words
+        units = self.reader.units + sum(text is not None for text in texts)
+        said = self.reader.stream.sentence_ends_at(units)
+        return said or self.words + index + 1 == self.max_words or self.ends_sentence(texts[-1])
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Call back whenever something changes."""

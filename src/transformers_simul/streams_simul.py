@@ -81,8 +81,8 @@ class SourceStream:
         self._waiting: deque[str] = deque()
         self._partial: list[str] = []
         self._ended = self._cancelled = False
-        # Units put and taken so far, and where among them the caller ended sentences.
-        self._put_units = self._taken_units = 0
+        # Units put so far, and where among them the caller ended sentences.
+        self._put_units = 0
         self._sentence_ends: deque[int] = deque()
         self._listeners: list[Callable[[], None]] = []
         if text:
@@ -145,16 +145,19 @@ class SourceStream:
             if self._cancelled:
                 raise SourceCancelled("the source was cancelled")
             if self._waiting:
-                self._taken_units += 1
                 return True, self._waiting.popleft()
             return self._ended, None
 
-    def at_sentence_end(self) -> bool:
-        """Whether the caller ended a sentence behind the last unit that was taken."""
+    def sentence_ends_at(self, units: int) -> bool:
+        """Whether the caller ended a sentence behind so many units of the source."""
         with self._changed:
-            while self._sentence_ends and self._sentence_ends[0] < self._taken_units:
+            return units in self._sentence_ends
+
+    def forget_sentence_ends(self, units: int) -> None:
+        """Nobody will ask any more for ends up to there."""
+        with self._changed:
+            while self._sentence_ends and self._sentence_ends[0] <= units:
                 self._sentence_ends.popleft()
-            return bool(self._sentence_ends) and self._sentence_ends[0] == self._taken_units
 
     def read(self) -> str | None:
         """Wait for the next unit; None at the end.
@@ -214,14 +217,19 @@ class SourceStream:
 
 
 class SourceReader:
-    """Token ids of a [`SourceStream`], unit by unit."""
+    """Token ids of a [`SourceStream`], unit by unit.
+
+    Attributes:
+        units (`int`): units of the stream that were read.
+    """
 
     is_known = False
 
     def __init__(self, stream: SourceStream, processor: Any):
         self.stream, self.processor = stream, processor
-        self._ids: deque[list[int]] = deque()
-        self._text = ""
+        self.units = 0
+        # Ids of units to come, and the text that each completes.
+        self._ahead: deque[tuple[list[int], str | None]] = deque()
         self._waits_since: float | None = None
 
     def poll(self) -> tuple[bool, list[int] | None]:
@@ -231,24 +239,33 @@ class SourceReader:
             SourceTimeout: if the stream's time-out has passed since the first poll in vain.
             SourceCancelled: if the source was given up.
         """
-        ready, unit = (True, None) if self._ids else self.stream.poll()
-        if unit is not None:
-            self._text = unit
-            self._ids.extend(self.processor.encode_piece(unit))
-        if not ready:
-            self._check_time()
-            return False, None
-        self._waits_since = None
-        return True, self._ids.popleft() if self._ids else None
+        ready, ids = self.peek(0)
+        self.note_wait(not ready)
+        if ids is not None:
+            self.units += self._ahead.popleft()[1] is not None
+        return ready, ids
+
+    def peek(self, index: int) -> tuple[bool, list[int] | None]:
+        """What the poll after `index` more would give, without reading it.
+
+        Raises:
+            SourceCancelled: if the source was given up.
+        """
+        while len(self._ahead) <= index:
+            ready, text = self.stream.poll()
+            if text is None:
+                return ready, None
+            *first, last = self.processor.encode_piece(text)
+            self._ahead += [*((ids, None) for ids in first), (last, text)]
+        return True, self._ahead[index][0]
+
+    def text(self, index: int) -> str | None:
+        """The text that a unit to come completes; None for one within a text of several units, or one not there."""
+        return self._ahead[index][1] if index < len(self._ahead) else None
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Call back whenever something changes."""
         self.stream.listen(callback)
-
-    @property
-    def completed_text(self) -> str | None:
-        """The text that the last unit completed; None within a text of several units."""
-        return None if self._ids else self._text
 
     @property
     def wait_s(self) -> float | None:
@@ -257,10 +274,15 @@ class SourceReader:
             return self.stream.timeout_s
         return max(0.0, self.stream.timeout_s - (time.monotonic() - self._waits_since))
 
-    def _check_time(self) -> None:
+    def note_wait(self, waits: bool) -> None:
+        """Start or end the clock of the time-out.
+
+        Raises:
+            SourceTimeout: if it has run out.
+        """
         now = time.monotonic()
-        self._waits_since = now if self._waits_since is None else self._waits_since
-        if self.stream.timeout_s is not None and now - self._waits_since >= self.stream.timeout_s:
+        self._waits_since = (now if self._waits_since is None else self._waits_since) if waits else None
+        if waits and self.wait_s == 0:
             raise SourceTimeout(f"no source came for {self.stream.timeout_s} s")
 
 

@@ -65,8 +65,7 @@ class ConverseDecoder(RowDecoder):
     """
 
     # Nothing is hidden in a conversation: source is fed when it is read.
-    feeds_known_source_at_once = False
-    asks_ahead = False
+    feeds_ahead = False
 
     _fed_tokens = 0
 

@@ -23,7 +23,7 @@ class RecomputingDecoder(RowDecoder):
     ```
     """
 
-    asks_ahead = False
+    feeds_ahead = False
 
     def _ask_again(self) -> Generator[Ask, torch.Tensor, torch.Tensor]:
         behind = self.tail + self.target
