@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What cutting an endless stream costs in quality: one stream of all test sentences, cut where the caller says, where
 punctuation says, or in windows. BLEU over blocks of 20 sentences: a word belongs to the block whose source had been
-read when it was written. LAAL of the first and the last quarter of the blocks shows whether the lag drifts.
+read when it was written.
 
 Usage: benchmarks/endless_quality.py MODEL_FOLDER [SOURCE_FILE TARGET_FILE]
 """
 
 import bisect
-import statistics
 import sys
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 from tqdm import tqdm
 
 import common
 from transformers_simul import SimulFalconForCausalLM, SimulProcessor, StreamEngine, WaitKPolicy
 from transformers_simul.corpora import read_pairs
-from transformers_simul.evaluation import length_adaptive_average_lagging, quality
+from transformers_simul.evaluation import quality
 from transformers_simul.text_simul import ends_sentence
 
 BLOCK, K, SENTENCES = 20, 3, 400
@@ -54,23 +53,14 @@ def main(folder: str, *files: str) -> None:
     ends = list(accumulate(sum(len(pair.source.split()) for pair in block) for block in blocks))
     references = [" ".join(pair.target for pair in block) for block in blocks]
     print(f"k = {K}, {len(pairs)} sentences, {ends[-1]} source words")
-    print("| sentences end at | BLEU (95%) | words | LAAL, first quarter | LAAL, last quarter |\n|---|---|---|---|---|")
+    print("| sentences end at | BLEU (95%) | words |\n|---|---|---|")
     for name, cut in CUTS.items():
         texts: list[list[str]] = [[] for _ in blocks]
-        delays: list[list[int]] = [[] for _ in blocks]
         words = translate(engine, pairs, name.startswith("the caller"), cut)
         for text, delay in words:
-            block = bisect.bisect_left(ends, delay)
-            texts[block].append(text)
-            delays[block].append(delay)
-        lags = [
-            length_adaptive_average_lagging([d - start for d in delay], end - start, len(reference.split()))
-            for delay, (start, end), reference in zip(delays, pairwise([0, *ends]), references, strict=True)
-        ]
-        quarter = len(lags) // 4
+            texts[bisect.bisect_left(ends, delay)].append(text)
         score = quality([" ".join(text) for text in texts], references, names=["BLEU"])[0]
-        first, last = statistics.mean(lags[:quarter]), statistics.mean(lags[-quarter:])
-        print(f"| {name} | {score} | {len(words)} | {first:.1f} | {last:.1f} |")
+        print(f"| {name} | {score} | {len(words)} |")
 
 
 if __name__ == "__main__":

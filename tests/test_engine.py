@@ -11,7 +11,7 @@ from transformers import LogitsProcessorList
 from test_generation_simul import POLICIES, Babble, assert_streamed_equals_trained, run, sentences
 from transformers_simul import EngineFull, SourceStream, StreamEngine, WaitKPolicy
 from transformers_simul.decoding_simul import RowDecoder, decode_step
-from transformers_simul.schedule_simul import EOS
+from transformers_simul.schedule_simul import EOS, STARTS
 
 
 class Recorded(RowDecoder):
@@ -259,6 +259,30 @@ class TestEndless:
         assert delays == sorted(delays)
         assert delays[-1] <= 420
         assert stream.stop_reason == "max_new_tokens" or stream.stop_reason == "eos"
+
+    @pytest.mark.parametrize("target_words", [2, 18])
+    def test_the_lag_does_not_drift(self, model, processor, target_words):
+        """Targets of a third and of three times the source's length: every sentence begins k words behind its start and
+        ends with its source."""
+        kinds = processor.token_kinds
+
+        def forced(ids, scores):  # one-token words, so many; then EOS
+            written = len(Recorded.made[-1].target)
+            return scores.masked_fill(kinds != (EOS if written == target_words else STARTS), -torch.inf)
+
+        engine = StreamEngine(model, processor, max_streams=1, max_tokens=200)
+        stream = engine.open(
+            WaitKPolicy(3), sentences=True, row_decoder=Recorded, max_word_tokens=1, processors=[forced]
+        )
+        for _ in range(40):
+            stream.source.put("a dog runs over green meadow. ")
+            finish(engine)
+        stream.source.end()
+        finish(engine)
+        assert len(Recorded.made) == 40
+        expected = [min(3 + index, 6) for index in range(target_words)]
+        delays = [word.delay for word in stream.words]
+        assert delays == [6 * sentence + delay for sentence in range(40) for delay in expected]
 
     def test_an_early_stop_leaves_the_rest_of_its_sentence(self, model, processor):
         engine = StreamEngine(model, processor, max_streams=1)
