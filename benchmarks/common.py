@@ -18,8 +18,8 @@ from transformers.models.falcon.modeling_falcon import FalconForCausalLM
 
 from transformers_simul import SimulFalconConfig, SimulFalconForCausalLM, SimulProcessor
 from transformers_simul.corpora import load_home_assistant
-from transformers_simul.decoding_simul import RowDecoder
 from transformers_simul.finetuning import split_pairs, train_tokenizer
+from transformers_simul.row_decoder_simul import RowDecoder
 from transformers_simul.text_files import write_text
 
 ROUNDS = 5

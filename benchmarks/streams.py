@@ -8,7 +8,7 @@ import time
 import common
 from transformers_simul import StreamEngine, WaitKPolicy
 from transformers_simul.baselines import RecomputingDecoder
-from transformers_simul.decoding_simul import RowDecoder
+from transformers_simul.row_decoder_simul import RowDecoder
 
 
 def play(engine: StreamEngine, pairs: list, streams: int, decoder: type[RowDecoder] = RowDecoder) -> float:

@@ -18,7 +18,7 @@ from transformers_simul.baselines import (
     PublishedRowsDataCollator,
     RecomputingDecoder,
 )
-from transformers_simul.decoding_simul import RowDecoder
+from transformers_simul.row_decoder_simul import RowDecoder
 
 PAIR = {"source": "two children watch him", "target": "remarkably high today"}
 

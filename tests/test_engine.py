@@ -10,7 +10,8 @@ from transformers import LogitsProcessorList
 
 from test_generation_simul import POLICIES, Babble, assert_streamed_equals_trained, run, sentences
 from transformers_simul import EngineFull, SourceStream, StreamEngine, WaitKPolicy
-from transformers_simul.decoding_simul import RowDecoder, decode_step
+from transformers_simul.decoding_simul import decode_step
+from transformers_simul.row_decoder_simul import RowDecoder
 from transformers_simul.schedule_simul import EOS, STARTS
 
 
@@ -157,6 +158,8 @@ def test_what_breaks_in_one_stream_ends_it_alone(model, processor):
     assert engine.active_streams == 0
     with pytest.raises(BufferError, match="max_waiting"):
         StreamEngine(model, processor, max_waiting=2).open(WaitKPolicy(1)).source.put("a b c d ")
+    with pytest.raises(BufferError, match="max_waiting"):
+        StreamEngine(model, processor, max_waiting=2).open(WaitKPolicy(1)).source.put("endless")
 
 
 def test_a_forward_that_fails_ends_its_streams_and_the_engine_goes_on(model, processor, monkeypatch):

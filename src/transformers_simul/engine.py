@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import torch
 
 from .cache_simul import SimulCache
-from .decoding_simul import Ask, RowDecoder, decode_step
+from .decoding_simul import decode_step
 from .generation_simul import SimulLogitsProcessor
 from .policies import Policy
+from .row_decoder_simul import Ask, RowDecoder
 from .sentences import SentenceReader
 from .streams_simul import SimulStreamer, SourceCancelled, SourceStream, SourceTimeout
 from .text_simul import ends_sentence

@@ -12,7 +12,8 @@ from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengt
 from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationMixin
 
 from .cache_simul import SimulCache
-from .decoding_simul import KnownSource, Query, RowDecoder, decode_rows
+from .decoding_simul import decode_rows
+from .row_decoder_simul import KnownSource, Query, RowDecoder
 from .schedule_simul import BLANK_START, CONTINUES, EOS, HEAD, NEVER, PADDING, STARTS
 
 # Stands for "no limit given": the decoder then bounds each row by what it has read.

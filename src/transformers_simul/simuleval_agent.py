@@ -20,8 +20,9 @@ except ImportError as error:
 
 # SimulEval runs an agent's file outside its package, so imports are absolute.
 from transformers_simul import SimulCache, SimulFalconForCausalLM, SimulLogitsProcessor, SimulProcessor, SourceStream
-from transformers_simul.decoding_simul import RowDecoder, decode_step
+from transformers_simul.decoding_simul import decode_step
 from transformers_simul.policies import WaitKPolicy
+from transformers_simul.row_decoder_simul import RowDecoder
 
 
 @entrypoint

@@ -46,7 +46,8 @@ class SourceStream:
         text (`str`, *optional*): text that is already there.
         unit (`str`, *optional*): the processor's unit, `"word"`, `"char"` or `"token"`.
         timeout_s (`float`, *optional*): longest wait for one unit; then [`SourceTimeout`].
-        max_waiting (`int`, *optional*): most units that may wait unread; then `put` raises `BufferError`.
+        max_waiting (`int`, *optional*): most units, or characters of an incomplete one, that may wait unread; then
+            `put` raises `BufferError`.
 
     Example:
 
@@ -105,7 +106,8 @@ class SourceStream:
             if self._ended or self._cancelled:
                 raise ValueError(f"put() after {'cancel' if self._cancelled else 'end'}(): {text!r} came too late.")
             units, partial = self._complete(text)
-            if self.max_waiting is not None and len(self._waiting) + len(units) > self.max_waiting:
+            most = max(len(self._waiting) + len(units), sum(map(len, partial)))
+            if self.max_waiting is not None and most > self.max_waiting:
                 raise BufferError(f"max_waiting is {self.max_waiting} units; put less, or later.")
             self._add(units, arrival_ms)
             self._partial = partial

@@ -7,7 +7,7 @@ from collections.abc import Generator
 import torch
 
 from ..data_collator import SimulMaskDataCollator
-from ..decoding_simul import Ask, RowDecoder
+from ..row_decoder_simul import Ask, RowDecoder
 from .turns import turns
 
 

@@ -5,7 +5,7 @@ from collections.abc import Generator
 
 import torch
 
-from ..decoding_simul import Ask, RowDecoder
+from ..row_decoder_simul import Ask, RowDecoder
 
 
 class RecomputingDecoder(RowDecoder):

@@ -4,7 +4,7 @@
 from typing import NamedTuple
 
 from ..data_collator import SimulMaskDataCollator
-from ..decoding_simul import RowDecoder
+from ..row_decoder_simul import RowDecoder
 from .converse import ConverseDataCollator, ConverseDecoder
 from .prefix import PrefixDataCollator
 from .published_rows import PublishedRowsDataCollator

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A linear layer by rows and kernel: where decoding's time goes on a CPU. Twenty layers of 4096 x 1024, so that weights
+come from memory as they do in a model; milliseconds, medians of alternating rounds."""
+
+import statistics
+
+import torch
+from torch.nn import functional as F
+
+import common
+
+LAYERS, OUT, IN = 20, 4096, 1024
+ROWS = (1, 2, 4, 8, 16, 64, 128)
+
+
+def main() -> None:
+    weights = [torch.randn(OUT, IN) for _ in range(LAYERS)]
+    bias = torch.randn(OUT)
+    halves, half_bias = [weight.bfloat16() for weight in weights], bias.bfloat16()
+    kernels = {
+        "F.linear": lambda rows: [F.linear(rows, weight, bias) for weight in weights],
+        "x @ W.T + b": lambda rows: [rows @ weight.T + bias for weight in weights],
+        "(W @ x.T).T": lambda rows: [torch.addmm(bias[:, None], weight, rows.T).T.contiguous() for weight in weights],
+        "oneDNN": lambda rows: [
+            torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "") for weight in weights
+        ],
+        "bfloat16": lambda rows: [F.linear(rows.bfloat16(), weight, half_bias) for weight in halves],
+    }
+    print(f"| rows | {' | '.join(kernels)} |\n|---|{'---|' * len(kernels)}")
+    with torch.inference_mode():
+        for count in ROWS:
+            rows = torch.randn(count, IN)
+            sides = {name: lambda kernel=kernel, rows=rows: kernel(rows) for name, kernel in kernels.items()}
+            seconds = common.alternate(sides, rounds=7)
+            medians = [1000 * statistics.median(times) for times in seconds.values()]
+            print(f"| {count} | {' | '.join(f'{median:.1f}' for median in medians)} |")
+    print(common.machine())
+
+
+if __name__ == "__main__":
+    main()
