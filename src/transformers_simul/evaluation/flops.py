@@ -29,10 +29,9 @@ def count_flops(run: Callable[[], Any]) -> int:
     ```
     """
     # The layers' kernel while decoding, and the CPU's fused attention, which torch has no formulas for.
-    ours = {
-        torch.ops.mkldnn._linear_pointwise: _linear_flops,
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-    }
+    ours: dict[Any, Callable[..., int]] = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+    if torch.backends.mkldnn.is_available():
+        ours[torch.ops.mkldnn._linear_pointwise] = _linear_flops
     with FlopCounterMode(display=False, custom_mapping=ours) as counter:
         run()
     return counter.get_total_flops()

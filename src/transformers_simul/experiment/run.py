@@ -103,8 +103,7 @@ class Experiment:
             key = weights_key(str(folder), sources, system.row_decoder.__name__, repr(policy))
             found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
             if found.get("key") != key:
-                # Eager attention: torch's counter has no formula for the fused CPU kernel.
-                model, processor = self.load(folder, attn_implementation="eager")
+                model, processor = self.load(folder)
                 reads = OfflinePolicy() if system.is_offline else policy
                 flops = sentence_flops(model, processor, sources, reads, row_decoder=system.row_decoder)
                 found = {"key": key, "flops": flops}
@@ -112,9 +111,9 @@ class Experiment:
             counts[system.name] = found["flops"]
         return counts
 
-    def load(self, folder: Path, **kwargs: Any) -> tuple[SimulFalconForCausalLM, SimulProcessor]:
+    def load(self, folder: Path) -> tuple[SimulFalconForCausalLM, SimulProcessor]:
         """A trained model, ready to translate, and its processor."""
-        model: Any = SimulFalconForCausalLM.from_pretrained(folder, dtype=self.dtype, **kwargs)
+        model: Any = SimulFalconForCausalLM.from_pretrained(folder, dtype=self.dtype)
         return model.to(self.training.device).eval(), SimulProcessor.from_pretrained(folder)
 
     @property
