@@ -124,6 +124,8 @@ def test_the_engine_refuses_what_it_has_no_room_for(model, processor):
     busy = engine.open(WaitKPolicy(1))
     threading.Timer(0.1, lambda: (busy.source.cancel(), engine.step())).start()
     assert engine.open(WaitKPolicy(1), wait_s=30).stop_reason == ""
+    with pytest.raises(ValueError, match="max_sentence_words=5 needs sentences=True"):
+        engine.open(WaitKPolicy(1), max_sentence_words=5)
     for bound in ("max_streams", "max_tokens", "max_step_tokens"):
         with pytest.raises(ValueError, match="at least 1"):
             StreamEngine(model, processor, **{bound: 0})
@@ -216,6 +218,25 @@ def test_in_a_thread_with_writers_and_readers(model, processor):
     for index in set(range(12)) - {3}:
         alone = run(model, processor, [sources[index]], WaitKPolicy(1))
         assert results[index] == processor.words(alone.words[0])
+
+
+def test_a_visitor_who_leaves_ends_the_stream_at_once(model, processor):
+    """Also where all the source is read and nothing but writing is left."""
+    engine = StreamEngine(model, processor, max_streams=1)
+
+    def goes_on(ids, scores):
+        return scores.masked_fill(processor.token_kinds == EOS, -torch.inf)
+
+    stream = engine.open(WaitKPolicy(9), processors=[goes_on], max_new_tokens=200)
+    stream.source.put("a dog ")
+    stream.source.end()
+    for _ in range(5):
+        engine.step()
+    stream.source.cancel()
+    engine.step()
+    assert stream.stop_reason == "cancelled"
+    assert engine.active_streams == 0
+    assert len(list(stream.words)) < 6
 
 
 class TestEndless:

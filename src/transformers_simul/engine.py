@@ -141,12 +141,15 @@ class StreamEngine:
         Raises:
             EngineFull: if there is no place.
             RuntimeError: if the engine is closed.
-            ValueError: if the source counts other units than the processor.
+            ValueError: if the source counts other units than the processor, or for `max_sentence_words` without
+                `sentences`.
         """
         if source is None:
             source = SourceStream(unit=self.processor.unit, max_waiting=self.max_waiting)
         if not sentences:
-            max_sentence_words, ends_sentence = None, _never
+            if max_sentence_words is not None:
+                raise ValueError(f"max_sentence_words={max_sentence_words} needs sentences=True.")
+            ends_sentence = _never
         reader = SentenceReader(source.bind(self.processor), max_sentence_words, ends_sentence)
         stream = EngineStream(source, SimulStreamer(self.processor, max_unread=self.max_unread))
         with self._changed:
@@ -234,6 +237,10 @@ class StreamEngine:
     def _advance(self, row: int, answer: torch.Tensor | None) -> None:
         """Let a stream go on until it asks, waits or ends; what goes wrong in it ends it alone."""
         self._waiting.discard(row)
+        if self._runs[row].stream.source.is_cancelled:
+            # Nobody wants the rest, even where nothing is left to READ.
+            self._close(row, "cancelled")
+            return
         try:
             ask = self._runs[row].steps.send(answer)
         except StopIteration as end:

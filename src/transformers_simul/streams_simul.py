@@ -137,6 +137,11 @@ class SourceStream:
             self._cancelled = True
         self._notify()
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the source was given up."""
+        return self._cancelled
+
     def poll(self) -> tuple[bool, str | None]:
         """Without waiting: `(True, unit)`, `(True, None)` at the end, `(False, None)` if nothing has come yet.
 
