@@ -37,6 +37,12 @@ class Forced:
         return kept
 
 
+class JustInTimeDecoder(RowDecoder):
+    """Decodes as if no word were there before it is read."""
+
+    feeds_ahead = False
+
+
 def forced_decoder(targets: list[list[int]], base: type[RowDecoder] = RowDecoder) -> type[RowDecoder]:
     """A row decoder whose n-th instance is made to write the n-th target."""
     waiting = iter(targets)

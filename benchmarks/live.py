@@ -20,12 +20,6 @@ from transformers_simul.row_decoder_simul import RowDecoder
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
-class JustInTimeDecoder(RowDecoder):
-    """Decodes as if no word were there before it is read."""
-
-    feeds_ahead = False
-
-
 def by_length(pairs: list) -> dict[float, list]:
     """Of each quantile of the source length, the three pairs that stand around it."""
     ordered = sorted(pairs, key=lambda pair: len(pair.source.split()))
@@ -52,7 +46,7 @@ def measure(results: dict[str, float], raw: dict[str, list[float]], pairs: list,
     for quantile, three in by_length(pairs).items():
         flops, seconds, just_in_time, words = [], [], [], []
         for pair in three:
-            decoders = {"kept": RowDecoder, "just in time": JustInTimeDecoder, "recomputed": RecomputingDecoder}
+            decoders = {"kept": RowDecoder, "just in time": common.JustInTimeDecoder, "recomputed": RecomputingDecoder}
             sides = {name: translate(pair, decoder, k) for name, decoder in decoders.items()}
             flops.append(count_flops(sides["recomputed"]) / count_flops(sides["kept"]))
             turns = common.alternate(sides, rounds)

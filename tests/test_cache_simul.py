@@ -28,6 +28,7 @@ def test_a_row_holds_what_came_and_was_not_forgotten(max_tokens):
     """Against plain lists, at random: any rows, any counts, any entries forgotten."""
     draw = random.Random(0)
     cache, held = SimulCache(4, max_tokens), [[] for _ in range(4)]
+    begun: list[list[int]] = [[] for _ in range(4)]  # the first two tokens since a row was cleared
     first = 1
     for _ in range(120):
         rows = sorted(draw.sample(range(4), draw.randint(1, 4)))
@@ -39,6 +40,7 @@ def test_a_row_holds_what_came_and_was_not_forgotten(max_tokens):
             newest_first = held[row][::-1]
             held[row] = [each for index, each in enumerate(newest_first) if index not in forget][::-1]
             held[row] += [numbers.pop(0) for _ in range(count)]
+            begun[row] = begun[row] or held[row][:2]
         schedule = cache.schedule
         for index, row in enumerate(rows):
             taken = schedule.pair_ids[index] > 0
@@ -48,10 +50,10 @@ def test_a_row_holds_what_came_and_was_not_forgotten(max_tokens):
             assert torch.equal(keys[index, 0, taken, 0].int(), schedule.offsets[index][taken])
         if draw.random() < 0.1:
             row = draw.randrange(4)
-            kept = held[row][:2] if cache._taken[row][:2] == [0, 1] else []
-            cache.clear(row, keep=2)
-            held[row] = kept
-        assert cache.used_tokens == [len(each) for each in held]
+            whole = len(begun[row]) == 2 and held[row][:2] == begun[row]
+            cache.clear(row, keep=2 if whole else 0)
+            held[row] = begun[row] = begun[row] if whole else []
+        assert [cache.used_tokens(row) for row in range(4)] == [len(each) for each in held]
         assert cache.get_seq_length() == max(map(len, held))
 
 
@@ -65,9 +67,13 @@ def test_split_and_join():
 
 
 @pytest.mark.parametrize(
-    ("counts", "forgets", "message"),
-    [([6], [()], "max_tokens of the cache is 5"), ([1], [(0,)], "must lie below the 0 tokens that stream 0 holds")],
+    ("rows", "counts", "forgets", "message"),
+    [
+        ([0], [6], [()], "max_tokens of the cache is 5, but stream 0 needs 6"),
+        ([0], [1], [(0,)], "must lie below the 0 tokens that stream 0 holds"),
+        ([1, 0], [1, 1], [(), ()], r"rows must ascend, got \[1, 0\]"),
+    ],
 )
-def test_what_does_not_fit_is_refused(counts, forgets, message):
+def test_what_does_not_fit_is_refused(rows, counts, forgets, message):
     with pytest.raises(ValueError, match=message):
-        feed(SimulCache(1, 5), [0], counts, forgets, 1)
+        feed(SimulCache(2, 5), rows, counts, forgets, 1)

@@ -10,6 +10,7 @@ from transformers import LogitsProcessorList
 
 from test_generation_simul import POLICIES, Babble, assert_streamed_equals_trained, run, sentences
 from transformers_simul import EngineFull, SourceStream, StreamEngine, WaitKPolicy
+from transformers_simul.baselines import ConverseDecoder, RecomputingDecoder
 from transformers_simul.decoding_simul import decode_step
 from transformers_simul.row_decoder_simul import RowDecoder
 from transformers_simul.schedule_simul import EOS, STARTS
@@ -73,7 +74,7 @@ def test_streams_that_come_and_go_get_what_training_gives_and_what_they_get_alon
     policies = [POLICIES[index % len(POLICIES)] for index in range(24)]
     engine = StreamEngine(model, processor, max_streams=rows, max_tokens=300)
     streams = play(engine, processor, sources, policies, random.Random(rows))
-    order = [next(d for d in Recorded.made if d.source.reader.stream is stream.source) for stream in streams]
+    order = [next(d for d in Recorded.made if d.source.stream is stream.source) for stream in streams]
     counts = assert_streamed_equals_trained(model, processor, sources, policies, as_output(order))
     assert all(counts.values()), counts
     for source, policy, stream, decoder in zip(sources, policies, streams, order, strict=True):
@@ -83,6 +84,31 @@ def test_streams_that_come_and_go_get_what_training_gives_and_what_they_get_alon
         assert stream.stop_reason == alone.stop_reasons[0]
         assert [word.text for word in stream.words] == processor.words(alone.words[0])
     assert engine.active_streams == 0
+
+
+@pytest.mark.parametrize("decoder", [RecomputingDecoder, ConverseDecoder])
+def test_the_baselines_too_get_what_they_get_alone(model, processor, decoder):
+    """In one place, so that each stream but the first finds the prompt's head in it."""
+    engine = StreamEngine(model, processor, max_streams=1, max_tokens=300)
+    for source in sentences(23, 5):
+        stream = engine.open(WaitKPolicy(1), row_decoder=decoder, **options(processor))
+        stream.source.put(source)
+        stream.source.end()
+        finish(engine)
+        alone = run(model, processor, [source], WaitKPolicy(1), row_decoder=decoder)
+        assert [word.text for word in stream.words] == processor.words(alone.words[0])
+
+
+def test_sentence_ends_mean_nothing_without_sentences(model, processor):
+    engine = StreamEngine(model, processor, max_streams=1)
+    stream = engine.open(WaitKPolicy(1), **options(processor))
+    stream.source.put("a dog")
+    stream.source.end_sentence()
+    stream.source.put("runs over .")
+    stream.source.end()
+    finish(engine)
+    alone = run(model, processor, ["a dog runs over ."], WaitKPolicy(1))
+    assert [word.text for word in stream.words] == processor.words(alone.words[0])
 
 
 def test_no_stream_waits_more_than_a_few_steps(model, processor):
@@ -119,7 +145,7 @@ def test_the_engine_refuses_what_it_has_no_room_for(model, processor):
     long.source.end()
     finish(engine)
     assert long.stop_reason == "max_tokens"
-    assert engine.cache.used_tokens == [len(processor.head_ids)]
+    assert engine.cache.used_tokens(0) == len(processor.head_ids)
     # A place that becomes free in time is taken.
     busy = engine.open(WaitKPolicy(1))
     threading.Timer(0.1, lambda: (busy.source.cancel(), engine.step())).start()
@@ -274,7 +300,7 @@ class TestEndless:
         stream.source.end()
         most = 0
         while engine.step():
-            most = max(most, engine.cache.used_tokens[0])
+            most = max(most, engine.cache.used_tokens(0))
         assert len(Recorded.made) == 70
         assert {decoder.source.reader for decoder in Recorded.made} == {Recorded.made[0].source.reader}
         assert most < 120

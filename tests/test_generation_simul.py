@@ -18,6 +18,7 @@ from transformers_simul import (
     decoding_simul,
 )
 from transformers_simul.mask_picture import _Forced as Forced
+from transformers_simul.row_decoder_simul import RowDecoder
 from transformers_simul.schedule_simul import CONTINUES, EOS, STARTS, Peek, training_row
 from transformers_simul.text_simul import split_words
 
@@ -179,6 +180,45 @@ def test_invariant_in_bfloat16_within_its_precision(processor):
     output = run(model, processor, sources, WaitKPolicy(2))
     # Eight bits of mantissa: logits of a few units differ by some hundredths.
     assert_streamed_equals_trained(model, processor, sources, [WaitKPolicy(2)] * 4, output, tolerance=0.15)
+
+
+class JustInTime(RowDecoder):
+    """Decodes as if no word were there before it is read."""
+
+    feeds_ahead = False
+
+
+def test_forwards(model, processor):
+    """Known or waiting, one per target token and EOS-READ; just in time, one more for each READ that a word waits for,
+    and as many where everything is recomputed. The same ids and logits all the same."""
+    from transformers_simul.baselines import RecomputingDecoder
+
+    replaced = 0
+    for source in sentences(17, 8):
+        outputs = {}
+        for name, text, decoder in (
+            ("known", source, RowDecoder),
+            ("waiting", SourceStream(source), RowDecoder),
+            ("just in time", SourceStream(source), JustInTime),
+            ("recomputed", SourceStream(source), RecomputingDecoder),
+        ):
+            if not isinstance(text, str):
+                text.end()
+            forced = LogitsProcessorList([Forced([*processor.encode(source)[0]] * 3 + [0], processor.tail_ids)])
+            outputs[name] = run(model, processor, [text], WaitKPolicy(1), logits_processor=forced, row_decoder=decoder)
+        queries = outputs["known"].queries[0]
+        tokens, asked = len({query.offset for query in queries}), len(queries)
+        last_reads = sum(query.offset == queries[-1].offset for query in queries[:-1])
+        assert outputs["just in time"].forwards == outputs["recomputed"].forwards == asked
+        for name in ("known", "waiting"):
+            # EOS that comes early READs one word at a time, behind the last word.
+            assert tokens <= outputs[name].forwards <= tokens + last_reads
+            replaced += asked - outputs[name].forwards
+            assert outputs[name].words == outputs["just in time"].words
+            assert outputs[name].delays == outputs["just in time"].delays
+            difference = outputs[name].logits[0] - outputs["just in time"].logits[0]
+            assert difference.abs().max() <= TOLERANCE
+    assert replaced > 10
 
 
 def broken_replacement(monkeypatch):
@@ -475,6 +515,7 @@ def test_streamers_get_committed_words_only(model, processor, capsys):
         ({"min_new_tokens": 3}, "min_new_tokens=3"),
         ({"policy": [WaitKPolicy(1)] * 3}, "policy must hold one entry per row, 1, got 3"),
         ({"token_kinds": torch.zeros(9999)}, "another tokenizer"),
+        ({"token_kinds": torch.zeros(9)}, "must mark one token as EOS"),
         ({"source_words": None}, "source_words and token_kinds must come"),
         ({"past_key_values": SimulCache(2)}, "must be empty and hold 1 rows"),
         ({"past_key_values": SimulCache(1, max_tokens=5)}, "max_tokens of the cache is 5"),

@@ -14,7 +14,8 @@ _MODULES = {
     "generation_simul": ["SimulGenerateOutput", "SimulLogitsProcessor"],
     "policies": ["FixedChunkPolicy", "MixturePolicy", "OfflinePolicy", "Policy", "Progress", "WaitKPolicy"],
     "processing_simul": ["SimulProcessor"],
-    "streams_simul": ["SimulStreamer", "SourceCancelled", "SourceStream", "SourceTimeout", "Word"],
+    "streamer": ["SimulStreamer", "Word"],
+    "streams_simul": ["SourceCancelled", "SourceStream", "SourceTimeout"],
     "translate": ["translate_stream", "translate_stream_async"],
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from .generation_simul import SimulGenerateOutput, SimulLogitsProcessor
     from .policies import FixedChunkPolicy, MixturePolicy, OfflinePolicy, Policy, Progress, WaitKPolicy
     from .processing_simul import SimulProcessor
-    from .streams_simul import SimulStreamer, SourceCancelled, SourceStream, SourceTimeout, Word
+    from .streamer import SimulStreamer, Word
+    from .streams_simul import SourceCancelled, SourceStream, SourceTimeout
     from .translate import translate_stream, translate_stream_async
 
 

@@ -2,6 +2,7 @@
 """SimulCache: keys and values in arrival order, their place in the row beside them, rows of different progress."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from transformers.cache_utils import Cache
@@ -55,17 +56,18 @@ class SimulCache(Cache):
         self._taken: list[list[int]] = [[] for _ in range(batch_size)]
         self._free: list[list[int]] = [[] for _ in range(batch_size)]
         self._touched = [0] * batch_size
-        self._step_rows: list[int] = []
+        # Of the step: its rows, how many tokens each has, and up to which slot they hold keys.
+        self._step_rows = torch.zeros(0, dtype=torch.long)
         self._step_counts: list[int] = []
+        self._step_slots = 0
 
     @property
     def batch_size(self) -> int:
         return len(self._taken)
 
-    @property
-    def used_tokens(self) -> list[int]:
-        """Tokens that each stream holds."""
-        return [len(slots) for slots in self._taken]
+    def used_tokens(self, row: int) -> int:
+        """Tokens that a stream holds."""
+        return len(self._taken[row])
 
     def place(
         self, rows: Sequence[int], counts: Sequence[int], forgets: Sequence[Sequence[int]], queries: Schedule
@@ -73,14 +75,16 @@ class SimulCache(Cache):
         """Choose the slots of a step's tokens; the next forward stores them there.
 
         Args:
-            rows (`Sequence[int]`): the streams that take part.
+            rows (`Sequence[int]`): the streams that take part, in ascending order.
             counts (`Sequence[int]`): tokens of each.
             forgets (`Sequence[Sequence[int]]`): entries that each gives up first, counted from its newest, 0.
             queries (`Schedule`): the tokens, fields of shape `(1, sum(counts))`.
 
         Raises:
-            ValueError: if a stream outgrows `max_tokens`, or forgets what it does not have.
+            ValueError: if rows do not ascend, a stream outgrows `max_tokens`, or forgets what it does not have.
         """
+        if any(later <= earlier for earlier, later in pairwise(rows)):
+            raise ValueError(f"rows must ascend, got {list(rows)}.")
         slots: list[int] = []
         columns: list[int] = []
         homes: list[int] = []
@@ -89,11 +93,12 @@ class SimulCache(Cache):
             slots += self._take(row, count, forget)
             columns += range(index * longest, index * longest + count)
             homes += [row] * count
-        self._reserve(max(self._touched[row] for row in rows))
+        self._step_slots = max(self._touched[row] for row in rows)
+        self._reserve(self._step_slots)
 
         device = queries.offsets.device
         self._places = self._places.to(device)
-        self._step_rows, self._step_counts = list(rows), list(counts)
+        self._step_rows, self._step_counts = torch.tensor(list(rows), device=device), list(counts)
         self._homes, self._slots, self._columns = torch.tensor([homes, slots, columns], device=device)
         for row in rows:
             if self._free[row]:
@@ -102,11 +107,12 @@ class SimulCache(Cache):
         self._places[:, self._homes, self._slots] = places
 
     def clear(self, row: int, keep: int = 0) -> None:
-        """Forget what a stream holds, but for the first tokens that came, if it has so many; its row can serve another.
+        """Forget what a stream holds; its row can serve another.
 
         Args:
             row (`int`): the stream.
-            keep (`int`, *optional*): tokens of a prompt that the next stream begins with too.
+            keep (`int`, *optional*): the first tokens that came stay: a prompt that the next stream begins with too. If
+                some of them were forgotten, or never came, none stays.
         """
         keep = keep if self._taken[row][:keep] == list(range(keep)) else 0
         self._taken[row], self._free[row], self._touched[row] = list(range(keep)), [], keep
@@ -158,7 +164,7 @@ class SimulCache(Cache):
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens of the longest stream."""
-        return max(self.used_tokens)
+        return max(map(len, self._taken))
 
     @property
     def is_compileable(self) -> bool:
@@ -174,7 +180,9 @@ class SimulCache(Cache):
             free.append(taken.pop(-1 - index + sum(other < index for other in forget)))
         fresh = max(0, count - len(free))
         if self.max_tokens is not None and self._touched[row] + fresh > self.max_tokens:
-            raise ValueError(f"max_tokens of the cache is {self.max_tokens}, but stream {row} needs more.")
+            raise ValueError(
+                f"max_tokens of the cache is {self.max_tokens}, but stream {row} needs {self._touched[row] + fresh}."
+            )
         slots = [free.pop(0) for _ in range(count - fresh)]
         slots += range(self._touched[row], self._touched[row] + fresh)
         self._touched[row] += fresh
@@ -183,13 +191,8 @@ class SimulCache(Cache):
 
     def _of_step(self, table: torch.Tensor, dim: int) -> torch.Tensor:
         """Rows and slots that the step's attention reads; slots are two dimensions behind the rows, or one."""
-        stored = max(self._touched[row] for row in self._step_rows)
-        table = table.narrow(dim + (2 if table.ndim == 4 else 1), 0, stored)
-        if len(self._step_rows) == self.batch_size:
-            return table
-        if len(self._step_rows) == 1:
-            return table.narrow(dim, self._step_rows[0], 1)
-        return table.index_select(dim, torch.tensor(self._step_rows, device=table.device))
+        table = table.narrow(dim + (2 if table.ndim == 4 else 1), 0, self._step_slots)
+        return table if len(self._step_rows) == self.batch_size else table.index_select(dim, self._step_rows)
 
     def _reserve(self, capacity: int) -> None:
         if capacity <= self._capacity:

@@ -24,10 +24,13 @@ def decode_step(model: Any, cache: Any, asks: Mapping[int, Ask]) -> dict[int, to
     Returns:
         `dict[int, torch.Tensor]`: for each row, float32 of shape `(1, vocabulary)`, or `(2, vocabulary)` where a
         replacement was asked for too: the logits of its last tokens.
+
+    Raises:
+        ValueError: if a row outgrows the cache.
     """
     rows = sorted(asks)
     columns = [_columns(asks[row]) for row in rows]
-    counts = [len(column[0]) for column in columns]
+    counts = [asks[row].tokens for row in rows]
     table = torch.tensor([[*chain(*lists)] for lists in zip(*columns, strict=True)], device=model.device)[:, None]
     ids, in_target, offsets, visible_source = table
     schedule = Schedule(torch.ones_like(ids), in_target.bool(), offsets, visible_source, torch.zeros_like(ids))
@@ -53,9 +56,18 @@ def _columns(ask: Ask) -> tuple[list[int], list[int], list[int], list[int]]:
 
 
 def decode_rows(model: Any, cache: Any, rows: Sequence[RowDecoder]) -> int:
-    """Run rows to their ends, together; returns the number of forwards.
+    """Run rows to their ends, together. Rows whose source has nothing yet are left out until it has; the call blocks
+    only when none can go on.
 
-    Rows whose source has nothing yet are left out until it has; the call blocks only when none can go on.
+    Args:
+        model, cache: as in [`decode_step`].
+        rows (`Sequence[RowDecoder]`): as many as the cache has.
+
+    Returns:
+        `int`: the number of forwards.
+
+    Raises:
+        ValueError: as [`decode_step`] and [`RowDecoder`].
     """
     arrived = threading.Event()
     for row in rows:

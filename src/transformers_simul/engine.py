@@ -15,7 +15,8 @@ from .generation_simul import SimulLogitsProcessor
 from .policies import Policy
 from .row_decoder_simul import Ask, RowDecoder
 from .sentences import SentenceReader
-from .streams_simul import SimulStreamer, SourceCancelled, SourceStream, SourceTimeout
+from .streamer import SimulStreamer
+from .streams_simul import SourceCancelled, SourceReader, SourceStream, SourceTimeout
 from .text_simul import ends_sentence
 
 
@@ -39,23 +40,15 @@ class EngineStream:
 
 class _Run(NamedTuple):
     stream: EngineStream
-    reader: SentenceReader
+    reader: SourceReader | SentenceReader
     steps: Generator[Ask | None, torch.Tensor | None, str]
-
-
-def _tokens(ask: Ask) -> int:
-    return len(ask.source_ids) + len(ask.target_ids) + (ask.replacement is not None)
-
-
-def _never(word: str) -> bool:
-    return False
 
 
 class StreamEngine:
     """Translates many live sources at once.
 
-    Every forward answers all streams that have something to ask, so no stream waits for another; a stream's ids are
-    those that it would get alone. Memory is bounded: `max_streams * max_tokens` cache entries, allocated once.
+    Every forward answers all streams that have something to ask, within `max_step_tokens`; a stream's ids are those
+    that it would get alone. Memory is bounded: `max_streams * max_tokens` cache entries, allocated once.
 
     Args:
         model (`SimulFalconForCausalLM`): put into evaluation mode.
@@ -146,11 +139,11 @@ class StreamEngine:
         """
         if source is None:
             source = SourceStream(unit=self.processor.unit, max_waiting=self.max_waiting)
-        if not sentences:
-            if max_sentence_words is not None:
-                raise ValueError(f"max_sentence_words={max_sentence_words} needs sentences=True.")
-            ends_sentence = _never
-        reader = SentenceReader(source.bind(self.processor), max_sentence_words, ends_sentence)
+        if max_sentence_words is not None and not sentences:
+            raise ValueError(f"max_sentence_words={max_sentence_words} needs sentences=True.")
+        reader: SourceReader | SentenceReader = source.bind(self.processor)
+        if sentences:
+            reader = SentenceReader(reader, max_sentence_words, ends_sentence)
         stream = EngineStream(source, SimulStreamer(self.processor, max_unread=self.max_unread))
         with self._changed:
             self._changed.wait_for(lambda: self._free or self._closing, wait_s)
@@ -173,7 +166,7 @@ class StreamEngine:
         asks: dict[int, Ask] = {}
         tokens = 0
         for row, ask in self._asks.items():
-            tokens += _tokens(ask)
+            tokens += ask.tokens
             if asks and tokens > self.max_step_tokens:
                 break
             asks[row] = ask
@@ -256,10 +249,10 @@ class StreamEngine:
                 self._asks[row] = ask
 
     def _outgrows(self, row: int, ask: Ask) -> bool:
-        return self.cache.used_tokens[row] - len(ask.forgets) + _tokens(ask) > self.max_tokens
+        return self.cache.used_tokens(row) - len(ask.forgets) + ask.tokens > self.max_tokens
 
     def _translate(
-        self, row: int, stream: EngineStream, reader: SentenceReader, policy: Policy, row_decoder: Any, options: dict
+        self, row: int, stream: EngineStream, reader: Any, policy: Policy, row_decoder: Any, options: dict
     ) -> Generator[Ask | None, torch.Tensor | None, str]:
         """A stream's life, one decoder per sentence; returns the reason to stop."""
         reason, started, head = "eos", time.perf_counter(), self.processor.head_ids
@@ -272,7 +265,7 @@ class StreamEngine:
                     source=reader,
                     policy=policy,
                     head=head,
-                    head_is_fed=bool(head) and self.cache.used_tokens[row] == len(head),
+                    head_is_fed=self.cache.used_tokens(row) == len(head),
                     tail=self.processor.tail_ids,
                     word_rule=self.word_rule,
                     started=started,

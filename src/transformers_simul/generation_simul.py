@@ -67,9 +67,10 @@ class SimulLogitsProcessor(LogitsProcessor):
 
     Attributes:
         expect (`str`): `"any"`, `"start"` (a word start or EOS) or `"continue"`.
+        eos_token_id (`int`): the table's EOS.
 
     Raises:
-        ValueError: if the table is larger than the model's vocabulary.
+        ValueError: if the table is larger than the model's vocabulary, or has not one EOS.
 
     Example:
 
@@ -93,6 +94,10 @@ class SimulLogitsProcessor(LogitsProcessor):
         kinds = torch.nn.functional.pad(token_kinds, (0, vocab_size - len(token_kinds)), value=NEVER)
         self.kinds = kinds
         self.ends_word = (kinds == STARTS) | (kinds == BLANK_START) | (kinds == EOS)
+        eos = (kinds == EOS).nonzero().flatten().tolist()
+        if len(eos) != 1:
+            raise ValueError(f"token_kinds must mark one token as EOS ({EOS}), got {eos}.")
+        self.eos_token_id = eos[0]
         self.expect = "any"
         self._barred = {
             "any": kinds == NEVER,
@@ -200,6 +205,7 @@ class SimulGenerationMixin(GenerationMixin):
         cache = _cache_for(past_key_values, batch)
         limit = generation_config.max_length - input_ids.shape[1]
         keeps_logits = bool(generation_config.output_logits)
+        word_rule = SimulLogitsProcessor(token_kinds.to(self.device), self.config.vocab_size)
 
         rows = []
         for index in range(batch):
@@ -210,7 +216,7 @@ class SimulGenerationMixin(GenerationMixin):
                     policy=policies[index],
                     head=head,
                     tail=tail,
-                    word_rule=SimulLogitsProcessor(token_kinds.to(self.device), self.config.vocab_size),
+                    word_rule=word_rule,
                     processors=list(logits_processor),
                     criteria=[c for c in stopping_criteria if not isinstance(c, (MaxLengthCriteria, EosTokenCriteria))],
                     generator=draws[index],

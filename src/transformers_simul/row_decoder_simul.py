@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .policies import Policy, Progress
-from .schedule_simul import BLANK_START, EOS
+from .schedule_simul import BLANK_START
 from .streams_simul import SourceCancelled, SourceTimeout
 
 
@@ -34,6 +34,11 @@ class Ask(NamedTuple):
     visible_source: int
     forgets: tuple[int, ...] = ()
     replacement: int | None = None
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are fed."""
+        return len(self.source_ids) + len(self.target_ids) + (self.replacement is not None)
 
 
 class Query(NamedTuple):
@@ -63,13 +68,14 @@ class KnownSource:
 
     def poll(self) -> tuple[bool, list[int] | None]:
         """As a live reader's: `(True, ids)`, or `(True, None)` at the end."""
+        polled = self.peek(0)
         self._next += 1
-        return self.peek(-1)
+        return polled
 
     def peek(self, index: int) -> tuple[bool, list[int] | None]:
         """What the poll after `index` more would give."""
-        index += self._next
-        return True, self.words[index] if index < len(self.words) else None
+        word = self._next + index
+        return True, self.words[word] if word < len(self.words) else None
 
 
 class _Stop(Exception):
@@ -77,7 +83,7 @@ class _Stop(Exception):
 
 
 class RowDecoder:
-    """One stream: reads, writes, commits words.
+    """One stream: reads, writes, commits words (arXiv 2405.10443, section 4; provisional rows: `docs/decoding.md`).
 
     Args:
         source: [`KnownSource`] or a live reader with `poll`, `peek`, `listen` and `wait_s`.
@@ -92,6 +98,9 @@ class RowDecoder:
         started (`float`, *optional*): `time.perf_counter()` of the call; now, unless told.
         on_word (`Callable`, *optional*): called with `(ids, delay, elapsed_ms)` of each committed word.
         head_is_fed (`bool`, *optional*): whether the cache holds the head already.
+
+    Raises:
+        ValueError: while it runs, if logits are NaN.
     """
 
     # What a query must not see is hidden from it, so source may be fed before it is read: all of it if it is known, and
@@ -120,7 +129,7 @@ class RowDecoder:
         self.generator, self.max_new_tokens, self.max_word_tokens = generator, max_new_tokens, max_word_tokens
         self.keeps_logits, self.on_word = keeps_logits, on_word
         self.started = time.perf_counter() if started is None else started
-        self.eos_token_id = int((word_rule.kinds == EOS).nonzero()[0])
+        self.eos_token_id = word_rule.eos_token_id
         # Head and source tokens that the row has, those fed to the model, and those its next query sees; words among
         # them that are not read yet.
         self.before = list(head)

@@ -53,13 +53,11 @@ class SentenceReader:
         Raises:
             SourceTimeout, SourceCancelled: as the reader's.
         """
-        ready, ids = self.reader.peek(0)
-        self.reader.note_wait(not ready)
-        if ids is None:
-            return False if ready else None
-        self.reader.stream.forget_sentence_ends(self.reader.units)
-        self.words_before, self.words, self._over = self.words_before + self.words, 0, False
-        return True
+        begun = self.reader.begin()
+        if begun:
+            self.reader.stream.forget_sentence_ends(self.reader.units)
+            self.words_before, self.words, self._over = self.words_before + self.words, 0, False
+        return begun
 
     def poll(self) -> tuple[bool, list[int] | None]:
         """As the reader's; `(True, None)` at the sentence's end."""
@@ -71,7 +69,11 @@ class SentenceReader:
         return self.reader.poll()
 
     def peek(self, index: int) -> tuple[bool, list[int] | None]:
-        """As the reader's; `(True, None)` at the sentence's end."""
+        """As the reader's; `(True, None)` at the sentence's end.
+
+        Args:
+            index (`int`): units from here, 0 for the next.
+        """
         return (True, None) if self._ends_before(index) else self.reader.peek(index)
 
     def _ends_before(self, index: int) -> bool:

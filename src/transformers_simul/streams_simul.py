@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Source text that is still arriving, and written words on their way out; both safe between threads."""
+"""Source text that is still arriving; safe between threads."""
 
-import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, NamedTuple
-
-from transformers.generation.streamers import BaseStreamer
+from collections.abc import Callable
+from typing import Any
 
 from .text_simul import UNITS, split_at_breaks
 
@@ -19,22 +16,6 @@ class SourceTimeout(Exception):
 
 class SourceCancelled(Exception):
     """The source was given up."""
-
-
-class Word(NamedTuple):
-    """A committed target unit.
-
-    Attributes:
-        text (`str`): the unit, without the space before it.
-        delay (`int`): source units that had been read when it was written.
-        elapsed_ms (`float`): since `generate()` started.
-        row (`int`): its row in the batch.
-    """
-
-    text: str
-    delay: int
-    elapsed_ms: float
-    row: int = 0
 
 
 class SourceStream:
@@ -127,8 +108,10 @@ class SourceStream:
         with self._changed:
             last = "".join(self._partial).strip(" ")
             self._add([last] if last else [], None)
-            self._partial = []
-            self._sentence_ends.append(self._put_units)
+            # Between characters, what waits is only the space before the next.
+            self._partial = [] if last else self._partial
+            if not self._sentence_ends or self._sentence_ends[-1] != self._put_units:
+                self._sentence_ends.append(self._put_units)
         self._notify()
 
     def cancel(self) -> None:
@@ -156,12 +139,20 @@ class SourceStream:
             return self._ended, None
 
     def sentence_ends_at(self, units: int) -> bool:
-        """Whether the caller ended a sentence behind so many units of the source."""
+        """Whether the caller ended a sentence there.
+
+        Args:
+            units (`int`): of the source, from its start.
+        """
         with self._changed:
             return units in self._sentence_ends
 
     def forget_sentence_ends(self, units: int) -> None:
-        """Nobody will ask any more for ends up to there."""
+        """Nobody will ask any more for ends up to there.
+
+        Args:
+            units (`int`): of the source, from its start.
+        """
         with self._changed:
             while self._sentence_ends and self._sentence_ends[0] <= units:
                 self._sentence_ends.popleft()
@@ -231,6 +222,8 @@ class SourceReader:
     """
 
     is_known = False
+    # A [`SentenceReader`] counts what came before its sentence; here all is one.
+    words_before = 0
 
     def __init__(self, stream: SourceStream, processor: Any):
         self.stream, self.processor = stream, processor
@@ -238,6 +231,17 @@ class SourceReader:
         # Ids of units to come, and the text that each completes.
         self._ahead: deque[tuple[list[int], str | None]] = deque()
         self._waits_since: float | None = None
+
+    def begin(self) -> bool | None:
+        """Whether there is something to translate: True once a unit is there, False if the source has ended, None
+        before.
+
+        Raises:
+            SourceTimeout, SourceCancelled: as [`SourceReader.poll`].
+        """
+        ready, ids = self.peek(0)
+        self._note_wait(not ready)
+        return ids is not None if ready else None
 
     def poll(self) -> tuple[bool, list[int] | None]:
         """As [`SourceStream.poll`], with ids.
@@ -247,13 +251,16 @@ class SourceReader:
             SourceCancelled: if the source was given up.
         """
         ready, ids = self.peek(0)
-        self.note_wait(not ready)
+        self._note_wait(not ready)
         if ids is not None:
             self.units += self._ahead.popleft()[1] is not None
         return ready, ids
 
     def peek(self, index: int) -> tuple[bool, list[int] | None]:
         """What the poll after `index` more would give, without reading it.
+
+        Args:
+            index (`int`): units from here, 0 for the next.
 
         Raises:
             SourceCancelled: if the source was given up.
@@ -267,7 +274,11 @@ class SourceReader:
         return True, self._ahead[index][0]
 
     def text(self, index: int) -> str | None:
-        """The text that a unit to come completes; None for one within a text of several units, or one not there."""
+        """The text that a unit to come completes; None for one within a text of several units, or one not there.
+
+        Args:
+            index (`int`): units from here, 0 for the next.
+        """
         return self._ahead[index][1] if index < len(self._ahead) else None
 
     def listen(self, callback: Callable[[], None]) -> None:
@@ -281,127 +292,12 @@ class SourceReader:
             return self.stream.timeout_s
         return max(0.0, self.stream.timeout_s - (time.monotonic() - self._waits_since))
 
-    def note_wait(self, waits: bool) -> None:
-        """Start or end the clock of the time-out.
-
-        Raises:
-            SourceTimeout: if it has run out.
-        """
+    def _note_wait(self, waits: bool) -> None:
+        """Start or end the clock of the time-out."""
         now = time.monotonic()
         self._waits_since = (now if self._waits_since is None else self._waits_since) if waits else None
         if waits and self.wait_s == 0:
             raise SourceTimeout(f"no source came for {self.stream.timeout_s} s")
 
 
-class SimulStreamer(BaseStreamer):
-    """Committed words as they are written, for `generate(streamer=...)`.
-
-    Any number of consumers may iterate, with `for` or `async for`; each gets every word from the first on. A slow
-    consumer never holds the model up: words wait in memory.
-
-    Args:
-        processor (`SimulProcessor`): turns ids to text.
-        max_unread (`int`, *optional*): for one consumer only: words are forgotten once it has them, and `put_word`
-            raises `BufferError` when so many wait.
-
-    Example:
-
-    ```python
-    >>> from transformers_simul import SimulStreamer
-    >>> streamer = SimulStreamer(processor)
-    >>> streamer.put_word(row=0, ids=processor.encode("Hund")[0], delay=2, elapsed_ms=1.5)
-    >>> streamer.end()
-    >>> [word.text for word in streamer]
-    ['Hund']
-
-    ```
-    """
-
-    def __init__(self, processor: Any, max_unread: int | None = None):
-        if max_unread is not None and max_unread < 1:
-            raise ValueError(f"max_unread must be at least 1, got {max_unread}.")
-        self.processor, self.max_unread = processor, max_unread
-        self._words: list[Word] = []
-        self._done = False
-        self._error: BaseException | None = None
-        self._changed = threading.Condition()
-        self._listeners: set[Callable[[], None]] = set()
-
-    def put(self, value: Any) -> None:
-        """Takes the prompt that `generate()` shows every streamer first, and shows nothing of it."""
-
-    def put_word(self, row: int, ids: list[int], delay: int, elapsed_ms: float) -> None:
-        """Called by the decoder for each committed unit.
-
-        Raises:
-            BufferError: if `max_unread` words wait.
-        """
-        if self.max_unread is not None and len(self._words) >= self.max_unread:
-            raise BufferError(f"max_unread is {self.max_unread} words, and nobody reads them.")
-        self._publish(lambda: self._words.append(Word(self.processor.words([ids])[0], delay, elapsed_ms, row)))
-
-    def end(self) -> None:
-        """Called when generation is over."""
-        self._publish(lambda: setattr(self, "_done", True))
-
-    def fail(self, error: BaseException) -> None:
-        """Called when generation broke: consumers get the error after the words that were written."""
-
-        def note():
-            self._error, self._done = error, True
-
-        self._publish(note)
-
-    def __iter__(self) -> Iterator[Word]:
-        shown = 0
-        while True:
-            with self._changed:
-                while not self._done and len(self._words) == shown:
-                    self._changed.wait()
-            words, done = self._since(shown)
-            yield from words
-            shown += len(words) if self.max_unread is None else 0
-            if done:
-                return
-
-    async def __aiter__(self) -> AsyncIterator[Word]:
-        loop, changed, shown = asyncio.get_running_loop(), asyncio.Event(), 0
-
-        def wake():
-            # A consumer whose loop is gone has nobody left to wake.
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(changed.set)
-
-        self._listeners.add(wake)
-        try:
-            while True:
-                changed.clear()
-                words, done = self._since(shown)
-                for word in words:
-                    yield word
-                shown += len(words) if self.max_unread is None else 0
-                if done:
-                    return
-                if not words:
-                    await changed.wait()
-        finally:
-            self._listeners.discard(wake)
-
-    def _since(self, shown: int) -> tuple[list[Word], bool]:
-        with self._changed:
-            words, done, error = self._words[shown:], self._done, self._error
-            if self.max_unread is not None:
-                self._words = []
-        if error is not None and not words:
-            raise error
-        return words, done and error is None
-
-    def _publish(self, change: Callable[[], None]) -> None:
-        with self._changed:
-            change()
-            self._changed.notify_all()
-        for wake in list(self._listeners):
-            wake()
-
-
-__all__ = ["SimulStreamer", "SourceCancelled", "SourceReader", "SourceStream", "SourceTimeout", "Word"]
+__all__ = ["SourceCancelled", "SourceReader", "SourceStream", "SourceTimeout"]

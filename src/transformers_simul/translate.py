@@ -7,7 +7,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from .policies import Policy
-from .streams_simul import SimulStreamer, SourceStream, Word
+from .streamer import SimulStreamer, Word
+from .streams_simul import SourceStream
 
 
 def translate_stream(

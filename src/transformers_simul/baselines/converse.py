@@ -3,6 +3,7 @@
 
 import random
 from collections.abc import Generator
+from typing import Any
 
 import torch
 
@@ -67,7 +68,9 @@ class ConverseDecoder(RowDecoder):
     # Nothing is hidden in a conversation: source is fed when it is read.
     feeds_ahead = False
 
-    _fed_tokens = 0
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._fed_tokens = self._fed
 
     def _ask(
         self, ids: list[int], drops: int = 0, replacement: int | None = None
