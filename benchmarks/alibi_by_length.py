@@ -41,7 +41,7 @@ def main(models: Path, source: str, target: str, output: Path) -> None:
             processor = SimulProcessor.from_pretrained(models / folder)
             trained = decoded = loss(model, processor, texts)
             if name == "plain":
-                model.config.alibi_positions = "modified"
+                model.config.positions = "modified"
                 decoded = loss(model, processor, texts)
             log = translate_corpus(
                 model, processor, [text.source for text in texts], [text.target for text in texts], WaitKPolicy(K), 20

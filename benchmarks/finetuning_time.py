@@ -28,7 +28,7 @@ def main(source: str, target: str) -> None:
     examples = [processor.encode_pair(*pair) for pair in random.Random(0).sample(pairs, PAIRS)]
     sides, tokens = {}, {}
     for training in dict.fromkeys(system.training for system in SYSTEMS):
-        model = make_model(size, processor, alibi_positions=training.alibi_positions).train()
+        model = make_model(size, processor, positions=training.positions).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
         policy = POLICY if training.follows_policy else OfflinePolicy()
         collator = training.collator(processor, policy, peek_rows=training.peek_rows)

@@ -154,7 +154,7 @@ def test_streamed_logits_equal_one_masked_training_forward(model, processor, pol
     "variant",
     [
         {"alibi_rounding": "exact"},
-        {"alibi_positions": "none"},
+        {"positions": "none"},
         {"multi_query": True},
         {"new_decoder_architecture": True, "num_kv_heads": 2, "parallel_attn": True},
         {"parallel_attn": True},

@@ -68,7 +68,7 @@ def test_stock_cache_and_generate_equal_stock_falcon():
 @pytest.mark.parametrize("positions", ["modified", "plain", "none"])
 def test_backends_agree_on_a_schedule(backend, variant, positions):
     processor = make_processor()
-    model = make_model(processor, alibi_positions=positions, **variant)
+    model = make_model(processor, positions=positions, **variant)
     batch = SimulMaskDataCollator(processor, WaitKPolicy(1))(PAIRS)
     real = batch["pair_ids"] > 0
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_positions_and_roundings_differ_where_they_should():
     logits = {}
     for positions in ("modified", "plain", "none"):
         with torch.no_grad():
-            logits[positions] = make_model(processor, alibi_positions=positions)(**batch).logits
+            logits[positions] = make_model(processor, positions=positions)(**batch).logits
     assert not torch.allclose(logits["modified"], logits["plain"], atol=1e-4)
     assert not torch.allclose(logits["modified"], logits["none"], atol=1e-4)
     with torch.no_grad():
@@ -166,7 +166,7 @@ def test_a_stock_falcon_checkpoint_loads_with_its_names(tmp_path):
             lambda: SimulFalconConfig(**(FalconConfig().to_dict() | {"model_type": "simul_falcon"})),
             "alibi must be True",
         ),
-        (lambda: SimulFalconConfig(alibi_positions="rotary"), "alibi_positions must be one of"),
+        (lambda: SimulFalconConfig(positions="rotary"), "positions must be one of"),
         (lambda: SimulFalconConfig(alibi_rounding="up"), "alibi_rounding must be one of"),
         (lambda: SimulFalconConfig(label_smoothing=1.0), "label_smoothing must lie in"),
         (lambda: SimulFalconConfig(peek_weight=-1.0), "peek_weight must not be negative"),

@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _MODULES = {
-    "auto": ["SimulFalconConfig", "SimulFalconForCausalLM", "SimulFalconModel"],
+    "auto": ["AutoSimulModel"],
     "cache_simul": ["SimulCache"],
     "data_collator": ["SimulMaskDataCollator"],
     "engine": ["EngineFull", "EngineStream", "StreamEngine"],
     "generation_simul": ["SimulGenerateOutput", "SimulLogitsProcessor"],
+    "modeling_simul_bloom": ["SimulBloomConfig", "SimulBloomForCausalLM", "SimulBloomModel"],
+    "modeling_simul_falcon": ["SimulFalconConfig", "SimulFalconForCausalLM", "SimulFalconModel"],
+    "modeling_simul_gemma3": ["SimulGemma3Config", "SimulGemma3ForCausalLM", "SimulGemma3Model"],
+    "modeling_simul_llama": ["SimulLlamaConfig", "SimulLlamaForCausalLM", "SimulLlamaModel"],
+    "modeling_simul_mistral": ["SimulMistralConfig", "SimulMistralForCausalLM", "SimulMistralModel"],
+    "modeling_simul_mpt": ["SimulMptConfig", "SimulMptForCausalLM", "SimulMptModel"],
+    "modeling_simul_qwen2": ["SimulQwen2Config", "SimulQwen2ForCausalLM", "SimulQwen2Model"],
+    "modeling_simul_qwen3": ["SimulQwen3Config", "SimulQwen3ForCausalLM", "SimulQwen3Model"],
     "policies": ["FixedChunkPolicy", "MixturePolicy", "OfflinePolicy", "Policy", "Progress", "WaitKPolicy"],
     "processing_simul": ["SimulProcessor"],
     "streamer": ["SimulStreamer", "Word"],
@@ -23,11 +31,19 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
-    from .auto import SimulFalconConfig, SimulFalconForCausalLM, SimulFalconModel
+    from .auto import AutoSimulModel
     from .cache_simul import SimulCache
     from .data_collator import SimulMaskDataCollator
     from .engine import EngineFull, EngineStream, StreamEngine
     from .generation_simul import SimulGenerateOutput, SimulLogitsProcessor
+    from .modeling_simul_bloom import SimulBloomConfig, SimulBloomForCausalLM, SimulBloomModel
+    from .modeling_simul_falcon import SimulFalconConfig, SimulFalconForCausalLM, SimulFalconModel
+    from .modeling_simul_gemma3 import SimulGemma3Config, SimulGemma3ForCausalLM, SimulGemma3Model
+    from .modeling_simul_llama import SimulLlamaConfig, SimulLlamaForCausalLM, SimulLlamaModel
+    from .modeling_simul_mistral import SimulMistralConfig, SimulMistralForCausalLM, SimulMistralModel
+    from .modeling_simul_mpt import SimulMptConfig, SimulMptForCausalLM, SimulMptModel
+    from .modeling_simul_qwen2 import SimulQwen2Config, SimulQwen2ForCausalLM, SimulQwen2Model
+    from .modeling_simul_qwen3 import SimulQwen3Config, SimulQwen3ForCausalLM, SimulQwen3Model
     from .policies import FixedChunkPolicy, MixturePolicy, OfflinePolicy, Policy, Progress, WaitKPolicy
     from .processing_simul import SimulProcessor
     from .streamer import SimulStreamer, Word

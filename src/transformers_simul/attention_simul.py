@@ -2,11 +2,68 @@
 """Attention under a mask that already holds everything: which keys, and their bias. Three kernels, one result."""
 
 import functools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import flex_attention
+
+from .positions_simul import rotate
+
+
+class View(NamedTuple):
+    """What the layers of one forward share, beside their masks.
+
+    Attributes:
+        step (`SimulCache`, *optional*): while decoding, who splits tokens into streams and joins them again.
+        source_rotations (`Sequence[tuple[torch.Tensor, torch.Tensor]]`, *optional*): with own-frame positions, for
+            each layer cosine and sine of the angle by which a query turns further towards source keys, shape
+            `(batch, queries, rotary_dim)`.
+        keys_in_target (`torch.Tensor` of shape `(batch, keys)`, *optional*): which keys stand behind the source.
+    """
+
+    step: Any = None
+    source_rotations: Sequence[tuple[torch.Tensor, torch.Tensor]] | None = None
+    keys_in_target: torch.Tensor | None = None
+
+
+def attend_in_view(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: Any,
+    view: View,
+    layer: int,
+    implementation: str,
+    scale: float,
+    dropout: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """[`attend`] of a training batch or of a decoding step's tokens, in the frames that positions call for.
+
+    Args:
+        query (`torch.Tensor` of shape `(batch, heads, queries, head_dim)`, or `(1, heads, tokens, head_dim)` of a step).
+        key, value, mask, implementation, scale, dropout: as in [`attend`].
+        view (`View`): of the forward.
+        layer (`int`): index of the layer.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, queries, heads * head_dim)`, or `(1, tokens, heads * head_dim)`; and weights.
+    """
+    if view.step is not None:
+        query = view.step.split(query.transpose(1, 2)).transpose(1, 2)
+    if view.source_rotations is not None:
+        query, key = _in_two_frames(query, key, *view.source_rotations[layer], view.keys_in_target)
+    output, weights = attend(query, key, value, mask, implementation, scale, dropout)
+    return output if view.step is None else view.step.join(output), weights
+
+
+def _in_two_frames(query, key, cos, sin, keys_in_target) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries and keys twice as long, whose products are the near ones with target keys, the far ones with source."""
+    behind = keys_in_target[:, None, :, None]
+    nothing = key.new_zeros(())
+    keys = torch.cat((torch.where(behind, nothing, key), torch.where(behind, key, nothing)), dim=-1)
+    return torch.cat((rotate(query, cos, sin), query), dim=-1), keys
 
 
 def attend(
@@ -24,7 +81,7 @@ def attend(
         query (`torch.Tensor` of shape `(batch, heads, queries, head_dim)`).
         key, value (`torch.Tensor` of shape `(batch, kv_heads, keys, head_dim)`): `kv_heads` is 1 or divides `heads`.
         mask (`torch.Tensor` of shape `(batch, heads or 1, queries, keys)`): added to the scaled scores; for flex a
-            pair `(block_mask, score_mod)`.
+            block mask, or a pair `(block_mask, score_mod)`.
         implementation (`str`): `"eager"`, `"sdpa"` or `"flex_attention"`.
         scale (`float`): of the scores.
         dropout (`float`): of the weights.
@@ -49,10 +106,12 @@ def attend(
     ```
     """
     weights = None
+    if implementation != "flex_attention" and key.shape[1] not in (1, query.shape[1]):
+        key, value = (states.repeat_interleave(query.shape[1] // states.shape[1], dim=1) for states in (key, value))
     if implementation == "flex_attention":
         if dropout > 0:
             raise ValueError(f"attention_dropout must be 0 with attn_implementation='flex_attention', got {dropout}.")
-        block_mask, score_mod = mask
+        block_mask, score_mod = mask if isinstance(mask, tuple) else (mask, None)
         kernel = _compiled_flex_attention() if query.is_cuda else flex_attention
         grouped = key.shape[1] != query.shape[1]
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
@@ -71,4 +130,4 @@ def _compiled_flex_attention():
     return torch.compile(flex_attention, dynamic=True)
 
 
-__all__ = ["attend"]
+__all__ = ["View", "attend", "attend_in_view"]

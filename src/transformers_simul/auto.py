@@ -1,13 +1,105 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SimulFalcon made known to Transformers' Auto classes, when the package is used rather than remote code."""
+"""The families: made known to Transformers' Auto classes, and found by a checkpoint's `model_type`."""
 
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+import importlib
+from typing import Any
 
-from .configuration_simul_falcon import SimulFalconConfig
-from .modeling_simul_falcon import SimulFalconForCausalLM, SimulFalconModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig
 
-AutoConfig.register("simul_falcon", SimulFalconConfig, exist_ok=True)
-AutoModel.register(SimulFalconConfig, SimulFalconModel, exist_ok=True)
-AutoModelForCausalLM.register(SimulFalconConfig, SimulFalconForCausalLM, exist_ok=True)
+# Our family by the `model_type` of its stock checkpoints; ours have "simul_" before the family's name.
+FAMILIES = {
+    "bloom": "bloom",
+    "falcon": "falcon",
+    "gemma3_text": "gemma3",
+    "llama": "llama",
+    "mistral": "mistral",
+    "mpt": "mpt",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+}
 
-__all__ = ["SimulFalconConfig", "SimulFalconForCausalLM", "SimulFalconModel"]
+
+def simul_class(model_type: str) -> Any:
+    """The `Simul...ForCausalLM` that loads checkpoints of a `model_type`.
+
+    Args:
+        model_type (`str`): of a configuration, ours or a stock one.
+
+    Raises:
+        ValueError: for a family that is not served.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.auto import simul_class
+    >>> simul_class("llama").__name__, simul_class("simul_llama").__name__
+    ('SimulLlamaForCausalLM', 'SimulLlamaForCausalLM')
+
+    ```
+    """
+    family = model_type.removeprefix("simul_") if model_type.startswith("simul_") else FAMILIES.get(model_type)
+    if family not in FAMILIES.values():
+        raise ValueError(f"model_type must be one of {sorted(FAMILIES)}, or of ours, got {model_type!r}.")
+    module = importlib.import_module(f".modeling_simul_{family}", __package__)
+    model_class = getattr(module, next(name for name in module.__all__ if name.endswith("ForCausalLM")))
+    config_class = model_class.config_class
+    AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+    AutoModel.register(config_class, model_class.layers_class, exist_ok=True)
+    AutoModelForCausalLM.register(config_class, model_class, exist_ok=True)
+    return model_class
+
+
+class AutoSimulModel:
+    """Loads a checkpoint of any family that is served, stock or ours, for simultaneous translation."""
+
+    @staticmethod
+    def from_pretrained(name: str, **kwargs: Any) -> Any:
+        """The model.
+
+        Args:
+            name (`str`): of a folder, or on the hub.
+            **kwargs: of the stock `from_pretrained`, and settings of [`SimulConfig`] such as `positions`.
+
+        Raises:
+            ValueError: for a family that is not served.
+
+        Example:
+
+        ```python
+        >>> import tempfile
+        >>> from transformers_simul import AutoSimulModel
+        >>> folder = tempfile.mkdtemp()
+        >>> model.save_pretrained(folder)
+        >>> type(AutoSimulModel.from_pretrained(folder)).__name__
+        'SimulFalconForCausalLM'
+
+        ```
+        """
+        config, rest = simul_config(name, **kwargs)
+        return simul_class(config.model_type).from_pretrained(name, config=config, **rest)
+
+
+def simul_config(name: str, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+    """Our configuration of a checkpoint, stock or ours, read without running any of its code.
+
+    Args:
+        name (`str`): of a folder, or on the hub.
+        **kwargs: settings.
+
+    Returns:
+        The configuration, and those of `kwargs` that it has no use for.
+
+    Raises:
+        ValueError: for a family that is not served, or settings that do not fit it.
+    """
+    loading = {key: kwargs[key] for key in ("revision", "token", "cache_dir", "local_files_only") if key in kwargs}
+    stored, _ = PreTrainedConfig.get_config_dict(name, **loading)
+    config_class = simul_class(stored.get("model_type", "")).config_class
+    # Under our name from the start: Transformers warns of every other change of type.
+    ours = stored | {"model_type": config_class.model_type}
+    config, rest = config_class.from_dict(ours, return_unused_kwargs=True, **kwargs)
+    config.check_simul()
+    return config, rest
+
+
+__all__ = ["FAMILIES", "AutoSimulModel", "simul_class", "simul_config"]

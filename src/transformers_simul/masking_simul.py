@@ -13,7 +13,7 @@ import torch
 from .schedule_simul import Schedule
 
 
-def visible(queries: Schedule, keys: Schedule, slots: torch.Tensor) -> torch.Tensor:
+def visible(queries: Schedule, keys: Schedule, slots: torch.Tensor, window: int | None = None) -> torch.Tensor:
     """Which keys each query may attend to (arXiv 2405.10443, section 4.1; peek rows: `docs/law.md`).
 
     A query sees itself; of its own pair the head and source tokens below `visible_source`; and, if it stands behind
@@ -23,6 +23,8 @@ def visible(queries: Schedule, keys: Schedule, slots: torch.Tensor) -> torch.Ten
         queries (`Schedule`): fields of shape `(batch, queries)`.
         keys (`Schedule`): fields of shape `(batch, keys)`.
         slots (`torch.Tensor` of shape `(batch, queries)`, int): which key is the query itself.
+        window (`int`, *optional*): of the keys that are left, only so many newest, the query itself included: a
+            sliding window over what the query can see, whatever is hidden from it.
 
     Returns:
         `torch.Tensor` of shape `(batch, queries, keys)`, bool: True where attention is allowed.
@@ -44,6 +46,8 @@ def visible(queries: Schedule, keys: Schedule, slots: torch.Tensor) -> torch.Ten
     earlier = (keys.offsets[:, None, :] < queries.offsets[:, :, None]) & (keys.peeks == 0)[:, None, :]
     behind = queries.in_target[:, :, None] & earlier
     seen = same_pair & torch.where(keys.in_target[:, None, :], behind, in_source)
+    if window is not None:
+        seen &= own_ranks(queries, queries.visible_source)[:, :, None] - ranks(queries, keys) < window
     return seen | (slots[:, :, None] == torch.arange(keys.offsets.shape[1], device=slots.device))
 
 
@@ -111,13 +115,13 @@ def alibi_slopes(num_heads: int, device: torch.device) -> torch.Tensor:
 
 
 def alibi_bias(
-    queries: Schedule, keys: Schedule, num_heads: int, dtype: torch.dtype, rounding: str, shown: torch.Tensor
+    queries: Schedule, keys: Schedule, slopes: torch.Tensor, dtype: torch.dtype, rounding: str, shown: torch.Tensor
 ) -> torch.Tensor:
     """ALiBi over the keys' ranks, before the scale 1/sqrt(head_dim).
 
     Args:
         queries, keys (`Schedule`): fields of shape `(batch, queries)` and `(batch, keys)`.
-        num_heads (`int`): attention heads.
+        slopes (`torch.Tensor` of shape `(heads,)`): of each head, float32.
         dtype (`torch.dtype`): of the result.
         rounding (`str`): `"stock"` multiplies in bfloat16 as Falcon does; `"exact"` gives float32 distances to the
             query itself, the same up to a constant per row, which softmax ignores.
@@ -127,7 +131,7 @@ def alibi_bias(
         `torch.Tensor` of shape `(batch, heads, queries, keys)`.
     """
     rank = ranks(queries, keys, shown)[:, None]
-    slopes = alibi_slopes(num_heads, rank.device)[None, :, None, None]
+    slopes = slopes[None, :, None, None]
     if rounding == "stock":
         return (slopes.bfloat16() * rank).to(dtype)
     return (slopes * (rank - own_ranks(queries, shown)[:, None, :, None])).to(dtype)
@@ -152,8 +156,10 @@ def additive_mask(allowed: torch.Tensor, bias: torch.Tensor | None, dtype: torch
     return bias.masked_fill_(~allowed[:, None], least)
 
 
-def flex_mask(queries: Schedule, keys: Schedule, slots: torch.Tensor) -> Callable:
+def flex_mask(queries: Schedule, keys: Schedule, slots: torch.Tensor, window: int | None = None) -> Callable:
     """[`visible`] as a FlexAttention `mask_mod(batch, head, query, key)`."""
+    shown = queries.visible_source
+    own = own_ranks(queries, shown)
 
     def mask_mod(batch, head, query, key):
         same_pair = (queries.pair_ids[batch, query] == keys.pair_ids[batch, key]) & (keys.pair_ids[batch, key] > 0)
@@ -161,16 +167,18 @@ def flex_mask(queries: Schedule, keys: Schedule, slots: torch.Tensor) -> Callabl
         earlier = (keys.offsets[batch, key] < queries.offsets[batch, query]) & (keys.peeks[batch, key] == 0)
         behind = queries.in_target[batch, query] & earlier
         seen = same_pair & torch.where(keys.in_target[batch, key], behind, in_source)
+        if window is not None:
+            rank = keys.offsets[batch, key] + keys.in_target[batch, key] * shown[batch, query]
+            seen = seen & (own[batch, query] - rank < window)
         return seen | (slots[batch, query] == key)
 
     return mask_mod
 
 
 def flex_bias(
-    queries: Schedule, keys: Schedule, num_heads: int, scale: float, rounding: str, shown: torch.Tensor
+    queries: Schedule, keys: Schedule, slopes: torch.Tensor, scale: float, rounding: str, shown: torch.Tensor
 ) -> Callable:
     """[`alibi_bias`], scaled, as a FlexAttention `score_mod(score, batch, head, query, key)`."""
-    slopes = alibi_slopes(num_heads, queries.offsets.device)
     own = own_ranks(queries, shown)
 
     def score_mod(score, batch, head, query, key):

@@ -316,7 +316,11 @@ class RowDecoder:
             if any(bool(criterion(ids, None).all()) for criterion in self.criteria):
                 reason = "stopping_criteria"
         if reason:
-            self._commit(word, delay)
+            if all(self.word_rule.kinds[token] == BLANK_START for token in word):
+                # Nothing of it can be seen yet.
+                del self.target[-len(word) :]
+            else:
+                self._commit(word, delay)
             raise _Stop(reason)
 
     def _commit(self, word: list[int], delay: int) -> None:

@@ -5,10 +5,11 @@ from .converse import ConverseDataCollator, ConverseDecoder
 from .prefix import PrefixDataCollator
 from .published_rows import PublishedRowsDataCollator
 from .recompute import RecomputingDecoder
-from .systems import ABLATIONS, SYSTEMS, System, Training
+from .systems import ABLATIONS, ROTARY_SYSTEMS, SYSTEMS, System, Training
 
 __all__ = [
     "ABLATIONS",
+    "ROTARY_SYSTEMS",
     "SYSTEMS",
     "ConverseDataCollator",
     "ConverseDecoder",

@@ -18,7 +18,7 @@ class Training(NamedTuple):
         name (`str`): of its folder.
         collator (`type`): [`SimulMaskDataCollator`], or one that makes other rows.
         follows_policy (`bool`): trained under the read/write policy; otherwise on full sentences.
-        alibi_positions (`str`): of the model in training; see [`SimulFalconConfig`].
+        positions (`str`, *optional*): of the model; the family's own unless told, see [`SimulConfig`].
         peek_rows (`float`): share of peek rows.
         rows_per_pair (`int`): about how many rows a pair becomes: a batch is cut into so many, and their gradients
             are summed, so that it fits where the other systems' batches fit.
@@ -27,7 +27,7 @@ class Training(NamedTuple):
     name: str
     collator: type[SimulMaskDataCollator]
     follows_policy: bool = True
-    alibi_positions: str = "modified"
+    positions: str | None = None
     peek_rows: float = 0.0
     rows_per_pair: int = 1
 
@@ -51,10 +51,10 @@ class System(NamedTuple):
 CAUSAL = Training("causal", SimulMaskDataCollator, follows_policy=False)
 PREFIX = Training("prefix", PrefixDataCollator, rows_per_pair=8)
 CONVERSE = Training("converse", ConverseDataCollator)
-SIMULMASK_PLAIN_ALIBI = Training("simulmask-plain-alibi", SimulMaskDataCollator, alibi_positions="plain")
+SIMULMASK_PLAIN_ALIBI = Training("simulmask-plain-alibi", SimulMaskDataCollator, positions="plain")
 SIMULMASK = Training("simulmask", SimulMaskDataCollator)
 SIMULMASK_PEEK = Training("simulmask-peek", SimulMaskDataCollator, peek_rows=1.0)
-SIMULMASK_NO_ALIBI = Training("simulmask-no-alibi", SimulMaskDataCollator, alibi_positions="none")
+SIMULMASK_NO_ALIBI = Training("simulmask-no-alibi", SimulMaskDataCollator, positions="none")
 SIMULMASK_PUBLISHED_ROWS = Training("simulmask-published-rows", PublishedRowsDataCollator)
 
 SYSTEMS = (
@@ -75,11 +75,24 @@ ABLATIONS = (
     System("SM-published-rows", SIMULMASK_PUBLISHED_ROWS),
 )
 
+# For rotary positions: the strategies side by side, and the same model recomputing.
+OWN_FRAME = Training("simulmask-own-frame", SimulMaskDataCollator, positions="own_frame")
+GROUP = Training("simulmask-group", SimulMaskDataCollator, positions="group")
+RESERVED = Training("simulmask-reserved", SimulMaskDataCollator, positions="reserved")
+
+ROTARY_SYSTEMS = (
+    System("SM-own-frame", OWN_FRAME),
+    System("SM-own-frame-rec", OWN_FRAME, RecomputingDecoder),
+    System("SM-group", GROUP),
+    System("SM-reserved", RESERVED),
+)
+
 __all__ = [
     "ABLATIONS",
     "CAUSAL",
     "CONVERSE",
     "PREFIX",
+    "ROTARY_SYSTEMS",
     "SIMULMASK",
     "SIMULMASK_NO_ALIBI",
     "SIMULMASK_PEEK",

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass, field
 
-from ..baselines import ABLATIONS, SYSTEMS, System
+from ..baselines import ABLATIONS, ROTARY_SYSTEMS, SYSTEMS, System
 from ..finetuning import training_policy
 from ..policies import Policy, WaitKPolicy
 
@@ -39,7 +39,7 @@ class ExperimentArguments:
     flops_k: int = field(default=3, metadata={"help": "At this k."})
 
     def __post_init__(self):
-        known = [system.name for system in (*SYSTEMS, *ABLATIONS)]
+        known = [system.name for system in (*SYSTEMS, *ABLATIONS, *ROTARY_SYSTEMS)]
         unknown = [name for name in self.systems if name not in known]
         if unknown or not self.systems:
             raise ValueError(f"systems must be among {known}, got {self.systems}.")
@@ -56,8 +56,8 @@ class ExperimentArguments:
             raise ValueError(f"flops_k must be one of eval_wait_k, {self.eval_wait_k}, got {self.flops_k}.")
 
     def chosen_systems(self) -> list[System]:
-        """In the order of [`SYSTEMS`], then [`ABLATIONS`]."""
-        return [system for system in (*SYSTEMS, *ABLATIONS) if system.name in self.systems]
+        """In the order of [`SYSTEMS`], [`ABLATIONS`] and [`ROTARY_SYSTEMS`]."""
+        return [system for system in (*SYSTEMS, *ABLATIONS, *ROTARY_SYSTEMS) if system.name in self.systems]
 
     def training_policy(self, k: int) -> Policy:
         """The policy that the model is trained under which translates at k."""

@@ -30,6 +30,12 @@ CLAIMS = (
     ("SM-norec-mod+peek", "SM-norec-mod"),
     ("SM-norec-mod", "SM-no-alibi"),
     ("SM-norec-mod", "SM-published-rows"),
+    ("SM-own-frame", "SM-own-frame-rec"),
+    ("SM-own-frame", "causal-rec"),
+    ("SM-own-frame", "causal-norec"),
+    ("SM-own-frame", "converse-norec"),
+    ("SM-own-frame", "SM-group"),
+    ("SM-own-frame", "SM-reserved"),
 )
 
 

@@ -14,7 +14,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments, set_seed
 
-from ..auto import SimulFalconForCausalLM
+from ..auto import AutoSimulModel
 from ..baselines import System, Training
 from ..baselines.systems import CAUSAL
 from ..corpora import Pair
@@ -22,7 +22,7 @@ from ..evaluation.decode import finished_log, run_settings, translate_corpus, we
 from ..evaluation.flops import sentence_flops
 from ..evaluation.instances import Instance
 from ..evaluation.report import FULL_SOURCE
-from ..finetuning import DataArguments, ModelArguments, encode, fine_tune, is_trained, make_model, make_processor
+from ..finetuning import DataArguments, ModelArguments, encode, fine_tune, is_trained, make_config, make_model, make_processor
 from ..policies import OfflinePolicy, Policy, WaitKPolicy
 from ..processing_simul import SimulProcessor
 from ..text_files import write_text
@@ -64,6 +64,7 @@ class Experiment:
 
     def train(self) -> None:
         """Train what is not trained yet; without a base model to start from, that first."""
+        self._check_positions()
         base = self._base()
         done = set()
         for system in self.arguments.chosen_systems():
@@ -73,6 +74,12 @@ class Experiment:
                     policy = self.arguments.training_policy(k) if system.training.follows_policy else OfflinePolicy()
                     self._train(system.training, policy, folder, base, self.training)
                     done.add(folder)
+
+    def _check_positions(self) -> None:
+        """Before the first hour of training: whether the base can have the positions of every system."""
+        for system in self.arguments.chosen_systems():
+            if self.model.model_name_or_path:
+                make_config(self.model, system.training.positions)
 
     def translate(self) -> dict[tuple[str, str], list[Instance]]:
         """The logs of all cells by (system, line); finished ones are read."""
@@ -111,9 +118,9 @@ class Experiment:
             counts[system.name] = found["flops"]
         return counts
 
-    def load(self, folder: Path) -> tuple[SimulFalconForCausalLM, SimulProcessor]:
+    def load(self, folder: Path) -> tuple[Any, SimulProcessor]:
         """A trained model, ready to translate, and its processor."""
-        model: Any = SimulFalconForCausalLM.from_pretrained(folder, dtype=self.dtype)
+        model = AutoSimulModel.from_pretrained(str(folder), dtype=self.dtype)
         return model.to(self.training.device).eval(), SimulProcessor.from_pretrained(folder)
 
     @property
@@ -181,7 +188,7 @@ class Experiment:
         here.per_device_train_batch_size //= parts
         here.gradient_accumulation_steps *= parts
         fine_tune(
-            make_model(base, self._processor, alibi_positions=training.alibi_positions),
+            make_model(base, self._processor, training.positions),
             self._processor,
             collator,
             self._train_dataset,
@@ -211,7 +218,7 @@ class Experiment:
             "template": self.data.template,
             "max_length": self.data.max_length,
             "collator": training.collator.__name__,
-            "alibi_positions": training.alibi_positions,
+            "positions": training.positions,
             "peek_rows": training.peek_rows,
             "policy": repr(policy),
             "training": {name: getattr(args, name) for name in names},

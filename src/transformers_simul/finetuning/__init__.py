@@ -3,19 +3,19 @@
 
 from .arguments import DataArguments, ModelArguments, training_policy
 from .data import encode, load_pairs, split_pairs
-from .models import check_model_type, make_model, make_processor, train_tokenizer
+from .models import make_config, make_model, make_processor, train_tokenizer
 from .program import check_writable, run_program
 from .training import fine_tune, is_trained, training_seconds
 
 __all__ = [
     "DataArguments",
     "ModelArguments",
-    "check_model_type",
     "check_writable",
     "encode",
     "fine_tune",
     "is_trained",
     "load_pairs",
+    "make_config",
     "make_model",
     "make_processor",
     "run_program",

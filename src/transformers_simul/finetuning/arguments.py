@@ -12,12 +12,21 @@ from ..processing_simul import FALCON_TEMPLATE
 class ModelArguments:
     """What to train. Without `--model_name_or_path`, a small model from scratch, and a tokenizer for its corpus."""
 
-    model_name_or_path: str | None = field(default=None, metadata={"help": "A Falcon with ALiBi, or a trained folder."})
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "A Falcon, Bloom, MPT, Llama, Mistral, Qwen2/3 or Gemma 3, or a trained folder."}
+    )
+    positions: str | None = field(
+        default=None, metadata={"help": "How positions follow the schedule (docs/positions.md); the family's default."}
+    )
+    target_start: int | None = field(default=None, metadata={"help": "First target position, group and reserved."})
+    use_lora: bool = field(default=False, metadata={"help": "Train low-rank adapters only; merged into what is saved."})
+    lora_rank: int = field(default=16, metadata={"help": "Of the adapters, on all linear layers but the last."})
+    lora_alpha: int = field(default=32, metadata={"help": "Their scale times the rank."})
     vocab_size: int = field(default=4000, metadata={"help": "From scratch: byte-level BPE."})
     hidden_size: int = field(default=256, metadata={"help": "From scratch."})
     num_hidden_layers: int = field(default=4, metadata={"help": "From scratch."})
     num_attention_heads: int = field(default=8, metadata={"help": "From scratch."})
-    dropout: float = field(default=0.0, metadata={"help": "Of hidden states and attention."})
+    dropout: float = field(default=0.0, metadata={"help": "Of hidden states, attention and adapters."})
     label_smoothing: float = field(default=0.0, metadata={"help": "Of target tokens (the Trainer's must stay 0)."})
 
 

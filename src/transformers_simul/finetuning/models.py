@@ -1,31 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The model and processor that a program fine-tunes: a checkpoint's, or small ones made for the corpus."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from ..auto import SimulFalconConfig, SimulFalconForCausalLM
+from ..auto import simul_class, simul_config
 from ..corpora import Pair
+from ..modeling_simul_falcon import SimulFalconConfig, SimulFalconForCausalLM
 from ..processing_simul import SimulProcessor
 from ..text_simul import split_words
 from .arguments import DataArguments, ModelArguments
-
-
-def check_model_type(name: str) -> None:
-    """Look at a checkpoint's configuration before anything is loaded.
-
-    Args:
-        name (`str`): of a folder, or on the hub.
-
-    Raises:
-        ValueError: if the checkpoint is of another architecture.
-    """
-    model_type = AutoConfig.from_pretrained(name).model_type
-    if model_type not in ("falcon", "simul_falcon"):
-        raise ValueError(f"model_name_or_path must be a Falcon with ALiBi, got a checkpoint of {model_type!r}.")
 
 
 def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequence[Pair]) -> SimulProcessor:
@@ -40,7 +28,7 @@ def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequen
         ValueError: for a checkpoint of another architecture, or a template that cannot be split.
     """
     if args.model_name_or_path:
-        check_model_type(args.model_name_or_path)
+        simul_config(args.model_name_or_path)
         tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
     else:
         tokenizer = train_tokenizer(pairs, args.vocab_size)
@@ -52,24 +40,45 @@ def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequen
     )
 
 
-def make_model(args: ModelArguments, processor: SimulProcessor, **config: Any) -> SimulFalconForCausalLM:
-    """The checkpoint's model, or a new one.
+def make_config(args: ModelArguments, positions: str | None = None) -> Any:
+    """The configuration of a checkpoint, with the flags' settings; looked at before anything is trained.
+
+    Args:
+        args (`ModelArguments`): names the checkpoint.
+        positions (`str`, *optional*): instead of the flag's.
+
+    Raises:
+        ValueError: for a checkpoint of another architecture, or settings that it has no use for.
+    """
+    settings = {"positions": positions or args.positions, "target_start": args.target_start}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    config, _ = simul_config(str(args.model_name_or_path), label_smoothing=args.label_smoothing, **settings)
+    # Under adapters the frozen layers stay as they are; the adapters have dropout of their own.
+    if not args.use_lora:
+        known = {field.name for field in dataclasses.fields(config)}
+        for name in {"hidden_dropout", "attention_dropout"} & known:
+            setattr(config, name, args.dropout)
+    return config
+
+
+def make_model(args: ModelArguments, processor: SimulProcessor, positions: str | None = None) -> Any:
+    """The checkpoint's model, or a new one; with `use_lora` inside a `peft.PeftModel`.
 
     Args:
         args (`ModelArguments`): its size.
         processor (`SimulProcessor`): gives a new model its vocabulary.
-        **config: further settings of [`SimulFalconConfig`].
+        positions (`str`, *optional*): instead of the flag's.
+
+    Raises:
+        ValueError: as [`make_config`], or if `use_lora` is asked for without `peft`.
     """
-    config |= {
-        "hidden_dropout": args.dropout,
-        "attention_dropout": args.dropout,
-        "label_smoothing": args.label_smoothing,
-    }
     if args.model_name_or_path:
-        return SimulFalconForCausalLM.from_pretrained(args.model_name_or_path, **config)
+        config = make_config(args, positions)
+        model = simul_class(config.model_type).from_pretrained(args.model_name_or_path, config=config)
+        return add_lora(model, args) if args.use_lora else model
     tokenizer = processor.tokenizer
     layout: dict[str, Any] = {"multi_query": False, "parallel_attn": False, "bias": True, "alibi_rounding": "exact"}
-    return SimulFalconForCausalLM(
+    model = SimulFalconForCausalLM(
         SimulFalconConfig(
             vocab_size=len(tokenizer),
             hidden_size=args.hidden_size,
@@ -78,8 +87,40 @@ def make_model(args: ModelArguments, processor: SimulProcessor, **config: Any) -
             bos_token_id=tokenizer.eos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
-            **layout | config,
+            hidden_dropout=args.dropout,
+            attention_dropout=args.dropout,
+            label_smoothing=args.label_smoothing,
+            positions=positions or args.positions,
+            target_start=args.target_start,
+            **layout,
         )
+    )
+    return add_lora(model, args) if args.use_lora else model
+
+
+def add_lora(model: Any, args: ModelArguments) -> Any:
+    """The model with low-rank adapters (Hu et al. 2022) on all linear layers but the last; only these train.
+
+    Args:
+        model: of any family.
+        args (`ModelArguments`): `lora_rank`, `lora_alpha` and `dropout`.
+
+    Raises:
+        ValueError: if `peft` is not installed.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise ValueError("use_lora needs peft: pip install 'transformers_simul[lora]'.") from error
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=args.lora_rank,
+            lora_alpha=args.lora_alpha,
+            lora_dropout=args.dropout,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        ),
     )
 
 
@@ -104,4 +145,4 @@ def train_tokenizer(pairs: Iterable[Pair], vocab_size: int) -> PreTrainedTokeniz
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|pad|>")
 
 
-__all__ = ["check_model_type", "make_model", "make_processor", "train_tokenizer"]
+__all__ = ["add_lora", "make_config", "make_model", "make_processor", "train_tokenizer"]

@@ -29,7 +29,7 @@ def fine_tune(
     A run that was cut off goes on from the newest checkpoint that was written to its end.
 
     Args:
-        model (`SimulFalconForCausalLM`): where training starts.
+        model: of any family, where training starts; a `peft.PeftModel` is merged before it is saved.
         processor (`SimulProcessor`): saved beside the weights.
         collator (`SimulMaskDataCollator`): makes the rows.
         train_dataset, eval_dataset (`Dataset`): from [`encode`]; the latter may be None.
@@ -51,14 +51,19 @@ def fine_tune(
         callbacks=[collator, _Clock(folder), *callbacks],
     )
     checkpoint = args.resume_from_checkpoint or last_checkpoint(folder)
-    print(f"Training {model.num_parameters() / 1e6:.1f} M parameters on {len(train_dataset)} pairs", flush=True)
+    trains = model.num_parameters(only_trainable=True)
+    print(f"Training {trains / 1e6:.1f} M parameters on {len(train_dataset)} pairs", flush=True)
     if checkpoint:
         print(f"Resuming from {checkpoint}", flush=True)
     trainer.train(resume_from_checkpoint=checkpoint)
     if collator.dropped:
         print(f"{collator.dropped} times a pair longer than {collator.max_length} tokens was left out")
     # Not trainer.save_model(): it adds a pickle of the training arguments.
-    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(trained, "merge_and_unload"):
+        # Merged, so that the folder is one like any other; the adapters alone lie in the checkpoints.
+        trained = trained.merge_and_unload()
+    trained.save_pretrained(folder)
     processor.save_pretrained(folder)
     write_text(folder / "training.json", json.dumps(record, indent=2))
 

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SimulLlama: Llama, and what has its layout: SmolLM2, TinyLlama, Vicuna."""
+
+from huggingface_hub.dataclasses import strict
+from transformers.models.llama.configuration_llama import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaModel
+
+from .configuration_simul import SimulConfig
+from .modeling_simul_rotary import SimulRotaryForCausalLM, SimulRotaryModel
+
+
+@strict
+class SimulLlamaConfig(SimulConfig, LlamaConfig):
+    """[`LlamaConfig`] and what [`SimulConfig`] adds."""
+
+    model_type = "simul_llama"
+    _auto_class = "AutoConfig"
+
+
+class SimulLlamaModel(SimulRotaryModel, LlamaModel):
+    """Llama without head, under a read/write schedule."""
+
+    config_class = SimulLlamaConfig
+
+
+class SimulLlamaForCausalLM(SimulRotaryForCausalLM, LlamaForCausalLM):
+    """Llama that translates while it reads; see [`SimulForCausalLM`].
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul import SimulLlamaConfig, SimulLlamaForCausalLM
+    >>> sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    >>> model = SimulLlamaForCausalLM(SimulLlamaConfig(vocab_size=50, num_hidden_layers=1, **sizes)).eval()
+    >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+    torch.Size([1, 3, 50])
+
+    ```
+    """
+
+    config_class = SimulLlamaConfig
+    layers_class = SimulLlamaModel
+
+
+__all__ = ["SimulLlamaConfig", "SimulLlamaForCausalLM", "SimulLlamaModel"]

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SimulQwen2: Qwen2 and Qwen2.5."""
+
+from huggingface_hub.dataclasses import strict
+from transformers.models.qwen2.configuration_qwen2 import Qwen2Config
+from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM, Qwen2Model
+
+from .configuration_simul import SimulConfig
+from .modeling_simul_rotary import LAYER_TYPES, SimulRotaryForCausalLM, SimulRotaryModel
+
+
+@strict
+class SimulQwen2Config(SimulConfig, Qwen2Config):
+    """[`Qwen2Config`] and what [`SimulConfig`] adds."""
+
+    model_type = "simul_qwen2"
+    _auto_class = "AutoConfig"
+
+
+class SimulQwen2Model(SimulRotaryModel, Qwen2Model):
+    """Qwen2 without head, under a read/write schedule."""
+
+    config_class = SimulQwen2Config
+
+    def windows(self):
+        return {kind: self.config.sliding_window if kind == "sliding_attention" else None for kind in LAYER_TYPES}
+
+
+class SimulQwen2ForCausalLM(SimulRotaryForCausalLM, Qwen2ForCausalLM):
+    """Qwen2 that translates while it reads; see [`SimulForCausalLM`].
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul import SimulQwen2Config, SimulQwen2ForCausalLM
+    >>> sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    >>> model = SimulQwen2ForCausalLM(SimulQwen2Config(vocab_size=50, num_hidden_layers=1, **sizes)).eval()
+    >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+    torch.Size([1, 3, 50])
+
+    ```
+    """
+
+    config_class = SimulQwen2Config
+    layers_class = SimulQwen2Model
+
+
+__all__ = ["SimulQwen2Config", "SimulQwen2ForCausalLM", "SimulQwen2Model"]

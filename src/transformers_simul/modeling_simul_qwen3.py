@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SimulQwen3: Qwen3."""
+
+from huggingface_hub.dataclasses import strict
+from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
+from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM, Qwen3Model
+
+from .configuration_simul import SimulConfig
+from .modeling_simul_rotary import LAYER_TYPES, SimulRotaryForCausalLM, SimulRotaryModel
+
+
+@strict
+class SimulQwen3Config(SimulConfig, Qwen3Config):
+    """[`Qwen3Config`] and what [`SimulConfig`] adds."""
+
+    model_type = "simul_qwen3"
+    _auto_class = "AutoConfig"
+
+
+class SimulQwen3Model(SimulRotaryModel, Qwen3Model):
+    """Qwen3 without head, under a read/write schedule."""
+
+    config_class = SimulQwen3Config
+
+    def windows(self):
+        return {kind: self.config.sliding_window if kind == "sliding_attention" else None for kind in LAYER_TYPES}
+
+
+class SimulQwen3ForCausalLM(SimulRotaryForCausalLM, Qwen3ForCausalLM):
+    """Qwen3 that translates while it reads; see [`SimulForCausalLM`].
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul import SimulQwen3Config, SimulQwen3ForCausalLM
+    >>> sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    >>> model = SimulQwen3ForCausalLM(SimulQwen3Config(vocab_size=50, num_hidden_layers=1, **sizes)).eval()
+    >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+    torch.Size([1, 3, 50])
+
+    ```
+    """
+
+    config_class = SimulQwen3Config
+    layers_class = SimulQwen3Model
+
+
+__all__ = ["SimulQwen3Config", "SimulQwen3ForCausalLM", "SimulQwen3Model"]
