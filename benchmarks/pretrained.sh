@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # docs/results/pretrained: real pretrained weights, fine-tuned with adapters, every position strategy side by side.
-# Resumes. On two cores about an hour and a half a language with Gemma 3 270M.
+# Resumes. On one core about an hour and a half a language with Gemma 3 270M.
 # Usage: benchmarks/pretrained.sh MODEL_FOLDER BOS DATA_FOLDER OUTPUT_FOLDER LANGUAGE [flags]
 #   MODEL_FOLDER  from `python -m transformers_simul.checkpoints gemma3-270m FOLDER`
 #   BOS           the text that begins every row: '<bos>' for Gemma, '<|im_start|>' for SmolLM2
@@ -14,6 +14,6 @@ python=${PYTHON:-.venv/bin/python}
   --systems causal-offline causal-rec causal-norec converse-norec SM-own-frame SM-own-frame-rec SM-group SM-reserved \
   --train_file "$data/train.en.gz" "$data/train.$language.gz" --max_length 256 \
   --test_file "$data/test_2016_flickr.en.gz" "$data/test_2016_flickr.$language.gz" \
-  --max_train_samples 1280 --max_predict_samples 200 --per_device_train_batch_size 16 --max_steps 80 \
-  --learning_rate 5e-4 --lr_scheduler_type linear --warmup_steps 8 --save_steps 40 --save_total_limit 1 \
-  --logging_steps 10 --report_to none --disable_tqdm 1 --flops_sentences 20 --predict_batch_size 32 "${@:6}"
+  --max_train_samples 640 --max_predict_samples 100 --per_device_train_batch_size 16 --max_steps 40 \
+  --learning_rate 5e-4 --lr_scheduler_type linear --warmup_steps 4 --save_steps 20 --save_total_limit 1 \
+  --logging_steps 10 --report_to none --disable_tqdm 1 --flops_sentences 10 --predict_batch_size 32 "${@:6}"

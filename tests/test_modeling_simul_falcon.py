@@ -95,7 +95,7 @@ def test_positions_and_roundings_differ_where_they_should():
 
 def test_plain_alibi_equals_falcon_under_the_same_mask():
     """The ablation has an oracle of its own: stock ALiBi by index, hidden keys masked."""
-    from transformers_simul.masking_simul import additive_mask, alibi_bias, visible, whole_source
+    from transformers_simul.masking_simul import additive_mask, alibi_bias, alibi_slopes, visible, whole_source
     from transformers_simul.schedule_simul import Schedule
 
     processor = make_processor()
@@ -103,7 +103,7 @@ def test_plain_alibi_equals_falcon_under_the_same_mask():
     schedule = Schedule(*(batch[name] for name in Schedule._fields))
     length = batch["input_ids"].shape[1]
     slots = torch.arange(length)[None]
-    bias = alibi_bias(schedule, schedule, 4, torch.float32, "exact", whole_source(schedule))
+    bias = alibi_bias(schedule, schedule, alibi_slopes(4, torch.device("cpu")), torch.float32, "exact", whole_source(schedule))
     mask = additive_mask(visible(schedule, schedule, slots), bias, torch.float32)
     slopes = [0.25, 0.0625, 0.015625, 0.00390625]
     for head in range(4):
