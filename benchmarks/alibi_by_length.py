@@ -16,7 +16,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from transformers_simul import SimulFalconForCausalLM, SimulMaskDataCollator, SimulProcessor, WaitKPolicy
+from transformers_simul import AutoSimulModel, SimulMaskDataCollator, SimulProcessor, WaitKPolicy
 from transformers_simul.corpora import Pair, read_pairs
 from transformers_simul.evaluation.decode import translate_corpus
 from transformers_simul.evaluation.quality import quality
@@ -37,7 +37,7 @@ def main(models: Path, source: str, target: str, output: Path) -> None:
         texts = [join(pairs[start : start + count]) for start in range(0, SENTENCES, count)]
         words = sum(len(text.source.split()) for text in texts) / len(texts)
         for name, folder in MODELS.items():
-            model = SimulFalconForCausalLM.from_pretrained(models / folder).eval()
+            model = AutoSimulModel.from_pretrained(models / folder).eval()
             processor = SimulProcessor.from_pretrained(models / folder)
             trained = decoded = loss(model, processor, texts)
             if name == "plain":

@@ -13,7 +13,7 @@ from itertools import accumulate
 from tqdm import tqdm
 
 import common
-from transformers_simul import SimulFalconForCausalLM, SimulProcessor, StreamEngine, WaitKPolicy
+from transformers_simul import AutoSimulModel, SimulProcessor, StreamEngine, WaitKPolicy
 from transformers_simul.corpora import read_pairs
 from transformers_simul.evaluation import quality
 from transformers_simul.text_simul import ends_sentence
@@ -45,7 +45,7 @@ def translate(engine: StreamEngine, pairs: list, said: bool, cut: dict) -> list[
 
 
 def main(folder: str, *files: str) -> None:
-    model = SimulFalconForCausalLM.from_pretrained(folder).eval()
+    model = AutoSimulModel.from_pretrained(folder).eval()
     processor = SimulProcessor.from_pretrained(folder)
     pairs = (read_pairs(list(files), "source", "target") if files else common.corpus()["test"])[:SENTENCES]
     engine = StreamEngine(model, processor, max_streams=1, max_tokens=1024)

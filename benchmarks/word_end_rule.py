@@ -6,7 +6,7 @@ Usage: benchmarks/word_end_rule.py MODEL_FOLDER SOURCE_FILE TARGET_FILE
 
 import sys
 
-from transformers_simul import SimulFalconForCausalLM, SimulProcessor, WaitKPolicy
+from transformers_simul import AutoSimulModel, SimulProcessor, WaitKPolicy
 from transformers_simul.corpora import read_pairs
 from transformers_simul.evaluation.decode import translate_corpus
 from transformers_simul.evaluation.quality import paired_difference
@@ -21,7 +21,7 @@ def likeliest_token_starts_a_word(self, logits, within: str) -> bool:
 
 
 def main(folder: str, *files: str) -> None:
-    model, processor = SimulFalconForCausalLM.from_pretrained(folder), SimulProcessor.from_pretrained(folder)
+    model, processor = AutoSimulModel.from_pretrained(folder), SimulProcessor.from_pretrained(folder)
     pairs = read_pairs(files, "source", "target")
     sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
     most_probability = RowDecoder._word_ends

@@ -4,7 +4,7 @@
 import argparse
 import sys
 
-from transformers_simul import SimulFalconForCausalLM, SimulProcessor, WaitKPolicy
+from transformers_simul import AutoSimulModel, SimulProcessor, WaitKPolicy
 from transformers_simul.mask_picture import draw_mask
 from transformers_simul.plots import plot_path
 
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--path", help="also draw the read/write path of the model's own translation to this file")
     parser.add_argument("--output", default="mask.png", help="PNG or SVG file (default mask.png)")
     args = parser.parse_args()
-    model = SimulFalconForCausalLM.from_pretrained(args.model_name_or_path, attn_implementation="eager").eval()
+    model = AutoSimulModel.from_pretrained(args.model_name_or_path, attn_implementation="eager").eval()
     processor = SimulProcessor.from_pretrained(args.model_name_or_path)
     policy = WaitKPolicy(args.wait_k)
     picture = draw_mask(args.output, model, processor, args.source, args.target, policy, args.layer, args.head)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fine-tune a Falcon for simultaneous translation, translate a test set while reading it, and stream sentences.
+"""Fine-tune a language model for simultaneous translation, translate a test set while reading it, and stream sentences.
 
 The flags are those of Transformers' run_translation.py where they mean the same; `--help` lists them all.
 """
@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from transformers_simul import (
+    AutoSimulModel,
     OfflinePolicy,
-    SimulFalconForCausalLM,
     SimulMaskDataCollator,
     SimulProcessor,
     WaitKPolicy,
@@ -96,7 +96,7 @@ def main() -> None:
         raise ValueError("model_name_or_path must name a trained folder, or pass --do_train.")
     if not (training_args.do_eval or training_args.do_predict or simul_args.stream_sentences):
         return
-    model = SimulFalconForCausalLM.from_pretrained(folder).to(training_args.device).eval()
+    model = AutoSimulModel.from_pretrained(folder).to(training_args.device).eval()
     processor = SimulProcessor.from_pretrained(folder)
     if training_args.do_eval:
         evaluate(model, processor, data_args, simul_args, training_args, splits["validation"])

@@ -5,6 +5,7 @@ import zipfile
 import pandas
 import pytest
 
+from transformers_simul.downloads import file_sha256
 from transformers_simul.corpora import Pair, home_assistant, load_home_assistant, read_pairs
 
 PAIRS = [Pair("A dog", "Ein Hund"), Pair("Two “cats”, yes", "Zwei\u2028Katzen, ja")]
@@ -89,7 +90,7 @@ def test_missing_file_and_too_many(tmp_path):
 @pytest.fixture
 def wheel(tmp_path, monkeypatch):
     """A wheel of the same shape, so that nothing is downloaded."""
-    path = tmp_path / home_assistant._WHEEL
+    path = tmp_path / home_assistant.WHEEL.file_name
     with zipfile.ZipFile(path, "w") as archive:
         english = {
             "a": {"b": "Turn the light on now", "c": "Set {name} to a value", "d": "Too short"},
@@ -98,7 +99,7 @@ def wheel(tmp_path, monkeypatch):
         german = {"a": {"b": "Schalte jetzt das Licht ein", "c": "Setze {name} auf einen Wert", "d": "Zu kurz"}}
         for language, tree in (("en", english), ("de", german)):
             archive.writestr(f"homeassistant/components/x/translations/{language}.json", json.dumps(tree))
-    monkeypatch.setattr(home_assistant, "SHA256", home_assistant._sha256(path))
+    monkeypatch.setattr(home_assistant, "WHEEL", home_assistant.WHEEL._replace(sha256=file_sha256(path)))
     return tmp_path
 
 
@@ -109,7 +110,7 @@ def test_home_assistant_joins_on_keys_and_filters(wheel):
 
 
 def test_home_assistant_refuses_another_file(wheel, monkeypatch):
-    monkeypatch.setattr(home_assistant, "SHA256", "0" * 64)
+    monkeypatch.setattr(home_assistant, "WHEEL", home_assistant.WHEEL._replace(sha256="0" * 64))
     monkeypatch.setattr("subprocess.run", lambda command, check: None)
     with pytest.raises(ValueError, match="must have SHA-256 0000"):
         load_home_assistant("en", "de", str(wheel))

@@ -4,10 +4,11 @@ import re
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import LogitsProcessorList, PreTrainedTokenizerFast
 
-from helpers import TEMPLATE, make_processor, make_tokenizer
-from transformers_simul import SimulProcessor
+from helpers import TEMPLATE, make_model, make_processor, make_tokenizer
+from test_generation_simul import Forced, assert_streamed_equals_trained, run, sentences
+from transformers_simul import SimulProcessor, SimulStreamer, WaitKPolicy
 from transformers_simul.processing_simul import FALCON_TEMPLATE
 from transformers_simul.schedule_simul import BLANK_START, CONTINUES, EOS, NEVER, STARTS
 from transformers_simul.text_simul import split_words
@@ -87,7 +88,7 @@ def test_template_and_languages():
 
 @pytest.mark.parametrize(
     "template",
-    ["{target} {source}", "a{source} b {target}", "a {source} {target}", "a {source} b{target}", "{source} b"],
+    ["{target} {source}", "a{source} b {target}", "a {source} {target}", "a {source}{target}", "{source} b"],
 )
 def test_bad_templates(template):
     with pytest.raises(ValueError, match="template must read"):
@@ -129,6 +130,102 @@ def test_sentencepiece_like_tokenizer_with_byte_fallback():
             kinds = processor.token_kinds[word].tolist()
             assert kinds[0] in (STARTS, BLANK_START)
             assert set(kinds[1:]) <= {CONTINUES}
+
+
+@pytest.mark.parametrize("template", ["{source} to {target}", "to: {source}\nto:{target}"])
+def test_pieces_of_bytes_are_never_shown_half(template):
+    """Emoji and Greek in single bytes: streamed words hold whole characters, whatever the source's pieces are."""
+    processor = SimulProcessor(sentencepiece_like_tokenizer(), template=template)
+    text = "dog 🙂x Ελλάδα 👩‍👩‍👧 naïve"
+    model = make_model(processor, vocab_size=len(processor.tokenizer))
+    pair = processor.encode_pair("a b c d e", text)
+    assert any(len(word) > 6 for word in pair["target_ids"])
+    forced = [token for word in pair["target_ids"] for token in word] + [processor.eos_token_id]
+    streamer = SimulStreamer(processor)
+    output = model.generate(
+        **processor(source="a b c d e"), policy=WaitKPolicy(1), streamer=streamer, max_new_tokens=300,
+        logits_processor=LogitsProcessorList([Forced(forced, processor.tail_ids)]), return_dict_in_generate=True,
+    )  # fmt: skip
+    assert [word.text for word in streamer] == text.split()
+    assert output.words[0] == pair["target_ids"]
+
+
+CHAT = (
+    "{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+def chat_tokenizer():
+    tokenizer = make_tokenizer()
+    tokens = ["<|user|>", "<|assistant|>", "<|system|>", "<|end|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": tokens})
+    tokenizer.chat_template = CHAT
+    return tokenizer
+
+
+def test_a_chat_template_is_split_exactly(tmp_path):
+    tokenizer = chat_tokenizer()
+    processor = SimulProcessor.from_chat_template(tokenizer, "en", "de", system="{Be} brief.")
+    pair = processor.encode_pair("a dog runs", "two children watch")
+    ids = [
+        *processor.head_ids,
+        *(token for word in pair["source_ids"] for token in word),
+        *processor.tail_ids,
+        *(token for word in pair["target_ids"] for token in word),
+        processor.eos_token_id,
+    ]
+    chat = [
+        {"role": "system", "content": "{Be} brief."},
+        {"role": "user", "content": "Translate the following sentence from English to German: a dog runs"},
+        {"role": "assistant", "content": "two children watch"},
+    ]
+    expected = tokenizer.encode(tokenizer.apply_chat_template(chat, tokenize=False).rstrip(), add_special_tokens=False)
+    assert ids == expected
+    assert tokenizer.convert_ids_to_tokens(processor.eos_token_id) == "<|end|>"
+    assert processor.words(pair["target_ids"]) == ["two", "children", "watch"]
+    assert processor.bare_first_word
+    # What ends a turn is never written, nor what begins one; the tokenizer's own EOS is no EOS here.
+    kinds = processor.token_kinds
+    assert {int(kinds[tokenizer.convert_tokens_to_ids(name)]) for name in ("<|user|>", "<|endoftext|>")} == {NEVER}
+    processor.save_pretrained(tmp_path)
+    again = SimulProcessor.from_pretrained(tmp_path)
+    assert (again.head_ids, again.tail_ids, again.eos_token_id) == (
+        processor.head_ids, processor.tail_ids, processor.eos_token_id,
+    )  # fmt: skip
+
+
+def test_a_chat_streams_under_the_law():
+    """The first word stands bare, in training and while streaming; logits agree."""
+    processor = SimulProcessor.from_chat_template(chat_tokenizer(), "en", "de", instruction="To {target_lang}: {source}")
+    model = make_model(processor)
+    seen = []
+    for seed in range(4):
+        sources = sentences(seed, 4)
+        output = run(model, processor, sources, WaitKPolicy(1))
+        assert_streamed_equals_trained(model, processor, sources, [WaitKPolicy(1)] * 4, output)
+        for words in output.words:
+            kinds = [int(processor.token_kinds[word[0]]) for word in words]
+            seen += kinds[:1]
+            assert set(kinds[:1]) <= {CONTINUES}
+            assert set(kinds[1:]) <= {STARTS, BLANK_START}
+    assert len(seen) > 8
+    text = "remarkably high today"
+    forced = [token for word in processor.encode_pair("a", text)["target_ids"] for token in word]
+    rule = LogitsProcessorList([Forced([*forced, processor.eos_token_id], processor.tail_ids)])
+    output = run(model, processor, ["a dog runs"], WaitKPolicy(1), logits_processor=rule)
+    assert processor.text(output.words[0]) == text
+
+
+def test_a_line_ends_the_target_of_a_base_model():
+    tokenizer = make_tokenizer()
+    newline = tokenizer.convert_ids_to_tokens(tokenizer.encode("\n"))[0]
+    processor = SimulProcessor(tokenizer, template="English: {source}\nGerman: {target}", eos_token=newline)
+    assert processor.token_kinds[processor.eos_token_id] == EOS
+    with pytest.raises(ValueError, match="eos_token must be one token of the tokenizer, got '<nothing>'"):
+        SimulProcessor(tokenizer, eos_token="<nothing>")
+    with pytest.raises(ValueError, match="tokenizer must have a chat_template"):
+        SimulProcessor.from_chat_template(make_tokenizer())
 
 
 def test_characters_as_units():

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+from families import make_family
 from helpers import make_model, make_processor
-from transformers_simul import SimulFalconForCausalLM, SimulProcessor, WaitKPolicy
+from transformers_simul import AutoSimulModel, SimulProcessor, WaitKPolicy
 
 PROGRAM = """
 import json, sys
@@ -51,9 +52,10 @@ print(json.dumps({"words": output.words, "delays": output.delays, "config": type
 
 
 @pytest.mark.slow
-def test_saved_saved_again_and_loaded_without_the_package(tmp_path):
+@pytest.mark.parametrize("family", ["Falcon", "Gemma3", "Mpt"])
+def test_saved_saved_again_and_loaded_without_the_package(tmp_path, family):
     processor = make_processor()
-    model = make_model(processor)
+    model = make_model(processor) if family == "Falcon" else make_family(family, processor)
     model.save_pretrained(tmp_path / "first")
     processor.save_pretrained(tmp_path / "first")
     expected = model.generate(
@@ -70,8 +72,8 @@ def test_saved_saved_again_and_loaded_without_the_package(tmp_path):
         found = json.loads(done.stdout.splitlines()[-1])
         assert found["words"] == expected.words
         assert found["delays"] == expected.delays
-        assert (found["config"], found["model"]) == ("SimulFalconConfig", "SimulFalconForCausalLM")
-        assert found["base"] == "SimulFalconModel"
+        assert (found["config"], found["model"]) == (f"Simul{family}Config", f"Simul{family}ForCausalLM")
+        assert found["base"] == f"Simul{family}Model"
     # The package itself reads every generation of it.
-    assert SimulFalconForCausalLM.from_pretrained(tmp_path / "third").config.vocab_size == model.config.vocab_size
+    assert AutoSimulModel.from_pretrained(str(tmp_path / "third")).config.vocab_size == model.config.vocab_size
     assert SimulProcessor.from_pretrained(tmp_path / "third").template == processor.template

@@ -51,7 +51,7 @@ class StreamEngine:
     that it would get alone. Memory is bounded: `max_streams * max_tokens` cache entries, allocated once.
 
     Args:
-        model (`SimulFalconForCausalLM`): put into evaluation mode.
+        model: of any family, put into evaluation mode.
         processor (`SimulProcessor`): saved beside it.
         max_streams (`int`, *optional*): most streams at a time; [`StreamEngine.open`] refuses more.
         max_tokens (`int`, *optional*): most tokens that one stream may hold: prompt, source and target; of an endless
@@ -94,7 +94,9 @@ class StreamEngine:
         self.model, self.processor = model.eval(), processor
         self.max_step_tokens, self.max_waiting, self.max_unread = max_step_tokens, max_waiting, max_unread
         self.max_tokens, self.cache = max_tokens, SimulCache(max_streams, max_tokens)
-        self.word_rule = SimulLogitsProcessor(processor.token_kinds.to(model.device), model.config.vocab_size)
+        self.word_rule = SimulLogitsProcessor(
+            processor.token_kinds.to(model.device), model.config.vocab_size, processor.bare_first_word
+        )
         # Free rows of the cache and streams that join, shared with the threads that open; the rest is the worker's.
         self._changed = threading.Condition()
         self._free = list(range(max_streams))

@@ -64,9 +64,11 @@ class SimulLogitsProcessor(LogitsProcessor):
     Args:
         token_kinds (`torch.Tensor` of shape `(vocabulary,)`): the processor's word-boundary table.
         vocab_size (`int`): of the model, which may be padded beyond the tokenizer's.
+        bare_first_word (`bool`, *optional*): whether the target begins without a space.
 
     Attributes:
-        expect (`str`): `"any"`, `"start"` (a word start or EOS) or `"continue"`.
+        expect (`str`): `"any"`, `"start"` (a word start or EOS), `"bare"` (a bare word's start or EOS) or `"continue"`.
+        first (`str`): what to expect of the first token.
         eos_token_id (`int`): the table's EOS.
 
     Raises:
@@ -85,7 +87,7 @@ class SimulLogitsProcessor(LogitsProcessor):
     ```
     """
 
-    def __init__(self, token_kinds: torch.Tensor, vocab_size: int):
+    def __init__(self, token_kinds: torch.Tensor, vocab_size: int, bare_first_word: bool = False):
         if len(token_kinds) > vocab_size:
             raise ValueError(
                 f"token_kinds has {len(token_kinds)} entries, but the model's vocabulary {vocab_size}: it belongs to "
@@ -99,9 +101,11 @@ class SimulLogitsProcessor(LogitsProcessor):
             raise ValueError(f"token_kinds must mark one token as EOS ({EOS}), got {eos}.")
         self.eos_token_id = eos[0]
         self.expect = "any"
+        self.first = "bare" if bare_first_word else "start"
         self._barred = {
             "any": kinds == NEVER,
             "start": (kinds == NEVER) | (kinds == CONTINUES),
+            "bare": (kinds != CONTINUES) & (kinds != EOS),
             "continue": kinds != CONTINUES,
         }
 
@@ -117,7 +121,8 @@ class SimulGenerationMixin(GenerationMixin):
 
         Args:
             policy (`Policy` or `Sequence[Policy]`, *optional*): when to READ and WRITE, for all rows or for each.
-            input_ids, attention_mask, source_words, token_kinds, source: what [`SimulProcessor`] returns.
+            input_ids, attention_mask, source_words, token_kinds, bare_first_word, source: what [`SimulProcessor`]
+                returns.
             generators (`Sequence[torch.Generator]`, *optional*): one per row, for sampling that does not depend on
                 the row's neighbours.
             max_word_tokens (`int`, *optional*, defaults to 64): longest word; a word start is forced then.
@@ -155,6 +160,7 @@ class SimulGenerationMixin(GenerationMixin):
         source=None,
         source_words=None,
         token_kinds=None,
+        bare_first_word=None,
         generators=None,
         max_word_tokens=None,
         row_decoder=None,
@@ -176,6 +182,7 @@ class SimulGenerationMixin(GenerationMixin):
         source: Sequence[Any] | None = None,
         source_words: torch.Tensor | None = None,
         token_kinds: torch.Tensor | None = None,
+        bare_first_word: bool = False,
         generators: Sequence[torch.Generator] | None = None,
         max_word_tokens: int = 64,
         row_decoder: Any = None,
@@ -205,7 +212,7 @@ class SimulGenerationMixin(GenerationMixin):
         cache = _cache_for(past_key_values, batch)
         limit = generation_config.max_length - input_ids.shape[1]
         keeps_logits = bool(generation_config.output_logits)
-        word_rule = SimulLogitsProcessor(token_kinds.to(self.device), self.config.vocab_size)
+        word_rule = SimulLogitsProcessor(token_kinds.to(self.device), self.config.vocab_size, bare_first_word)
 
         rows = []
         for index in range(batch):

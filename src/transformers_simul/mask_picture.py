@@ -8,6 +8,7 @@ import numpy
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from .cache_simul import SimulCache
 from .masking_simul import visible
 from .plots import plot_masks
 from .policies import Policy
@@ -55,7 +56,7 @@ def draw_mask(
 
     Args:
         path (`str` or `os.PathLike`): a PNG or SVG file.
-        model (`SimulFalconForCausalLM`): loaded with `attn_implementation="eager"`, which returns its attention.
+        model: of any family, loaded with `attn_implementation="eager"`, which returns its attention.
         processor (`SimulProcessor`): saved beside it.
         source, target (`str`): a sentence pair.
         policy (`Policy`): when to READ and WRITE.
@@ -79,7 +80,7 @@ def draw_mask(
 
     ```
     """
-    if model.config._attn_implementation != "eager":
+    if not model.config._attn_implementation.endswith("eager"):
         raise ValueError(
             f"model must have attn_implementation='eager' to show its attention, got "
             f"{model.config._attn_implementation!r}."
@@ -88,12 +89,14 @@ def draw_mask(
     pair = processor.encode_pair(source, target)
     inputs = processor(source=source)
     forced = [token for word in pair["target_ids"] for token in word] + [processor.eos_token_id]
-    recorder = _Recorder(layer, head)
-    hooks = [block.self_attention.register_forward_hook(recorder, with_kwargs=True) for block in model.transformer.h]
+    cache = SimulCache(batch_size=1)
+    recorder = _Recorder(cache, layer, head)
+    hooks = [module.register_forward_hook(recorder) for module in model.base_model.attention_modules]
     try:
         output = model.generate(
             **inputs,
             policy=policy,
+            past_key_values=cache,
             logits_processor=LogitsProcessorList([_Forced(forced, processor.tail_ids)]),
             max_new_tokens=len(forced) + 1,
             max_word_tokens=len(forced) + 1,
@@ -204,13 +207,13 @@ class _Recorder:
     """Forward hook of the attention layers: attention of each asked token, by place rather than by slot; of one head,
     or the largest of all."""
 
-    def __init__(self, layer: int | None, head: int | None) -> None:
-        self.layer, self.head = layer, head
+    def __init__(self, cache: SimulCache, layer: int | None, head: int | None) -> None:
+        self.cache, self.layer, self.head = cache, layer, head
         self.asked: dict[tuple[bool, int, int, int], dict[tuple[bool, int], float]] = {}
         self.step = 0
 
-    def __call__(self, module, args, kwargs, output) -> None:
-        cache, attention = kwargs["layer_past"], output[1]
+    def __call__(self, module, args, output) -> None:
+        cache, attention = self.cache, output[1]
         keys = cache.schedule
         places = list(zip(keys.in_target[0].tolist(), keys.offsets[0].tolist(), strict=True))
         strongest = attention[0].amax(0) if self.head is None else attention[0, self.head]

@@ -13,6 +13,7 @@ from .schedule_simul import HEAD, PADDING, TAIL
 from .text_simul import UNITS, normalise_spaces, split_words, token_kinds
 
 FALCON_TEMPLATE = "Translate the following sentence from {source_lang} to {target_lang}: {source}\nAssistant: {target}"
+CHAT_INSTRUCTION = "Translate the following sentence from {source_lang} to {target_lang}: {source}"
 LANGUAGES = {
     "ar": "Arabic",
     "cs": "Czech",
@@ -44,8 +45,11 @@ class SimulProcessor(ProcessorMixin):
         tokenizer (`PreTrainedTokenizerFast`): byte-level or SentencePiece-like, with an EOS token.
         source_lang, target_lang (`str`): names, or codes such as `"en"`, for the template.
         template (`str`, *optional*): text with `{source}` and `{target}`, and if wanted `{source_lang}` and
-            `{target_lang}`. A space, or nothing at all, stands before `{source}`; a space before `{target}`.
+            `{target_lang}`; other braces are doubled. A space, or nothing at all, stands before `{source}`. Behind
+            other text than a space, `{target}` begins with a bare word. What begins every row, such as `<bos>`, is
+            part of the text.
         unit (`str`, *optional*): what the policy counts: `"word"`, `"char"` (unspaced scripts) or `"token"`.
+        eos_token (`str`, *optional*): ends the target; the tokenizer's unless told.
 
     Raises:
         ValueError: for a template that cannot be split, an unknown unit, or a tokenizer without EOS or without word
@@ -72,23 +76,84 @@ class SimulProcessor(ProcessorMixin):
         target_lang: str = "fr",
         template: str = FALCON_TEMPLATE,
         unit: str = "word",
+        eos_token: str | None = None,
         chat_template: str | None = None,
     ):
         super().__init__(tokenizer, chat_template=chat_template)
         if unit not in UNITS:
             raise ValueError(f"unit must be one of {UNITS}, got {unit!r}.")
-        if tokenizer.eos_token_id is None:
-            raise ValueError("tokenizer must have an eos_token: it ends the target.")
         self.source_lang, self.target_lang = source_lang, target_lang
-        self.template, self.unit = template, unit
-        head, tail = _split_template(template)
+        self.template, self.unit, self.eos_token = template, unit, eos_token
+        self._eos_token_id = _eos_token_id(tokenizer, eos_token)
+        head, tail, self._bare_first_word = _split_template(template)
         languages = {
             "source_lang": LANGUAGES.get(source_lang, source_lang),
             "target_lang": LANGUAGES.get(target_lang, target_lang),
         }
-        self._prompt = (self._encode(head.format(**languages)), self._encode(tail.format(**languages)))
-        self._token_kinds = token_kinds(tokenizer, unit)
+        self._tail = tail.format(**languages)
+        self._prompt = (self._encode(head.format(**languages)), self._encode_behind_word(self._tail))
+        self._token_kinds = token_kinds(tokenizer, unit, self._eos_token_id)
         self._encode_word = functools.lru_cache(maxsize=65536)(self._encode_in_context)
+
+    @classmethod
+    def from_chat_template(
+        cls,
+        tokenizer,
+        source_lang: str = "en",
+        target_lang: str = "fr",
+        instruction: str = CHAT_INSTRUCTION,
+        system: str | None = None,
+        unit: str = "word",
+        **options: Any,
+    ) -> "SimulProcessor":
+        """A processor whose rows are the tokenizer's own chat: the user's message holds the source, the assistant's is
+        the target, and what the chat writes behind that ends it.
+
+        Args:
+            tokenizer (`PreTrainedTokenizerFast`): with a chat template.
+            source_lang, target_lang, unit: as in the class.
+            instruction (`str`, *optional*): the user's message, with `{source}` behind a space.
+            system (`str`, *optional*): the system's message.
+            **options: further arguments of `apply_chat_template`, such as `enable_thinking=False`.
+
+        Raises:
+            ValueError: if the tokenizer has no chat template, or one that does not quote messages as they are.
+
+        Example:
+
+        ```python
+        >>> from transformers_simul import SimulProcessor
+        >>> tokenizer.chat_template = (
+        ...     "{% for message in messages %}{{ message.role }}:{{ message.content }}<|endoftext|>{% endfor %}"
+        ...     "{% if add_generation_prompt %}assistant:{% endif %}"
+        ... )
+        >>> chat = SimulProcessor.from_chat_template(tokenizer, target_lang="de", instruction="To German: {source}")
+        >>> chat.template, chat.eos_token, chat.bare_first_word
+        ('user:To German: {source}<|endoftext|>assistant:{target}', '<|endoftext|>', True)
+
+        ```
+        """
+        if not tokenizer.chat_template:
+            raise ValueError("tokenizer must have a chat_template; pass template= to SimulProcessor instead.")
+        languages = {
+            "source_lang": LANGUAGES.get(source_lang, source_lang),
+            "target_lang": LANGUAGES.get(target_lang, target_lang),
+        }
+        # Letters that no template touches stand for the texts.
+        source, target = "SOURCETEXT", "TARGETTEXT"
+        opening = [] if system is None else [{"role": "system", "content": system}]
+        chat = [*opening, {"role": "user", "content": instruction.format(source=source, **languages)}]
+        prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **options)
+        answer = {"role": "assistant", "content": target}
+        whole = tokenizer.apply_chat_template([*chat, answer], tokenize=False, **options)
+        head, found, tail = prompt.partition(source)
+        _, found_target, closing = whole.partition(target)
+        if not found or not found_target:
+            raise ValueError(f"chat_template must quote messages as they are, got {whole!r}.")
+        ends = tokenizer.encode(closing, add_special_tokens=False) if closing else []
+        template = f"{_escape(head)}{{source}}{_escape(tail)}{{target}}"
+        eos_token = tokenizer.convert_ids_to_tokens(ends[0]) if ends else None
+        return cls(tokenizer, source_lang, target_lang, template, unit, eos_token)
 
     @property
     def head_ids(self) -> list[int]:
@@ -103,7 +168,12 @@ class SimulProcessor(ProcessorMixin):
     @property
     def eos_token_id(self) -> int:
         """The id that ends the target."""
-        return self.tokenizer.eos_token_id
+        return self._eos_token_id
+
+    @property
+    def bare_first_word(self) -> bool:
+        """Whether the target begins without a space: with a token that elsewhere would continue a word."""
+        return self._bare_first_word and self.unit != "char"
 
     @property
     def token_kinds(self) -> torch.Tensor:
@@ -144,8 +214,15 @@ class SimulProcessor(ProcessorMixin):
         """
         pair = {"source_ids": self.encode(source, "source"), "target_ids": self.encode(target, "target")}
         if self.unit != "char":
-            self._check_sum(source, pair["source_ids"], "source")
-            self._check_sum(target, pair["target_ids"], "target")
+            if self.bare_first_word:
+                first, *rest = self.split(target)
+                ids = self._encode_bare(first)
+                others = [unit for piece in rest for unit in self.encode_piece(piece)]
+                pair["target_ids"] = [*([[token] for token in ids] if self.unit == "token" else [ids]), *others]
+            self._check_sum(pair["source_ids"], self._encode_behind_word(f" {normalise_spaces(source)}"), source)
+            text = normalise_spaces(target)
+            whole = self._encode_bare(text) if self.bare_first_word else self._encode_behind_word(f" {text}")
+            self._check_sum(pair["target_ids"], whole, target)
         return pair
 
     def __call__(self, source: Any) -> BatchFeature:
@@ -157,8 +234,8 @@ class SimulProcessor(ProcessorMixin):
 
         Returns:
             `BatchFeature`: `input_ids`, `attention_mask` and `source_words` of shape `(batch, length)`, padded on the
-            left, and `token_kinds`. `source_words` says which source word a token belongs to, from 1; 0 is the head,
-            -1 the tail, -2 padding. For live sources also `source`, a list of readers of token ids.
+            left, `token_kinds` and `bare_first_word`. `source_words` says which source word a token belongs to, from 1;
+            0 is the head, -1 the tail, -2 padding. For live sources also `source`, a list of readers of token ids.
 
         Raises:
             ValueError: for an empty source.
@@ -177,6 +254,7 @@ class SimulProcessor(ProcessorMixin):
             "input_ids": torch.tensor([[pad] * (length - len(ids)) + ids for ids, _ in rows]),
             "source_words": torch.tensor([[PADDING] * (length - len(ids)) + units for ids, units in rows]),
             "token_kinds": self.token_kinds,
+            "bare_first_word": self.bare_first_word,
         }
         data["attention_mask"] = (data["source_words"] != PADDING).long()
         return BatchFeature(data | ({"source": readers} if readers else {}))
@@ -212,32 +290,55 @@ class SimulProcessor(ProcessorMixin):
 
     def _encode_in_context(self, word: str) -> tuple[int, ...]:
         # Behind another word, as in a sentence: no tokenizer's rule for the start of a text applies.
-        anchor = self._encode("a")
-        ids = self._encode(f"a {word}")
-        if ids[: len(anchor)] != anchor:
-            raise ValueError(f"tokenizer must split words at spaces, but joins 'a' and {word!r}: {ids}.")
-        return tuple(ids[len(anchor) :])
+        return tuple(self._encode_behind("a", f" {word}"))
 
-    def _check_sum(self, text: str, words: list[list[int]], name: str) -> None:
-        anchor = self._encode("a")
-        whole = self._encode(f"a {normalise_spaces(text)}")[len(anchor) :]
+    def _encode_behind_word(self, text: str) -> list[int]:
+        return self._encode_behind("a", text)
+
+    def _encode_bare(self, text: str) -> list[int]:
+        """The target's beginning, right behind the prompt."""
+        return self._encode_behind(f"a{self._tail}", text)
+
+    def _encode_behind(self, before: str, text: str) -> list[int]:
+        anchor, ids = self._encode(before), self._encode(before + text)
+        if ids[: len(anchor)] != anchor:
+            raise ValueError(f"tokenizer must split text behind {before!r}, but joins it with {text!r}: {ids}.")
+        return ids[len(anchor) :]
+
+    def _check_sum(self, words: list[list[int]], whole: list[int], text: str) -> None:
         if whole != [token for word in words for token in word]:
             raise ValueError(
-                f"tokenizer must give the words of {name} the ids that they have in the whole text, but does not for "
-                f"{text!r}: use a tokenizer that splits at spaces first, or unit='char'."
+                f"tokenizer must give words the ids that they have in the whole text, but does not for {text!r}: use a "
+                "tokenizer that splits at spaces first, or unit='char'."
             )
 
 
-def _split_template(template: str) -> tuple[str, str]:
-    """Head and tail of a template, without the space that belongs to the word behind each."""
+def _eos_token_id(tokenizer, eos_token: str | None) -> int:
+    if eos_token is None:
+        if tokenizer.eos_token_id is None:
+            raise ValueError("tokenizer must have an eos_token, or eos_token be given: it ends the target.")
+        return tokenizer.eos_token_id
+    found = tokenizer.get_vocab().get(eos_token)
+    if found is None:
+        raise ValueError(f"eos_token must be one token of the tokenizer, got {eos_token!r}.")
+    return found
+
+
+def _escape(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _split_template(template: str) -> tuple[str, str, bool]:
+    """Head and tail of a template, without the space that belongs to the word behind each, and whether the target has
+    none."""
     rule = f"template must read '... {{source}}... {{target}}', got {template!r}"
     head, found, rest = template.partition("{source}")
     tail, found_target, end = rest.partition("{target}")
     if not found or not found_target or end:
         raise ValueError(f"{rule}: it needs {{source}}, then {{target}} at its end.")
-    if (head and not head.endswith(" ")) or not tail.endswith(" ") or not tail.strip():
-        raise ValueError(f"{rule}: a space must stand before {{source}} and {{target}}, and text between them.")
-    return head[:-1], tail[:-1]
+    if (head and not head.endswith(" ")) or not tail.strip():
+        raise ValueError(f"{rule}: a space must stand before {{source}}, and text between it and {{target}}.")
+    return head[:-1], tail.removesuffix(" "), not tail.endswith(" ")
 
 
-__all__ = ["FALCON_TEMPLATE", "SimulProcessor"]
+__all__ = ["CHAT_INSTRUCTION", "FALCON_TEMPLATE", "SimulProcessor"]

@@ -219,7 +219,10 @@ class RowDecoder:
         self._held_words += len(words)
 
     def _start_word(self, logits: torch.Tensor) -> Generator[Ask | None, torch.Tensor, int]:
-        return (yield from self._accept(self._choose(logits, "start"), logits))
+        return (yield from self._accept(self._choose(logits, self._word_start()), logits))
+
+    def _word_start(self) -> str:
+        return "start" if self.target else self.word_rule.first
 
     def _accept(self, token: int, logits: torch.Tensor) -> Generator[Ask | None, torch.Tensor, int]:
         """A word start as it is; EOS only once the source has ended: until then it means READ and ask again."""
@@ -228,7 +231,7 @@ class RowDecoder:
             yield from self._read()
             if self._visible != visible:
                 logits = yield from self._ask_again()
-                token = self._choose(logits, "start")
+                token = self._choose(logits, self._word_start())
         return token
 
     def _read_until_write(self) -> Generator[None, None, None]:

@@ -19,7 +19,7 @@ except ImportError as error:
     ) from error
 
 # SimulEval runs an agent's file outside its package, so imports are absolute.
-from transformers_simul import SimulCache, SimulFalconForCausalLM, SimulLogitsProcessor, SimulProcessor, SourceStream
+from transformers_simul import AutoSimulModel, SimulCache, SimulLogitsProcessor, SimulProcessor, SourceStream
 from transformers_simul.decoding_simul import decode_step
 from transformers_simul.policies import WaitKPolicy
 from transformers_simul.row_decoder_simul import RowDecoder
@@ -34,7 +34,7 @@ class SimulAgent(TextToTextAgent):
     """
 
     def __init__(self, args: Namespace):
-        self.model = SimulFalconForCausalLM.from_pretrained(args.model).eval()
+        self.model = AutoSimulModel.from_pretrained(args.model).eval()
         self.processor = SimulProcessor.from_pretrained(args.model)
         self.wait_k = args.wait_k
         super().__init__(args)

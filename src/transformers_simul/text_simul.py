@@ -14,6 +14,7 @@ _ABBREVIATIONS = frozenset("mr mrs ms dr prof st no vs hr fr nr bzw ca mme mlle 
 _BREAK = r"[^\S\u00a0\u2007\u202f]"
 _WORD = re.compile(rf"(?:(?!{_BREAK}).)+", re.DOTALL)
 _BREAKS = re.compile(rf"{_BREAK}+")
+_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def split_words(text: str) -> list[str]:
@@ -62,12 +63,13 @@ def ends_sentence(word: str) -> bool:
     return body.endswith(".") and not short
 
 
-def token_kinds(tokenizer, unit: str) -> torch.Tensor:
+def token_kinds(tokenizer, unit: str, eos_token_id: int) -> torch.Tensor:
     """What each token is to the unit it stands in: the table that loss and decoder share.
 
     Args:
         tokenizer (`PreTrainedTokenizerFast`): byte-level or SentencePiece-like, with an EOS.
         unit (`str`): `"word"`, `"char"` or `"token"`.
+        eos_token_id (`int`): the id that ends the target.
 
     Returns:
         `torch.Tensor` of shape `(len(tokenizer),)`, int8: `CONTINUES`, `STARTS`, `EOS`, `NEVER` (special tokens, and
@@ -82,7 +84,7 @@ def token_kinds(tokenizer, unit: str) -> torch.Tensor:
     kind_of = {"word": _kind_in_word, "char": _kind_in_chars, "token": lambda text: STARTS if text else NEVER}[unit]
     for index, text in enumerate(texts):
         kinds[index] = NEVER if text is None else kind_of(text)
-    kinds[tokenizer.eos_token_id] = EOS
+    kinds[eos_token_id] = EOS
     return kinds
 
 
@@ -106,7 +108,10 @@ def _kind_in_chars(text: bytes) -> int:
 def _token_bytes(tokenizer) -> list[bytes | None]:
     """The bytes of each token; None for special tokens and unused ids."""
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    special = set(tokenizer.all_special_ids)
+    # Chat models mark turns with tokens that are special without having a role of their own; single bytes are text.
+    added = tokenizer.added_tokens_decoder.items()
+    special = {index for index, token in added if token.special and not _BYTE_PIECE.fullmatch(token.content)}
+    special.update(tokenizer.all_special_ids)
     to_bytes = _byte_reader(tokens)
     return [None if token is None or index in special else to_bytes(token) for index, token in enumerate(tokens)]
 
@@ -117,10 +122,9 @@ def _byte_reader(tokens: list[str | None]) -> Callable[[str], bytes]:
         alphabet = _byte_level_alphabet()
         return lambda token: b"".join(alphabet.get(char, char.encode()) for char in token)
     if "▁" in starts:
-        byte_piece = re.compile(r"<0x([0-9A-F]{2})>")
 
         def read(token: str) -> bytes:
-            piece = byte_piece.fullmatch(token)
+            piece = _BYTE_PIECE.fullmatch(token)
             return bytes([int(piece[1], 16)]) if piece else token.replace("▁", " ").encode()
 
         return read

@@ -19,7 +19,7 @@ def translate_stream(
     Leaving the loop early cancels the translation. An error in the source or in the model is raised here.
 
     Args:
-        model (`SimulFalconForCausalLM`): in evaluation mode.
+        model: of any family, in evaluation mode.
         processor (`SimulProcessor`): saved beside it.
         source_words (`Iterable[str]`): source words as they come; iterated in a thread of its own.
         policy (`Policy`): when to READ and WRITE.

@@ -1,22 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Home Assistant's user interface sentences (Apache-2.0), from one pinned wheel of the package index."""
 
-import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 
+from ..downloads import Wheel, cache_folder, fetch_wheel
 from .files import Pair
 
-VERSION = "2024.3.3"
-SHA256 = "6e1ec2c07441d63fdcfb8acd2c4bbb6f68bc97330855784d3623d10c38fe3577"
-_WHEEL = f"homeassistant-{VERSION}-py3-none-any.whl"
+WHEEL = Wheel("homeassistant", "2024.3.3", "6e1ec2c07441d63fdcfb8acd2c4bbb6f68bc97330855784d3623d10c38fe3577")
 _MARKUP = re.compile(r"[{}<>\[\]*`|\n]|https?:")
 
 
@@ -33,7 +26,7 @@ def load_home_assistant(source_lang: str = "en", target_lang: str = "de", cache_
         ValueError: if there is no such language, or the download is not the pinned file.
         subprocess.CalledProcessError: if it cannot be downloaded.
     """
-    with zipfile.ZipFile(_wheel(Path(cache_dir or Path.home() / ".cache" / "transformers_simul"))) as wheel:
+    with zipfile.ZipFile(fetch_wheel(WHEEL, cache_folder(cache_dir))) as wheel:
         sources, targets = _sentences(wheel, source_lang), _sentences(wheel, target_lang)
     pairs: dict[str, str] = {}
     for key, source in sources.items():
@@ -64,41 +57,6 @@ def _flatten(node: dict, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _flatten(value, f"{path}{key}/")
         else:
             yield path + key, value
-
-
-def _wheel(folder: Path) -> Path:
-    path = folder / _WHEEL
-    if path.is_file() and _sha256(path) == SHA256:
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        # pip knows the user's index, proxies and certificates; the wheel's own Python bound does not matter here.
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--ignore-requires-python",
-                "--only-binary=:all:",
-                "--dest",
-                temporary,
-                f"homeassistant=={VERSION}",
-            ],
-            check=True,
-        )
-        found = Path(temporary) / _WHEEL
-        digest = _sha256(found) if found.is_file() else "no file"
-        if digest != SHA256:
-            raise ValueError(f"{_WHEEL} must have SHA-256 {SHA256}, got {digest}.")
-        os.replace(found, path)
-    return path
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 __all__ = ["load_home_assistant"]

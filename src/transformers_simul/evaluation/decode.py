@@ -30,7 +30,7 @@ def translate_corpus(
     """Translate sentences simultaneously, each on its own; a batch changes speed, not output.
 
     Args:
-        model (`SimulFalconForCausalLM`): put into evaluation mode.
+        model: of any family, put into evaluation mode.
         processor (`SimulProcessor`): saved beside it.
         sources, references (`Sequence[str]`): one a sentence.
         policy (`Policy`): when to READ and WRITE.

@@ -49,7 +49,7 @@ def sentence_flops(model: Any, processor: Any, sources: Sequence[str], policy: P
     """FLOPs of each sentence, translated alone: matrix products, as `torch.utils.flop_counter` counts them.
 
     Args:
-        model (`SimulFalconForCausalLM`): in evaluation mode.
+        model: of any family, in evaluation mode.
         processor (`SimulProcessor`): saved beside it.
         sources (`Sequence[str]`): sentences.
         policy (`Policy`): when to READ and WRITE.
