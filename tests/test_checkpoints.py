@@ -40,7 +40,7 @@ def write_gguf(path):
         getattr(writer, f"add_{name}_token_id")(index)
     shapes = {"token_embd": (len(tokens), SIZE), "output_norm": (SIZE,), "output": (len(tokens), SIZE)}
     for layer in range(LAYERS):
-        block = {name: (SIZE, SIZE) for name in ("attn_q", "attn_k", "attn_v", "attn_output")}
+        block = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), (SIZE, SIZE))
         block |= {"ffn_gate": (INNER, SIZE), "ffn_up": (INNER, SIZE), "ffn_down": (SIZE, INNER)}
         block |= {"attn_norm": (SIZE,), "ffn_norm": (SIZE,)}
         shapes |= {f"blk.{layer}.{name}": shape for name, shape in block.items()}

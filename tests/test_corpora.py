@@ -5,8 +5,8 @@ import zipfile
 import pandas
 import pytest
 
-from transformers_simul.downloads import file_sha256
 from transformers_simul.corpora import Pair, home_assistant, load_home_assistant, read_pairs
+from transformers_simul.downloads import file_sha256
 
 PAIRS = [Pair("A dog", "Ein Hund"), Pair("Two “cats”, yes", "Zwei\u2028Katzen, ja")]
 

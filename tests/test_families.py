@@ -67,7 +67,12 @@ def test_packed_rows_equal_rows_alone(processor, name, positions):
 def offline_row(processor):
     source, target = processor.encode("a dog runs over the meadow"), processor.encode("two children watch him")
     return training_row(
-        processor.head_ids, source, processor.tail_ids, target, processor.eos_token_id, [len(source)] * (len(target) + 1)
+        processor.head_ids,
+        source,
+        processor.tail_ids,
+        target,
+        processor.eos_token_id,
+        [len(source)] * (len(target) + 1),
     )
 
 
@@ -249,7 +254,9 @@ def test_engine_conversation_and_offline(processor, name):
         for source in sources:
             stream = SourceStream(source)
             stream.end()
-            found.append([word.text for word in engine.open(WaitKPolicy(2), stream, wait_s=60, max_new_tokens=40).words])
+            found.append(
+                [word.text for word in engine.open(WaitKPolicy(2), stream, wait_s=60, max_new_tokens=40).words]
+            )
     assert found == [processor.words(output.words[0]) for output in alone]
     converse = run(model, processor, sources, WaitKPolicy(1), row_decoder=ConverseDecoder)
     assert any(converse.words)
@@ -307,7 +314,8 @@ def test_lora_trains_resumes_and_merges(processor, tmp_path):
     model = make_model(args, processor)
     assert type(model).__name__ == "PeftModelForCausalLM"
     trained = [name for name, each in model.named_parameters() if each.requires_grad]
-    assert trained and all("lora" in name for name in trained)
+    assert trained
+    assert all("lora" in name for name in trained)
     data = encode(processor, [Pair(text, text) for text in sentences(1, 20)])
     training = {"learning_rate": 1e-2, "save_steps": 3, "report_to": "none", "use_cpu": True, "disable_tqdm": True}
     for steps in (3, 6):
@@ -370,7 +378,11 @@ def test_stock_checkpoints_load_as_ours(processor, tmp_path):
         ("Llama", {"positions": "modified"}, "positions must be one of \\('own_frame', 'group', 'reserved'\\)"),
         ("Bloom", {"positions": "group"}, "positions must be one of \\('modified', 'plain', 'none'\\)"),
         ("Llama", {"target_start": 5}, "target_start must not be negative and needs positions='group'"),
-        ("Llama", {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "rope_type must not"),
+        (
+            "Llama",
+            {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
+            "rope_type must not",
+        ),
         ("Llama", {"backend": "flash_attention_2"}, "attn_implementation must be one of"),
         ("Gemma3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping must be unset"),
     ],
@@ -398,4 +410,4 @@ def test_linear_layers_are_ours_and_names_the_familys(processor):
     model = make_family("Qwen2", processor)
     assert {type(module) for module in model.modules() if isinstance(module, nn.Linear)} == {SimulLinear}
     assert set(model.state_dict()) == set(stock_of(model).state_dict())
-    assert ROTARY == tuple(FAMILIES["Qwen2"][2])
+    assert tuple(FAMILIES["Qwen2"][2]) == ROTARY

@@ -171,12 +171,24 @@ def test_flex_form_equals_the_dense_form(processor, rounding):
     heads, size = 4, 8
     torch.manual_seed(0)
     query, key, value = torch.randn(3, rows, heads, length, size)
-    bias = alibi_bias(schedule, schedule, alibi_slopes(heads, torch.device("cpu")), torch.float32, rounding, schedule.visible_source) / size**0.5
+    bias = (
+        alibi_bias(
+            schedule,
+            schedule,
+            alibi_slopes(heads, torch.device("cpu")),
+            torch.float32,
+            rounding,
+            schedule.visible_source,
+        )
+        / size**0.5
+    )
     mask = additive_mask(visible(schedule, schedule, slots), bias, torch.float32)
     dense = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
     allowed = flex_mask(schedule, schedule, slots)
-    score = flex_bias(schedule, schedule, alibi_slopes(heads, torch.device("cpu")), 1 / size**0.5, rounding, schedule.visible_source)
+    score = flex_bias(
+        schedule, schedule, alibi_slopes(heads, torch.device("cpu")), 1 / size**0.5, rounding, schedule.visible_source
+    )
 
     def masked_score(value, batch, head, query, key):
         hidden = torch.tensor(-torch.inf)

@@ -2,7 +2,6 @@ import copy
 
 import pytest
 import torch
-from transformers import FalconConfig
 from transformers.models.falcon.modeling_falcon import FalconForCausalLM
 
 from helpers import make_model, make_processor
@@ -103,7 +102,9 @@ def test_plain_alibi_equals_falcon_under_the_same_mask():
     schedule = Schedule(*(batch[name] for name in Schedule._fields))
     length = batch["input_ids"].shape[1]
     slots = torch.arange(length)[None]
-    bias = alibi_bias(schedule, schedule, alibi_slopes(4, torch.device("cpu")), torch.float32, "exact", whole_source(schedule))
+    bias = alibi_bias(
+        schedule, schedule, alibi_slopes(4, torch.device("cpu")), torch.float32, "exact", whole_source(schedule)
+    )
     mask = additive_mask(visible(schedule, schedule, slots), bias, torch.float32)
     slopes = [0.25, 0.0625, 0.015625, 0.00390625]
     for head in range(4):

@@ -197,7 +197,9 @@ def test_a_chat_template_is_split_exactly(tmp_path):
 
 def test_a_chat_streams_under_the_law():
     """The first word stands bare, in training and while streaming; logits agree."""
-    processor = SimulProcessor.from_chat_template(chat_tokenizer(), "en", "de", instruction="To {target_lang}: {source}")
+    processor = SimulProcessor.from_chat_template(
+        chat_tokenizer(), "en", "de", instruction="To {target_lang}: {source}"
+    )
     model = make_model(processor)
     seen = []
     for seed in range(4):

@@ -11,6 +11,8 @@ from torch.nn.attention.flex_attention import flex_attention
 
 from .positions_simul import rotate
 
+_FEW_QUERIES = 16
+
 
 class View(NamedTuple):
     """What the layers of one forward share, beside their masks.
@@ -42,7 +44,7 @@ def attend_in_view(
     """[`attend`] of a training batch or of a decoding step's tokens, in the frames that positions call for.
 
     Args:
-        query (`torch.Tensor` of shape `(batch, heads, queries, head_dim)`, or `(1, heads, tokens, head_dim)` of a step).
+        query (`torch.Tensor` of shape `(batch, heads, queries, head_dim)`): of a step `(1, heads, tokens, head_dim)`.
         key, value, mask, implementation, scale, dropout: as in [`attend`].
         view (`View`): of the forward.
         layer (`int`): index of the layer.
@@ -52,18 +54,32 @@ def attend_in_view(
     """
     if view.step is not None:
         query = view.step.split(query.transpose(1, 2)).transpose(1, 2)
-    if view.source_rotations is not None:
-        query, key = _in_two_frames(query, key, *view.source_rotations[layer], view.keys_in_target)
-    output, weights = attend(query, key, value, mask, implementation, scale, dropout)
+    if view.source_rotations is None:
+        output, weights = attend(query, key, value, mask, implementation, scale, dropout)
+    else:
+        far = rotate(query, *view.source_rotations[layer])
+        # Under SDPA, a few queries are cheaper by two products than by keys twice as long.
+        if implementation == "eager" or (implementation == "sdpa" and query.shape[2] <= _FEW_QUERIES):
+            behind = view.keys_in_target[:, None, None]  # type: ignore[index]
+            near, distant = (_grouped_product(each, key.transpose(-1, -2)) for each in (query, far))
+            output, weights = _weigh(torch.where(behind, near, distant), value, mask, scale, dropout)
+        else:
+            output, weights = _attend_twice_as_long(query, far, key, value, mask, view, implementation, scale, dropout)
     return output if view.step is None else view.step.join(output), weights
 
 
-def _in_two_frames(query, key, cos, sin, keys_in_target) -> tuple[torch.Tensor, torch.Tensor]:
-    """Queries and keys twice as long, whose products are the near ones with target keys, the far ones with source."""
-    behind = keys_in_target[:, None, :, None]
+def _attend_twice_as_long(query, far, key, value, mask, view, implementation, scale, dropout):
+    """Queries and keys of both frames side by side, so that a fused kernel sees one product."""
+    behind = view.keys_in_target[:, None, :, None]
     nothing = key.new_zeros(())
     keys = torch.cat((torch.where(behind, nothing, key), torch.where(behind, key, nothing)), dim=-1)
-    return torch.cat((rotate(query, cos, sin), query), dim=-1), keys
+    size = value.shape[-1]
+    # The fused CPU kernel wants values as long as keys; without it, all scores would lie in memory.
+    if implementation == "sdpa":
+        heads = query.shape[1] if value.shape[1] == 1 else value.shape[1]
+        keys, value = (each.expand(-1, heads, -1, -1) for each in (keys, F.pad(value, (0, size))))
+    output, weights = attend(torch.cat((far, query), dim=-1), keys, value, mask, implementation, scale, dropout)
+    return output.unflatten(-1, (query.shape[1], -1))[..., :size].flatten(-2), weights
 
 
 def attend(
@@ -105,24 +121,37 @@ def attend(
 
     ```
     """
-    weights = None
-    if implementation != "flex_attention" and key.shape[1] not in (1, query.shape[1]):
-        key, value = (states.repeat_interleave(query.shape[1] // states.shape[1], dim=1) for states in (key, value))
+    grouped = key.shape[1] != query.shape[1]
     if implementation == "flex_attention":
         if dropout > 0:
             raise ValueError(f"attention_dropout must be 0 with attn_implementation='flex_attention', got {dropout}.")
         block_mask, score_mod = mask if isinstance(mask, tuple) else (mask, None)
         kernel = _compiled_flex_attention() if query.is_cuda else flex_attention
-        grouped = key.shape[1] != query.shape[1]
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
         output = kernel(query, key, value, score_mod=score_mod, block_mask=block_mask, scale=scale, enable_gqa=grouped)
     elif implementation == "sdpa":
-        output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale)
+        # Stock Falcon broadcasts its single head of keys, which takes a slower kernel; outside of decoding so do we,
+        # to equal it to the last bit.
+        grouped = grouped and (key.shape[1] > 1 or torch.is_inference_mode_enabled())
+        output = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=grouped
+        )
     else:
-        scores = (query @ key.transpose(-1, -2)).float() * scale
-        weights = F.dropout(F.softmax(scores + mask, dim=-1, dtype=query.dtype), dropout, training=True)
-        output = weights @ value
-    return output.transpose(1, 2).flatten(2), weights
+        return _weigh(_grouped_product(query, key.transpose(-1, -2)), value, mask, scale, dropout)
+    return output.transpose(1, 2).flatten(2), None
+
+
+def _grouped_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """`(batch, heads, n, m)` times `(batch, kv_heads, m, p)`: heads that share keys in one product."""
+    batch, heads, rows, size = left.shape
+    groups = right.shape[1]
+    return (left.reshape(batch, groups, heads // groups * rows, size) @ right).view(batch, heads, rows, -1)
+
+
+def _weigh(scores, value, mask, scale, dropout) -> tuple[torch.Tensor, torch.Tensor]:
+    weights = F.softmax(scores.float() * scale + mask, dim=-1, dtype=value.dtype)
+    weights = F.dropout(weights, dropout, training=True)
+    return _grouped_product(weights, value).transpose(1, 2).flatten(2), weights
 
 
 @functools.cache

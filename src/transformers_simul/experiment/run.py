@@ -22,7 +22,16 @@ from ..evaluation.decode import finished_log, run_settings, translate_corpus, we
 from ..evaluation.flops import sentence_flops
 from ..evaluation.instances import Instance
 from ..evaluation.report import FULL_SOURCE
-from ..finetuning import DataArguments, ModelArguments, encode, fine_tune, is_trained, make_config, make_model, make_processor
+from ..finetuning import (
+    DataArguments,
+    ModelArguments,
+    encode,
+    fine_tune,
+    is_trained,
+    make_config,
+    make_model,
+    make_processor,
+)
 from ..policies import OfflinePolicy, Policy, WaitKPolicy
 from ..processing_simul import SimulProcessor
 from ..text_files import write_text

@@ -13,7 +13,8 @@ class ModelArguments:
     """What to train. Without `--model_name_or_path`, a small model from scratch, and a tokenizer for its corpus."""
 
     model_name_or_path: str | None = field(
-        default=None, metadata={"help": "A Falcon, Bloom, MPT, Llama, Mistral, Qwen2/3 or Gemma 3, or a trained folder."}
+        default=None,
+        metadata={"help": "A Falcon, Bloom, MPT, Llama, Mistral, Qwen2/3 or Gemma 3, or a trained folder."},
     )
     positions: str | None = field(
         default=None, metadata={"help": "How positions follow the schedule (docs/positions.md); the family's default."}

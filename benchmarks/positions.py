@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What position strategies cost at length: the same Llama with own-frame, group and reserved positions, one training
+row of so many tokens, and one decoding step behind so many; seconds in turns, memory each in a process of its own."""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import torch
+
+import common
+from transformers_simul import SimulCache, SimulLlamaConfig, SimulLlamaForCausalLM
+from transformers_simul.decoding_simul import decode_step
+from transformers_simul.row_decoder_simul import Ask
+from transformers_simul.schedule_simul import training_row
+
+STRATEGIES = ("group", "reserved", "own_frame")
+LENGTHS = (512, 2048, 8192)
+
+
+def model(positions: str) -> SimulLlamaForCausalLM:
+    """Four layers with the proportions of today's small models: shared keys, heads of 64."""
+    torch.manual_seed(0)
+    config = SimulLlamaConfig(
+        vocab_size=8000,
+        hidden_size=512,
+        intermediate_size=1536,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+        max_position_embeddings=65536,
+        positions=positions,
+        target_start=16384 if positions == "reserved" else None,
+    )
+    return SimulLlamaForCausalLM(config)
+
+
+def batch(length: int) -> dict[str, torch.Tensor]:
+    """A wait-3 row, half source, half target, words of two tokens."""
+    words = length // 4 - 2
+    source = [[5, 6]] * words
+    delays = [min(3 + index, words) for index in range(words)]
+    row = training_row([1], source, [2], [[7, 8]] * words, 0, [*delays, words])
+    return {name: torch.tensor([values]) for name, values in row.items()}
+
+
+def training(positions: str, length: int) -> Callable[[], Any]:
+    """One step of a row."""
+    trained, columns = model(positions).train(), batch(length)
+    return lambda: trained(**columns).loss.backward()
+
+
+def decoding(positions: str, length: int) -> Callable[[], Any]:
+    """Twenty times: read a word of two tokens and replace the newest row, behind `length` stored tokens."""
+    decoder, cache = model(positions).eval(), SimulCache(1, max_tokens=length + 8)
+    half = length // 2
+    decode_step(decoder, cache, {0: Ask([5] * half, 0, [7] * half, 0, half)})
+    decode_step(decoder, cache, {0: Ask([5, 6], half, [8], half - 1, half + 2, (0,))})
+
+    def read_and_replace():
+        for _ in range(20):
+            # What was fed last is forgotten, so that the length stays.
+            decode_step(decoder, cache, {0: Ask([5, 6], half, [8], half - 1, half + 2, (0, 1, 2))})
+
+    return read_and_replace
+
+
+def memory_mb(kind: str, positions: str, length: int) -> float:
+    """Most memory of a process that does this once, above one that only has the model."""
+    command = [sys.executable, __file__, "--once", kind, positions, str(length)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def once(kind: str, positions: str, length: int) -> None:
+    """Print the growth of the process's peak."""
+    run = (training if kind == "training" else decoding)(positions, length)
+    before = psutil.Process().memory_info().rss
+    run()
+    print(json.dumps((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 1e6))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--once", nargs=3, metavar=("KIND", "POSITIONS", "LENGTH"))
+    args = parser.parse_args()
+    if args.once:
+        once(args.once[0], args.once[1], int(args.once[2]))
+        return
+    print("| | tokens | own-frame / group | reserved / group | ms group | ms own-frame | MB group | MB own-frame |")
+    print("|---|---|---|---|---|---|---|---|")
+    for kind, build in (("training", training), ("decoding", decoding)):
+        for length in LENGTHS:
+            seconds = common.alternate({name: build(name, length) for name in STRATEGIES})
+            milliseconds = {name: 1000 * statistics.median(times) for name, times in seconds.items()}
+            steps = 20 if kind == "decoding" else 1
+            cells = [
+                f"{common.ratio(seconds, 'own_frame', 'group'):.2f}",
+                f"{common.ratio(seconds, 'reserved', 'group'):.2f}",
+                *(f"{milliseconds[name] / steps:.1f}" for name in ("group", "own_frame")),
+                *(f"{memory_mb(kind, name, length):.0f}" for name in ("group", "own_frame")),
+            ]
+            print(f"| {kind} | {length:,} | {' | '.join(cells)} |", flush=True)
+    print(common.machine())
+
+
+if __name__ == "__main__":
+    main()
