@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from transformers import LlamaConfig
+from transformers import GPT2Config, LlamaConfig
 
 import run_simul_translation
 from helpers import make_tokenizer, random_sentence
@@ -151,13 +151,16 @@ def test_a_full_disk_loses_nothing(data, tmp_path):
         (["--template", "{source}"], "template must read"),
         (["--output_dir", "{data}/train.jsonl"], "must be a folder that can be written"),
         (["--max_length", "5"], "leaves no pair"),
-        (["--model_name_or_path", "{llama}"], "must be a Falcon with ALiBi"),
+        (["--model_name_or_path", "{gpt2}"], "model_type must be one of .*'llama'.*, got 'gpt2'"),
+        (["--model_name_or_path", "{llama}", "--positions", "modified"], "positions must be one of \\('own_frame'"),
+        (["--positions", "own_frame"], "positions must be one of \\('modified'"),
     ],
 )
 def test_bad_input_fails_before_training(data, tmp_path, monkeypatch, flags, message):
-    LlamaConfig().save_pretrained(tmp_path / "llama")
-    make_tokenizer().save_pretrained(tmp_path / "llama")
-    flags = [flag.replace("{data}", str(data)).replace("{llama}", str(tmp_path / "llama")) for flag in flags]
+    for name, config in (("llama", LlamaConfig()), ("gpt2", GPT2Config())):
+        config.save_pretrained(tmp_path / name)
+        make_tokenizer().save_pretrained(tmp_path / name)
+        flags = [flag.replace("{data}", str(data)).replace(f"{{{name}}}", str(tmp_path / name)) for flag in flags]
     flags = ["--do_train", "--max_steps", "2", *flags]
     monkeypatch.setattr("sys.argv", command(data, tmp_path / "out", *flags)[1:])
     with pytest.raises(ValueError, match=message):
