@@ -132,6 +132,15 @@ def test_sentencepiece_like_tokenizer_with_byte_fallback():
             assert set(kinds[1:]) <= {CONTINUES}
 
 
+@pytest.mark.parametrize(("make", "mark"), [(make_tokenizer, "▁x"), (sentencepiece_like_tokenizer, "Ġx")])
+def test_the_other_familys_mark_is_a_letter(make, mark):
+    """Gemma's vocabulary holds the letter "Ġ"; it made every word a continuation once."""
+    tokenizer = make()
+    expected = SimulProcessor(tokenizer, template=TEMPLATE).token_kinds.tolist()
+    tokenizer.add_tokens([mark])
+    assert SimulProcessor(tokenizer, template=TEMPLATE).token_kinds.tolist()[: len(expected)] == expected
+
+
 @pytest.mark.parametrize("template", ["{source} to {target}", "to: {source}\nto:{target}"])
 def test_pieces_of_bytes_are_never_shown_half(template):
     """Emoji and Greek in single bytes: streamed words hold whole characters, whatever the source's pieces are."""

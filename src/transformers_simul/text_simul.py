@@ -2,6 +2,7 @@
 """Words and tokens: how text splits into the units a policy counts, and which tokens start one."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -117,11 +118,12 @@ def _token_bytes(tokenizer) -> list[bytes | None]:
 
 
 def _byte_reader(tokens: list[str | None]) -> Callable[[str], bytes]:
-    starts = {token[0] for token in tokens if token}
-    if "Ġ" in starts:
+    starts = Counter(token[0] for token in tokens if token)
+    # A large vocabulary has the other mark too, as the letter that it is.
+    if starts["Ġ"] > starts["▁"]:
         alphabet = _byte_level_alphabet()
         return lambda token: b"".join(alphabet.get(char, char.encode()) for char in token)
-    if "▁" in starts:
+    if starts["▁"]:
 
         def read(token: str) -> bytes:
             piece = _BYTE_PIECE.fullmatch(token)
