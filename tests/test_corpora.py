@@ -1,11 +1,13 @@
 import gzip
 import json
+import shutil
+import subprocess
 import zipfile
 
 import pandas
 import pytest
 
-from transformers_simul.corpora import Pair, home_assistant, load_home_assistant, read_pairs
+from transformers_simul.corpora import Pair, home_assistant, load_home_assistant, load_libreoffice, read_pairs
 from transformers_simul.downloads import file_sha256
 
 PAIRS = [Pair("A dog", "Ein Hund"), Pair("Two “cats”, yes", "Zwei\u2028Katzen, ja")]
@@ -101,6 +103,33 @@ def wheel(tmp_path, monkeypatch):
             archive.writestr(f"homeassistant/components/x/translations/{language}.json", json.dumps(tree))
     monkeypatch.setattr(home_assistant, "WHEEL", home_assistant.WHEEL._replace(sha256=file_sha256(path)))
     return tmp_path
+
+
+PAGE = """<html><body><h1 id="hd_id1"><a name="x"></a>Inserting a Chart into Text</h1>
+<p id="par_id2" class="p">{0} <span class="b">bold</span>
+ text</p><p id="other">not a paragraph of help</p><p id="par_id3">a;b = c of code here</p></body></html>"""
+
+
+def test_libreoffice_joins_on_page_and_paragraph(tmp_path):
+    if shutil.which("dpkg-deb") is None:
+        pytest.skip("no dpkg-deb on this system")
+    for language, text in (("en-us", "This is some"), ("de", "Das ist ein wenig")):
+        root = tmp_path / language
+        page = root / "usr/share/libreoffice/help" / language / "text" / "swriter" / "a.html"
+        page.parent.mkdir(parents=True)
+        page.write_text(PAGE.format(text), encoding="utf-8")
+        (root / "DEBIAN").mkdir()
+        control = f"Package: x-{language}\nVersion: 1\nArchitecture: all\nMaintainer: x\nDescription: x\n"
+        (root / "DEBIAN" / "control").write_text(control)
+        package = tmp_path / f"libreoffice-help-{language}_1_all.deb"
+        subprocess.run(["dpkg-deb", "--build", str(root), str(package)], check=True, capture_output=True)
+    assert load_libreoffice("en", "de", tmp_path) == [Pair("This is some bold text", "Das ist ein wenig bold text")]
+
+
+def test_libreoffice_says_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match="apt-get and dpkg-deb must be there"):
+        load_libreoffice("en", "de", tmp_path)
 
 
 def test_home_assistant_joins_on_keys_and_filters(wheel):

@@ -3,5 +3,6 @@
 
 from .files import Pair, read_pairs
 from .home_assistant import load_home_assistant
+from .libreoffice import load_libreoffice
 
-__all__ = ["Pair", "load_home_assistant", "read_pairs"]
+__all__ = ["Pair", "load_home_assistant", "load_libreoffice", "read_pairs"]
