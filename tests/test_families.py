@@ -303,6 +303,19 @@ def test_invariant_in_bfloat16_within_its_precision(processor):
     assert_streamed_equals_trained(model, processor, sources, [WaitKPolicy(2)] * 4, output, tolerance=0.15)
 
 
+@pytest.mark.parametrize(("name", "positions"), [("Llama", "own_frame"), ("Gemma3", "group"), ("Mpt", "modified")])
+def test_mixed_precision_training(processor, name, positions):
+    """As the Trainer's `bf16=True`: float32 weights, bfloat16 products."""
+    model = make_family(name, processor, positions).train()
+    batch = SimulMaskDataCollator(processor, WaitKPolicy(1))([{"source": "a dog runs", "target": "two children watch"}])
+    exact = model(**batch).loss
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(**batch).loss
+    loss.backward()
+    assert abs(loss - exact) < 0.05 * exact
+    assert all(torch.isfinite(each.grad).all() for each in model.parameters() if each.grad is not None)
+
+
 @pytest.mark.slow
 def test_lora_trains_resumes_and_merges(processor, tmp_path):
     from transformers_simul.finetuning import ModelArguments, fine_tune, make_model

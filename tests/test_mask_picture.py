@@ -2,6 +2,7 @@ import random
 
 import pytest
 
+from families import make_family
 from helpers import make_model, make_processor, random_sentence
 from transformers_simul import FixedChunkPolicy, OfflinePolicy, WaitKPolicy, decoding_simul
 from transformers_simul.mask_picture import draw_mask
@@ -27,6 +28,17 @@ def test_training_mask_and_decoding_agree_in_every_cell(parts, policy, tmp_path)
         assert picture.logit_difference < 1e-5
         assert (tmp_path / "mask.png").stat().st_size > 1000
         assert any(label.endswith("?") for label in picture.queries) != isinstance(policy, OfflinePolicy)
+
+
+@pytest.mark.parametrize(("name", "positions"), [("Llama", "own_frame"), ("Gemma3", "group"), ("Bloom", "modified")])
+def test_every_family_can_be_drawn(parts, tmp_path, name, positions):
+    # Masks of full layers are drawn; a window as long as the row hides nothing more.
+    settings = {"sliding_window": 512} if name == "Gemma3" else {}
+    model = make_family(name, parts[1], positions, "eager", **settings)
+    picture = draw_mask(tmp_path / "mask.png", model, parts[1], "a dog runs over", "two children", WaitKPolicy(1))
+    same, cells = picture.agreement
+    assert same == cells
+    assert picture.logit_difference < 1e-5
 
 
 @pytest.mark.parametrize(("layer", "head"), [(0, 1), (1, 3)])

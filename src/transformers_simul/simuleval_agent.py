@@ -59,7 +59,9 @@ class SimulAgent(TextToTextAgent):
             head=self.processor.head_ids,
             tail=self.processor.tail_ids,
             word_rule=SimulLogitsProcessor(
-                self.processor.token_kinds.to(self.model.device), self.model.config.vocab_size
+                self.processor.token_kinds.to(self.model.device),
+                self.model.config.vocab_size,
+                self.processor.bare_first_word,
             ),
             on_word=lambda ids, delay, elapsed_ms: self.written.append(ids),
         )

@@ -2,9 +2,10 @@
 """Parallel text from files, checked before any work is done on it."""
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow.parquet
 
@@ -16,6 +17,33 @@ class Pair(NamedTuple):
 
     source: str
     target: str
+
+
+def join_sentences(sources: Mapping[Any, str], targets: Mapping[Any, str], markup: re.Pattern) -> list[Pair]:
+    """Pairs of the texts that two languages have under one key: 4 to 50 words a side, each source once.
+
+    Args:
+        sources, targets (`Mapping[Any, str]`): texts by key.
+        markup (`re.Pattern`): what no sentence holds.
+
+    Example:
+
+    ```python
+    >>> import re
+    >>> from transformers_simul.corpora.files import join_sentences
+    >>> texts = {"a": "Turn the light on", "b": "Too short", "c": "Set {name} to this"}
+    >>> join_sentences(texts, {key: text.upper() for key, text in texts.items()}, re.compile("[{}]"))
+    [Pair(source='Turn the light on', target='TURN THE LIGHT ON')]
+
+    ```
+    """
+    pairs: dict[str, str] = {}
+    for key, source in sources.items():
+        target = targets.get(key, "")
+        both = (source, target)
+        if source != target and all(4 <= len(text.split()) <= 50 and not markup.search(text) for text in both):
+            pairs.setdefault(source, target)
+    return [Pair(*pair) for pair in pairs.items()]
 
 
 def read_pairs(files: str | Sequence[str], source_column: str, target_column: str) -> list[Pair]:
@@ -95,4 +123,4 @@ def _read_table(path: Path, source_column: str, target_column: str) -> list[Pair
     return pairs
 
 
-__all__ = ["Pair", "read_pairs"]
+__all__ = ["Pair", "join_sentences", "read_pairs"]

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator
 
 from ..downloads import Wheel, cache_folder, fetch_wheel
-from .files import Pair
+from .files import Pair, join_sentences
 
 WHEEL = Wheel("homeassistant", "2024.3.3", "6e1ec2c07441d63fdcfb8acd2c4bbb6f68bc97330855784d3623d10c38fe3577")
 _MARKUP = re.compile(r"[{}<>\[\]*`|\n]|https?:")
@@ -28,16 +28,7 @@ def load_home_assistant(source_lang: str = "en", target_lang: str = "de", cache_
     """
     with zipfile.ZipFile(fetch_wheel(WHEEL, cache_folder(cache_dir))) as wheel:
         sources, targets = _sentences(wheel, source_lang), _sentences(wheel, target_lang)
-    pairs: dict[str, str] = {}
-    for key, source in sources.items():
-        target = targets.get(key, "")
-        if _is_sentence(source) and _is_sentence(target) and source != target:
-            pairs.setdefault(source, target)
-    return [Pair(*pair) for pair in pairs.items()]
-
-
-def _is_sentence(text: str) -> bool:
-    return 4 <= len(text.split()) <= 50 and not _MARKUP.search(text)
+    return join_sentences(sources, targets, _MARKUP)
 
 
 def _sentences(wheel: zipfile.ZipFile, language: str) -> dict[str, str]:

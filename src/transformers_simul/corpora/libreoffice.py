@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from ..downloads import cache_folder
-from .files import Pair
+from .files import Pair, join_sentences
 
 _PARAGRAPH = re.compile(r"(par|hd)_id")
 _MARKUP = re.compile(r"[{}<>\[\]*`|=;\\]|https?:|\.\.\.")
@@ -34,16 +34,7 @@ def load_libreoffice(
     """
     folder = cache_folder(cache_dir)
     sources, targets = (_paragraphs(_package(language, folder)) for language in (source_lang, target_lang))
-    pairs: dict[str, str] = {}
-    for key, source in sources.items():
-        target = targets.get(key, "")
-        if _is_sentence(source) and _is_sentence(target) and source != target:
-            pairs.setdefault(source, target)
-    return [Pair(*pair) for pair in pairs.items()]
-
-
-def _is_sentence(text: str) -> bool:
-    return 4 <= len(text.split()) <= 50 and not _MARKUP.search(text)
+    return join_sentences(sources, targets, _MARKUP)
 
 
 def _package(language: str, folder: Path) -> Path:

@@ -13,6 +13,7 @@ import transformers
 from tqdm import tqdm
 
 from .. import __version__
+from ..downloads import file_sha256
 from ..policies import Policy
 from ..text_files import write_text
 from .instances import Instance, read_instances, write_instances
@@ -145,11 +146,7 @@ def weights_key(folder: str, *details: Any) -> str:
 @functools.lru_cache
 def _file_digest(file: Path, changed_ns: int) -> bytes:
     """Of a file as it is since `changed_ns`: gigabytes are read once, however many logs hang on them."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.digest()
+    return bytes.fromhex(file_sha256(file))
 
 
 __all__ = ["finished_log", "run_settings", "translate_corpus", "weights_key"]
