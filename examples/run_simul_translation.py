@@ -113,7 +113,7 @@ def training_record(model_args, data_args, simul_args, training_args, splits) ->
     return {
         "model": asdict(model_args),
         "data": data,
-        "template": data_args.template,
+        "template": "chat" if data_args.use_chat_template else data_args.template,
         "languages": [data_args.source_lang, data_args.target_lang],
         "policy": simul_args.wait_k,
         "peek_rows": simul_args.peek_rows,

@@ -153,6 +153,7 @@ def test_a_full_disk_loses_nothing(data, tmp_path):
         (["--max_length", "5"], "leaves no pair"),
         (["--model_name_or_path", "{gpt2}"], "model_type must be one of .*'llama'.*, got 'gpt2'"),
         (["--model_name_or_path", "{llama}", "--positions", "modified"], "positions must be one of \\('own_frame'"),
+        (["--use_chat_template"], "tokenizer must have a chat_template"),
         (["--positions", "own_frame"], "positions must be one of \\('modified'"),
     ],
 )

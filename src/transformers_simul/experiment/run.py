@@ -224,7 +224,7 @@ class Experiment:
         return {
             "base": asdict(base) | {"weights": weights_key(base.model_name_or_path or "")},
             "data": hashlib.sha256(repr((self.pairs["train"], self.pairs["validation"])).encode()).hexdigest(),
-            "template": self.data.template,
+            "template": "chat" if self.data.use_chat_template else self.data.template,
             "max_length": self.data.max_length,
             "collator": training.collator.__name__,
             "positions": training.positions,

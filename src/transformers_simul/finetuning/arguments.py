@@ -46,6 +46,10 @@ class DataArguments:
     validation_file: list[str] = field(default_factory=list, metadata={"help": "As --train_file."})
     test_file: list[str] = field(default_factory=list, metadata={"help": "As --train_file."})
     template: str = field(default=FALCON_TEMPLATE, metadata={"help": "Prompt with {source} and {target}."})
+    use_chat_template: bool = field(
+        default=False,
+        metadata={"help": "Rows are the tokenizer's own chat instead of --template; for instruct models."},
+    )
     max_length: int = field(default=512, metadata={"help": "Longest row in tokens; longer pairs are left out."})
     concatenate: int = field(
         default=1, metadata={"help": "Train on up to so many consecutive pairs joined to one, for long text."}

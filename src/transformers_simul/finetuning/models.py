@@ -25,13 +25,16 @@ def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequen
         pairs (`Sequence[Pair]`): of training.
 
     Raises:
-        ValueError: for a checkpoint of another architecture, or a template that cannot be split.
+        ValueError: for a checkpoint of another architecture, a template that cannot be split, or a chat template that is
+            not there.
     """
     if args.model_name_or_path:
         simul_config(args.model_name_or_path)
         tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
     else:
         tokenizer = train_tokenizer(pairs, args.vocab_size)
+    if data_args.use_chat_template:
+        return SimulProcessor.from_chat_template(tokenizer, data_args.source_lang, data_args.target_lang)
     return SimulProcessor(
         tokenizer,
         source_lang=data_args.source_lang,
