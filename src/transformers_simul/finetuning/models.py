@@ -25,8 +25,8 @@ def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequen
         pairs (`Sequence[Pair]`): of training.
 
     Raises:
-        ValueError: for a checkpoint of another architecture, a template that cannot be split, or a chat template that is
-            not there.
+        ValueError: for a checkpoint of another architecture, a template that cannot be split, or a missing chat
+            template.
     """
     if args.model_name_or_path:
         simul_config(args.model_name_or_path)
