@@ -385,6 +385,16 @@ def test_stock_checkpoints_load_as_ours(processor, tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("name", ["Llama", "Bloom"])
+def test_loading_takes_the_stock_arguments(processor, tmp_path, name):
+    make_family(name, processor).save_pretrained(tmp_path)
+    for dtype in (torch.bfloat16, "bfloat16"):
+        model = AutoSimulModel.from_pretrained(str(tmp_path), dtype=dtype, attn_implementation="eager")
+        assert model.dtype == torch.bfloat16
+        assert model.config._attn_implementation.removeprefix("simul_") == "eager"
+    assert AutoSimulModel.from_pretrained(str(tmp_path)).dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
