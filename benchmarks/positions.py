@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import psutil
 import torch
 
 import common
@@ -21,7 +20,8 @@ from transformers_simul.row_decoder_simul import Ask
 from transformers_simul.schedule_simul import training_row
 
 STRATEGIES = ("group", "reserved", "own_frame")
-LENGTHS = (512, 2048, 8192)
+LENGTHS = {"training": (512, 2048, 4096), "decoding": (512, 2048, 8192)}
+CHUNK = 256
 
 
 def model(positions: str) -> SimulLlamaForCausalLM:
@@ -60,7 +60,10 @@ def decoding(positions: str, length: int) -> Callable[[], Any]:
     """Twenty times: read a word of two tokens and replace the newest row, behind `length` stored tokens."""
     decoder, cache = model(positions).eval(), SimulCache(1, max_tokens=length + 8)
     half = length // 2
-    decode_step(decoder, cache, {0: Ask([5] * half, 0, [7] * half, 0, half)})
+    for start in range(0, half, CHUNK):
+        decode_step(decoder, cache, {0: Ask([5] * CHUNK, start, [7], 0, start, (0,) if start else ())})
+    for start in range(1, half, CHUNK):
+        decode_step(decoder, cache, {0: Ask([], half, [7] * min(CHUNK, half - start), start, half)})
     decode_step(decoder, cache, {0: Ask([5, 6], half, [8], half - 1, half + 2, (0,))})
 
     def read_and_replace():
@@ -72,18 +75,16 @@ def decoding(positions: str, length: int) -> Callable[[], Any]:
 
 
 def memory_mb(kind: str, positions: str, length: int) -> float:
-    """Most memory of a process that does this once, above one that only has the model."""
+    """Most memory that a process takes which does this and nothing else."""
     command = [sys.executable, __file__, "--once", kind, positions, str(length)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def once(kind: str, positions: str, length: int) -> None:
-    """Print the growth of the process's peak."""
-    run = (training if kind == "training" else decoding)(positions, length)
-    before = psutil.Process().memory_info().rss
-    run()
-    print(json.dumps((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 1e6))
+    """Do it and print the process's peak."""
+    (training if kind == "training" else decoding)(positions, length)()
+    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6))
 
 
 def main() -> None:
@@ -96,10 +97,8 @@ def main() -> None:
     print("| | tokens | own-frame / group | reserved / group | ms group | ms own-frame | MB group | MB own-frame |")
     print("|---|---|---|---|---|---|---|---|")
     for kind, build in (("training", training), ("decoding", decoding)):
-        for length in LENGTHS:
-            # The longest training row takes half a minute.
-            rounds = 2 if kind == "training" and length > 4096 else common.ROUNDS
-            seconds = common.alternate({name: build(name, length) for name in STRATEGIES}, rounds)
+        for length in LENGTHS[kind]:
+            seconds = common.alternate({name: build(name, length) for name in STRATEGIES}, rounds=3)
             milliseconds = {name: 1000 * statistics.median(times) for name, times in seconds.items()}
             steps = 20 if kind == "decoding" else 1
             cells = [
