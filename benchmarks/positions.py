@@ -3,12 +3,12 @@
 row of so many tokens, and one decoding step behind so many; seconds in turns, memory each in a process of its own."""
 
 import argparse
-import json
-import resource
+import re
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -74,39 +74,40 @@ def decoding(positions: str, length: int) -> Callable[[], Any]:
     return read_and_replace
 
 
-def memory_mb(kind: str, positions: str, length: int) -> float:
-    """Most memory that a process takes which does this and nothing else."""
+def peak_mb(kind: str, positions: str, length: int) -> float:
+    """Most memory of a process that does this and nothing else (Linux)."""
     command = [sys.executable, __file__, "--once", kind, positions, str(length)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    # Not getrusage's figure, which a child takes over from its parent.
+    return float(done.stdout.split()[-1]) / 1000
 
 
 def once(kind: str, positions: str, length: int) -> None:
-    """Do it and print the process's peak."""
+    """Do it and print the process's peak in kB."""
     (training if kind == "training" else decoding)(positions, length)()
-    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6))
+    print(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--memory", action="store_true", help="peaks instead of seconds")
     parser.add_argument("--once", nargs=3, metavar=("KIND", "POSITIONS", "LENGTH"))
     args = parser.parse_args()
     if args.once:
         once(args.once[0], args.once[1], int(args.once[2]))
         return
-    print("| | tokens | own-frame / group | reserved / group | ms group | ms own-frame | MB group | MB own-frame |")
-    print("|---|---|---|---|---|---|---|---|")
+    heads = ["MB group", "MB own-frame"] if args.memory else ["own-frame / group", "reserved / group"]
+    heads += [] if args.memory else ["ms group", "ms own-frame"]
+    print(f"| | tokens | {' | '.join(heads)} |\n|---|---{'|---' * len(heads)}|")
     for kind, build in (("training", training), ("decoding", decoding)):
         for length in LENGTHS[kind]:
-            seconds = common.alternate({name: build(name, length) for name in STRATEGIES}, rounds=3)
-            milliseconds = {name: 1000 * statistics.median(times) for name, times in seconds.items()}
-            steps = 20 if kind == "decoding" else 1
-            cells = [
-                f"{common.ratio(seconds, 'own_frame', 'group'):.2f}",
-                f"{common.ratio(seconds, 'reserved', 'group'):.2f}",
-                *(f"{milliseconds[name] / steps:.1f}" for name in ("group", "own_frame")),
-                *(f"{memory_mb(kind, name, length):.0f}" for name in ("group", "own_frame")),
-            ]
+            if args.memory:
+                cells = [f"{peak_mb(kind, name, length):.0f}" for name in ("group", "own_frame")]
+            else:
+                seconds = common.alternate({name: build(name, length) for name in STRATEGIES}, rounds=3)
+                steps = 20 if kind == "decoding" else 1
+                cells = [f"{common.ratio(seconds, name, 'group'):.2f}" for name in ("own_frame", "reserved")]
+                cells += [f"{1000 * statistics.median(seconds[name]) / steps:.1f}" for name in ("group", "own_frame")]
             print(f"| {kind} | {length:,} | {' | '.join(cells)} |", flush=True)
     print(common.machine())
 
