@@ -63,10 +63,10 @@ def make_family(name, processor, positions=None, backend="sdpa", **settings):
 
 def stock_of(model):
     """The family's own model with the same weights."""
-    for stock in type(model).__mro__:
-        if stock.__module__.startswith("transformers.models"):
-            break
-    stock_config = type(model.config).__mro__[2]
+    stock, stock_config = (
+        next(each for each in kind.__mro__ if each.__module__.startswith("transformers.models"))
+        for kind in (type(model), type(model.config))
+    )
     settings = {key: value for key, value in model.config.to_dict().items() if key not in ("model_type", "auto_map")}
     twin = stock._from_config(stock_config(**settings), attn_implementation="eager").eval()
     twin.load_state_dict(model.state_dict())

@@ -127,9 +127,10 @@ def test_libreoffice_joins_on_page_and_paragraph(tmp_path):
 
 
 def test_libreoffice_says_what_it_needs(tmp_path, monkeypatch):
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(ValueError, match="apt-get and dpkg-deb must be there"):
-        load_libreoffice("en", "de", tmp_path)
+    for missing in ("dpkg-deb", "apt-get"):
+        monkeypatch.setattr(shutil, "which", lambda name, missing=missing: None if name == missing else name)
+        with pytest.raises(ValueError, match=f"{missing}, which must be there|{missing} must be there"):
+            load_libreoffice("en", "de", tmp_path)
 
 
 def test_home_assistant_joins_on_keys_and_filters(wheel):

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
-from families import FAMILIES, ROTARY, WINDOW, make_family, stock_of
+import test_baselines
+from families import FAMILIES, WINDOW, make_family, stock_of
 from helpers import make_processor, random_sentence, teach
 from test_generation_simul import assert_streamed_equals_trained, feed_later, run, sentences
 from transformers_simul import (
@@ -22,7 +23,6 @@ from transformers_simul import (
 )
 from transformers_simul import modeling_simul_rotary as rotary
 from transformers_simul.auto import simul_class
-from transformers_simul.baselines import ConverseDecoder, RecomputingDecoder
 from transformers_simul.linear_simul import SimulLinear
 from transformers_simul.schedule_simul import Schedule, training_row
 
@@ -191,8 +191,8 @@ def wrong_distance(monkeypatch):
 
 
 def keys_mixed_up(monkeypatch):
-    view = attention_simul.View
-    monkeypatch.setattr(rotary, "View", lambda step, far, target: view(step, far, target.roll(1, -1)))
+    context = attention_simul.AttentionContext
+    monkeypatch.setattr(rotary, "AttentionContext", lambda step, far, target: context(step, far, target.roll(1, -1)))
 
 
 def farther_while_streaming(monkeypatch):
@@ -235,26 +235,26 @@ def test_a_wrong_distance_is_not_the_familys_model(processor, monkeypatch):
         test_with_nothing_hidden_it_is_the_familys_own_model(processor, "Llama", "own_frame", "sdpa")
 
 
+@pytest.mark.parametrize("live", [False, True])
 @pytest.mark.parametrize("name", ["Llama", "Gemma3", "Falcon-rotary", "Bloom", "Mpt"])
-def test_recomputation_equals_the_stock_model(processor, name):
-    """After each READ, what a plain causal model says of the text read and written so far."""
+def test_baselines_equal_the_familys_own_model(processor, name, live):
+    """Falcon's oracles, asked of the other families: recomputation and conversation."""
     model = make_family(name, processor)
-    stock = stock_of(model)
-    source = "a dog runs over the green meadow"
-    output = run(model, processor, [source], WaitKPolicy(1), row_decoder=RecomputingDecoder)
-    words = processor.encode(source)
-    target = [token for word in output.words[0] for token in word]
-    for index, query in enumerate(output.queries[0]):
-        read = [token for word in words[: query.visible_words] for token in word]
-        ids = processor.head_ids + read + (processor.tail_ids + target)[: query.offset + 1]
-        # Provisional rows saw what was read before them; the rest was made anew.
+    network = stock_of(model)
+
+    def last_logits(ids):
         with torch.no_grad():
-            expected = stock(torch.tensor([ids])).logits[0, -1]
-        assert (output.logits[0][index] - expected).abs().max() < 1e-5
+            return network(torch.tensor([ids]), use_cache=False).logits[0, -1]
+
+    for oracle in (
+        test_baselines.test_recomputing_equals_a_causal_model_over_what_was_read,
+        test_baselines.test_conversation_equals_one_causal_forward_over_its_turns,
+    ):
+        oracle(model, processor, last_logits, WaitKPolicy(1), live)
 
 
 @pytest.mark.parametrize("name", ["Qwen3", "Gemma3", "Mpt"])
-def test_engine_conversation_and_offline(processor, name):
+def test_engine_and_offline(processor, name):
     model = make_family(name, processor)
     sources = sentences(21, 5)
     alone = [run(model, processor, [source], WaitKPolicy(2), logits_processor=None) for source in sources]
@@ -268,9 +268,6 @@ def test_engine_conversation_and_offline(processor, name):
                 [word.text for word in engine.open(WaitKPolicy(2), stream, wait_s=60, max_new_tokens=40).words]
             )
     assert found == [processor.words(output.words[0]) for output in alone]
-    converse = run(model, processor, sources, WaitKPolicy(1), row_decoder=ConverseDecoder)
-    assert any(converse.words)
-    assert {query.visible_words for queries in converse.queries for query in queries} > {1}
     inputs = processor(source=sources)
     stock = model.generate(**inputs, max_new_tokens=5)
     assert stock.shape[0] == 5
@@ -306,8 +303,12 @@ def test_gradient_checkpointing_changes_nothing(processor, name):
     assert torch.allclose(*gradients, atol=1e-6)
 
 
-def test_invariant_in_bfloat16_within_its_precision(processor):
-    model = make_family("Llama", processor).to(torch.bfloat16)
+@pytest.mark.parametrize(
+    ("name", "positions"),
+    [("Llama", "own_frame"), ("Gemma3", "group"), ("Falcon-rotary", "reserved"), ("Mpt", "modified")],
+)
+def test_invariant_in_bfloat16_within_its_precision(processor, name, positions):
+    model = make_family(name, processor, positions).to(torch.bfloat16)
     sources = sentences(5, 4)
     output = run(model, processor, sources, WaitKPolicy(2))
     assert_streamed_equals_trained(model, processor, sources, [WaitKPolicy(2)] * 4, output, tolerance=0.15)
@@ -443,4 +444,3 @@ def test_linear_layers_are_ours_and_names_the_familys(processor):
     model = make_family("Qwen2", processor)
     assert {type(module) for module in model.modules() if isinstance(module, nn.Linear)} == {SimulLinear}
     assert set(model.state_dict()) == set(stock_of(model).state_dict())
-    assert tuple(FAMILIES["Qwen2"][2]) == ROTARY

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from families import make_family
+from families import WINDOW, make_family
 from helpers import make_model, make_processor, random_sentence
 from transformers_simul import FixedChunkPolicy, OfflinePolicy, WaitKPolicy, decoding_simul
 from transformers_simul.mask_picture import draw_mask
@@ -30,12 +30,15 @@ def test_training_mask_and_decoding_agree_in_every_cell(parts, policy, tmp_path)
         assert any(label.endswith("?") for label in picture.queries) != isinstance(policy, OfflinePolicy)
 
 
-@pytest.mark.parametrize(("name", "positions"), [("Llama", "own_frame"), ("Gemma3", "group"), ("Bloom", "modified")])
+@pytest.mark.parametrize(
+    ("name", "positions"),
+    [("Llama", "own_frame"), ("Gemma3", "group"), ("Bloom", "modified"), ("Mistral", "own_frame")],
+)
 def test_every_family_can_be_drawn(parts, tmp_path, name, positions):
-    # Masks of full layers are drawn; a window as long as the row hides nothing more.
-    settings = {"sliding_window": 512} if name == "Gemma3" else {}
-    model = make_family(name, parts[1], positions, "eager", **settings)
+    # Mistral has sliding windows only, shorter than these rows; Gemma's full layers see everything.
+    model = make_family(name, parts[1], positions, "eager")
     picture = draw_mask(tmp_path / "mask.png", model, parts[1], "a dog runs over", "two children", WaitKPolicy(1))
+    assert (picture.trained[-1].sum() <= WINDOW < len(picture.keys)) == (name == "Mistral")
     same, cells = picture.agreement
     assert same == cells
     assert picture.logit_difference < 1e-5

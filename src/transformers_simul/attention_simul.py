@@ -11,10 +11,11 @@ from torch.nn.attention.flex_attention import flex_attention
 
 from .positions_simul import rotate
 
+# Up to so many queries, two products are cheaper than keys twice as long (benchmarks/positions.py --kernels).
 _FEW_QUERIES = 16
 
 
-class View(NamedTuple):
+class AttentionContext(NamedTuple):
     """What the layers of one forward share, beside their masks.
 
     Attributes:
@@ -23,63 +24,14 @@ class View(NamedTuple):
             each layer cosine and sine of the angle by which a query turns further towards source keys, shape
             `(batch, queries, rotary_dim)`.
         keys_in_target (`torch.Tensor` of shape `(batch, keys)`, *optional*): which keys stand behind the source.
+        broadcasts_keys (`bool`): under SDPA, leave a single head of keys to torch's broadcasting, a slower kernel, as
+            stock Falcon does; only so is it equal to the last bit.
     """
 
     step: Any = None
     source_rotations: Sequence[tuple[torch.Tensor, torch.Tensor]] | None = None
     keys_in_target: torch.Tensor | None = None
-
-
-def attend_in_view(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    mask: Any,
-    view: View,
-    layer: int,
-    implementation: str,
-    scale: float,
-    dropout: float = 0.0,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """[`attend`] of a training batch or of a decoding step's tokens, in the frames that positions call for.
-
-    Args:
-        query (`torch.Tensor` of shape `(batch, heads, queries, head_dim)`): of a step `(1, heads, tokens, head_dim)`.
-        key, value, mask, implementation, scale, dropout: as in [`attend`].
-        view (`View`): of the forward.
-        layer (`int`): index of the layer.
-
-    Returns:
-        `torch.Tensor` of shape `(batch, queries, heads * head_dim)`, or `(1, tokens, heads * head_dim)`; and weights.
-    """
-    if view.step is not None:
-        query = view.step.split(query.transpose(1, 2)).transpose(1, 2)
-    if view.source_rotations is None:
-        output, weights = attend(query, key, value, mask, implementation, scale, dropout)
-    else:
-        far = rotate(query, *view.source_rotations[layer])
-        # Under SDPA, a few queries are cheaper by two products than by keys twice as long.
-        if implementation == "eager" or (implementation == "sdpa" and query.shape[2] <= _FEW_QUERIES):
-            behind = view.keys_in_target[:, None, None]  # type: ignore[index]
-            near, distant = (_grouped_product(each, key.transpose(-1, -2)) for each in (query, far))
-            output, weights = _weigh(torch.where(behind, near, distant), value, mask, scale, dropout)
-        else:
-            output, weights = _attend_twice_as_long(query, far, key, value, mask, view, implementation, scale, dropout)
-    return output if view.step is None else view.step.join(output), weights
-
-
-def _attend_twice_as_long(query, far, key, value, mask, view, implementation, scale, dropout):
-    """Queries and keys of both frames side by side, so that a fused kernel sees one product."""
-    behind = view.keys_in_target[:, None, :, None]
-    nothing = key.new_zeros(())
-    keys = torch.cat((torch.where(behind, nothing, key), torch.where(behind, key, nothing)), dim=-1)
-    size = value.shape[-1]
-    # The fused CPU kernel wants values as long as keys; without it, all scores would lie in memory.
-    if implementation == "sdpa":
-        heads = query.shape[1] if value.shape[1] == 1 else value.shape[1]
-        keys, value = (each.expand(-1, heads, -1, -1) for each in (keys, F.pad(value, (0, size))))
-    output, weights = attend(torch.cat((far, query), dim=-1), keys, value, mask, implementation, scale, dropout)
-    return output.unflatten(-1, (query.shape[1], -1))[..., :size].flatten(-2), weights
+    broadcasts_keys: bool = False
 
 
 def attend(
@@ -90,21 +42,25 @@ def attend(
     implementation: str,
     scale: float,
     dropout: float = 0.0,
+    context: AttentionContext = AttentionContext(),  # noqa: B008 - immutable
+    layer: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Attention.
+    """Attention of a batch, or of a decoding step's tokens, in the frames that positions call for.
 
     Args:
-        query (`torch.Tensor` of shape `(batch, heads, queries, head_dim)`).
-        key, value (`torch.Tensor` of shape `(batch, kv_heads, keys, head_dim)`): `kv_heads` is 1 or divides `heads`.
+        query (`torch.Tensor` of shape `(batch, heads, queries, head_dim)`): of a step `(1, heads, tokens, head_dim)`.
+        key, value (`torch.Tensor` of shape `(batch, kv_heads, keys, head_dim)`): `kv_heads` divides `heads`.
         mask (`torch.Tensor` of shape `(batch, heads or 1, queries, keys)`): added to the scaled scores; for flex a
-            block mask, or a pair `(block_mask, score_mod)`.
+            pair `(block_mask, score_mod)`.
         implementation (`str`): `"eager"`, `"sdpa"` or `"flex_attention"`.
         scale (`float`): of the scores.
         dropout (`float`): of the weights.
+        context (`AttentionContext`, *optional*): of the forward.
+        layer (`int`, *optional*): index of the layer.
 
     Returns:
-        `torch.Tensor` of shape `(batch, queries, heads * head_dim)`, and with `"eager"` the weights of shape
-        `(batch, heads, queries, keys)`, otherwise None.
+        `torch.Tensor` of shape `(batch, queries, heads * head_dim)`, of a step `(1, tokens, heads * head_dim)`; and
+        with `"eager"` the weights of shape `(batch, heads, queries, keys)`, otherwise None.
 
     Raises:
         ValueError: for dropout with flex, which has none.
@@ -121,24 +77,49 @@ def attend(
 
     ```
     """
+    step, rotations, keys_in_target, broadcasts_keys = context
+    if step is not None:
+        query = step.split(query.transpose(1, 2)).transpose(1, 2)
+    if rotations is not None:
+        output, weights = _attend_in_two_frames(
+            query, rotate(query, *rotations[layer]), key, value, mask, keys_in_target, implementation, scale, dropout
+        )
+    elif implementation == "eager":
+        output, weights = _weigh(_grouped_product(query, key.transpose(-1, -2)), value, mask, scale, dropout)
+    else:
+        output, weights = _fused(query, key, value, mask, implementation, scale, dropout, broadcasts_keys), None
+    output = output.transpose(1, 2).flatten(2)
+    return output if step is None else step.join(output), weights
+
+
+def _attend_in_two_frames(query, far, key, value, mask, keys_in_target, implementation, scale, dropout):
+    """Near products with target keys, far ones with source keys."""
+    if implementation == "eager" or (implementation == "sdpa" and query.shape[2] <= _FEW_QUERIES):
+        near, distant = (_grouped_product(each, key.transpose(-1, -2)) for each in (query, far))
+        scores = torch.where(keys_in_target[:, None, None], near, distant)
+        output, weights = _weigh(scores, value, mask, scale, dropout)
+        return output, weights if implementation == "eager" else None
+    # Queries and keys of both frames side by side, so that a fused kernel sees one product.
+    behind, nothing, size = keys_in_target[:, None, :, None], key.new_zeros(()), value.shape[-1]
+    key = torch.cat((torch.where(behind, nothing, key), torch.where(behind, key, nothing)), dim=-1)
+    # That of CPUs wants values as long as keys; without it, all scores would lie in memory.
+    value = F.pad(value, (0, size)) if implementation == "sdpa" else value
+    output = _fused(torch.cat((far, query), dim=-1), key, value, mask, implementation, scale, dropout)
+    return output[..., :size], None
+
+
+def _fused(query, key, value, mask, implementation, scale, dropout, broadcasts_keys=False) -> torch.Tensor:
     grouped = key.shape[1] != query.shape[1]
     if implementation == "flex_attention":
         if dropout > 0:
             raise ValueError(f"attention_dropout must be 0 with attn_implementation='flex_attention', got {dropout}.")
-        block_mask, score_mod = mask if isinstance(mask, tuple) else (mask, None)
+        block_mask, score_mod = mask
         kernel = _compiled_flex_attention() if query.is_cuda else flex_attention
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
-        output = kernel(query, key, value, score_mod=score_mod, block_mask=block_mask, scale=scale, enable_gqa=grouped)
-    elif implementation == "sdpa":
-        # Stock Falcon broadcasts its single head of keys, which takes a slower kernel; outside of decoding so do we,
-        # to equal it to the last bit.
-        grouped = grouped and (key.shape[1] > 1 or torch.is_inference_mode_enabled())
-        output = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=grouped
-        )
-    else:
-        return _weigh(_grouped_product(query, key.transpose(-1, -2)), value, mask, scale, dropout)
-    return output.transpose(1, 2).flatten(2), None
+        return kernel(query, key, value, score_mod=score_mod, block_mask=block_mask, scale=scale, enable_gqa=grouped)
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=grouped and not broadcasts_keys
+    )
 
 
 def _grouped_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -151,7 +132,7 @@ def _grouped_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 def _weigh(scores, value, mask, scale, dropout) -> tuple[torch.Tensor, torch.Tensor]:
     weights = F.softmax(scores.float() * scale + mask, dim=-1, dtype=value.dtype)
     weights = F.dropout(weights, dropout, training=True)
-    return _grouped_product(weights, value).transpose(1, 2).flatten(2), weights
+    return _grouped_product(weights, value), weights
 
 
 @functools.cache
@@ -159,4 +140,4 @@ def _compiled_flex_attention():
     return torch.compile(flex_attention, dynamic=True)
 
 
-__all__ = ["View", "attend", "attend_in_view"]
+__all__ = ["AttentionContext", "attend"]

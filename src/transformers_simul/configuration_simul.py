@@ -86,4 +86,18 @@ class SimulConfig:
         return False
 
 
-__all__ = ["SimulConfig"]
+class SimulAlibiConfig(SimulConfig):
+    """[`SimulConfig`] of a family that has ALiBi and nothing else."""
+
+    @property
+    def has_alibi(self) -> bool:
+        return True
+
+    @property
+    def alibi_rounding(self) -> str:
+        """Float32 distances to the query. Bloom's own bias differs from that by a constant per row, which softmax
+        ignores, and in bfloat16 lets ranks above 256 collide; MPT's is the same."""
+        return "exact"
+
+
+__all__ = ["SimulAlibiConfig", "SimulConfig"]

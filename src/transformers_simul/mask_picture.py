@@ -123,7 +123,8 @@ def draw_mask(
     length = len(row["input_ids"])
     answers = _training_forward(model, row)
     if layer is None:
-        trained = visible(schedule, schedule, torch.arange(length)[None])[0].int().numpy()
+        slots, window = torch.arange(length)[None], _widest(model.base_model.windows())
+        trained = visible(schedule, schedule, slots, window)[0].int().numpy()
     else:
         trained = answers.attentions[layer][0, head].numpy().copy()
     decoded, eos = recorder.table(row), length - len(peeks) - 1
@@ -156,6 +157,12 @@ def _check_head(config: Any, layer: int | None, head: int | None) -> None:
     ):
         if (layer is None) != (head is None) or (value is not None and not 0 <= value < count):
             raise ValueError(f"{name} must lie in 0..{count - 1}, with layer and head both given or neither: {value}.")
+
+
+def _widest(windows: int | dict[str, int | None] | None) -> int | None:
+    """The window of the layers that see most: what any layer sees."""
+    kinds = list(windows.values()) if isinstance(windows, dict) else [windows]
+    return None if None in kinds else max(kind for kind in kinds if kind is not None)
 
 
 def _training_forward(model, row: dict[str, list]):

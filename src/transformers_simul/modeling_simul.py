@@ -80,6 +80,8 @@ class SimulForCausalLM(SimulGenerationMixin):
 
     # Saved folders carry this code; Transformers notes one Auto name for it, and the folder needs two.
     _auto_class = "AutoModelForCausalLM"
+    _supports_sdpa = _supports_flex_attn = True
+    _supports_flash_attn = False
     layers_class: type
 
     def __init__(self, config: Any):

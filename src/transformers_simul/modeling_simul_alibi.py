@@ -9,7 +9,7 @@ from torch import nn
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
-from .attention_simul import View, attend_in_view
+from .attention_simul import AttentionContext, attend
 from .masking_simul import additive_mask, alibi_bias, flex_bias, visible, whole_source
 from .modeling_simul import Placed, block_mask, place
 from .schedule_simul import Schedule
@@ -20,7 +20,7 @@ def attend_with_cache(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: tuple[Any, View, str],
+    attention_mask: tuple[Any, AttentionContext, str],
     cache: Any,
     scale: float,
     dropout: float,
@@ -34,18 +34,23 @@ def attend_with_cache(
         cache (`Cache`, *optional*): holds what came before.
         scale (`float`): of the scores.
         dropout (`float`): of the weights, in training.
+
+    Returns:
+        As [`attend`].
     """
-    mask, view, backend = attention_mask
+    mask, context, backend = attention_mask
     if cache is not None:
         key, value = cache.update(key, value, layer.layer_idx)
     dropout = dropout if layer.training else 0.0
-    return attend_in_view(query, key, value, mask, view, layer.layer_idx, backend, scale, dropout)  # type: ignore[arg-type]
+    return attend(query, key, value, mask, backend, scale, dropout, context, layer.layer_idx)  # type: ignore[arg-type]
 
 
 class SimulAlibiModel:
     """Mixin in front of a family's model without head. Without a schedule, everything earlier is visible."""
 
     _auto_class = "AutoModel"
+    _supports_sdpa = _supports_flex_attn = True
+    _supports_flash_attn = False
     # Where the family keeps its embedding, its blocks and its last norm.
     parts: tuple[str, str, str]
     # How its blocks call ALiBi.
@@ -56,7 +61,7 @@ class SimulAlibiModel:
         super().__init__(config)  # type: ignore[call-arg]
 
     def alibi(self) -> tuple[torch.Tensor, float]:
-        """The heads' slopes, and what the bias is divided by."""
+        """The heads' slopes, float32 of shape `(heads,)`, and what the bias is divided by."""
         raise NotImplementedError
 
     def embed(self, input_ids: torch.LongTensor) -> torch.Tensor:
@@ -101,7 +106,7 @@ class SimulAlibiModel:
             raise ValueError("output_attentions must be False with attn_implementation='flex_attention'; use 'eager'.")
         mask = self._mask(placed, hidden_states.dtype, decoding=past_key_values is not None)
         backend = "eager" if output_attentions else backend
-        options = {self.bias_argument: None, "attention_mask": (mask, self._view(placed), backend)}
+        options = {self.bias_argument: None, "attention_mask": (mask, self.context(placed), backend)}
         options |= self.position_options(placed, hidden_states)
 
         all_hidden_states, all_attentions = [], []
@@ -131,11 +136,15 @@ class SimulAlibiModel:
         """The attention of each layer."""
         return [block.self_attention for block in self._blocks()]
 
+    def windows(self) -> None:
+        """No layer slides."""
+
     def _blocks(self) -> Iterable[Any]:
         return getattr(self, self.parts[1])
 
-    def _view(self, placed: Placed) -> View:
-        return View(placed.step)
+    def context(self, placed: Placed) -> AttentionContext:
+        """What attention needs beside masks."""
+        return AttentionContext(placed.step)
 
     def _mask(self, placed: Placed, dtype: torch.dtype, decoding: bool) -> Any:
         """Mask and bias of all layers, built once: additive for eager and SDPA, a pair for flex."""

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from transformers.models.bloom.configuration_bloom import BloomConfig
 from transformers.models.bloom.modeling_bloom import BloomAttention, BloomForCausalLM, BloomModel
 
-from .configuration_simul import SimulConfig
+from .configuration_simul import SimulAlibiConfig
 from .linear_simul import SimulLinear
 from .masking_simul import alibi_slopes
 from .modeling_simul import SimulForCausalLM, swap_classes
@@ -15,20 +15,11 @@ from .modeling_simul_alibi import SimulAlibiModel, attend_with_cache
 
 
 @strict
-class SimulBloomConfig(SimulConfig, BloomConfig):
+class SimulBloomConfig(SimulAlibiConfig, BloomConfig):
     """[`BloomConfig`] and what [`SimulConfig`] adds."""
 
     model_type = "simul_bloom"
     _auto_class = "AutoConfig"
-
-    @property
-    def has_alibi(self) -> bool:
-        return True
-
-    @property
-    def alibi_rounding(self) -> str:
-        """Float32 distances; Bloom's own differ from them by a constant per row."""
-        return "exact"
 
 
 class SimulBloomAttention(BloomAttention):
@@ -46,7 +37,6 @@ class SimulBloomModel(SimulAlibiModel, BloomModel):
     """Bloom without head, under a read/write schedule."""
 
     config_class = SimulBloomConfig
-    _supports_sdpa = _supports_flex_attn = True
     parts = ("word_embeddings", "h", "ln_f")
 
     def __init__(self, config: SimulBloomConfig):
@@ -77,7 +67,6 @@ class SimulBloomForCausalLM(SimulForCausalLM, BloomForCausalLM):
 
     config_class = SimulBloomConfig
     layers_class = SimulBloomModel
-    _supports_sdpa = _supports_flex_attn = True
 
 
 __all__ = ["SimulBloomConfig", "SimulBloomForCausalLM", "SimulBloomModel"]

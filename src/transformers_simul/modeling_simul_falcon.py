@@ -15,13 +15,14 @@ from transformers.models.falcon.modeling_falcon import (
     apply_rotary_pos_emb,
 )
 
-from .attention_simul import View
+from .attention_simul import AttentionContext
 from .configuration_simul import SimulConfig
 from .linear_simul import decoding_linear
 from .masking_simul import alibi_slopes
 from .modeling_simul import Placed, SimulForCausalLM, swap_classes
 from .modeling_simul_alibi import SimulAlibiModel, attend_with_cache
-from .modeling_simul_rotary import check_rope, place_rotary, rotary_view
+from .modeling_simul_rotary import check_rope, place_rotary, rotary_context
+from .positions_simul import without_scale
 
 ALIBI_ROUNDINGS = ("stock", "exact")
 
@@ -97,8 +98,6 @@ class SimulFalconModel(SimulAlibiModel, FalconModel):
     """Falcon without head, under a read/write schedule."""
 
     config_class = SimulFalconConfig
-    _supports_flex_attn = True
-    _supports_flash_attn = False
     parts = ("word_embeddings", "h", "ln_f")
 
     def __init__(self, config: SimulFalconConfig):
@@ -117,10 +116,12 @@ class SimulFalconModel(SimulAlibiModel, FalconModel):
 
     def rotations(self, states, angles):
         """As [`SimulRotaryModel.rotations`]."""
-        return [self.rotary_emb(states, angles)] * len(self.h)
+        return [without_scale(*self.rotary_emb(states, angles))] * len(self.h)
 
-    def _view(self, placed: Placed) -> View:
-        return super()._view(placed) if self.config.has_alibi else rotary_view(self, placed)
+    def context(self, placed: Placed) -> AttentionContext:
+        """Of ALiBi or rotary positions; outside of decoding as slow and as exact as Falcon's own."""
+        context = super().context(placed) if self.config.has_alibi else rotary_context(self, placed)
+        return context._replace(broadcasts_keys=not torch.is_inference_mode_enabled())
 
 
 class SimulFalconForCausalLM(SimulForCausalLM, FalconForCausalLM):
@@ -143,8 +144,6 @@ class SimulFalconForCausalLM(SimulForCausalLM, FalconForCausalLM):
 
     config_class = SimulFalconConfig
     layers_class = SimulFalconModel
-    _supports_flex_attn = True
-    _supports_flash_attn = False
 
 
 __all__ = ["SimulFalconConfig", "SimulFalconForCausalLM", "SimulFalconModel"]

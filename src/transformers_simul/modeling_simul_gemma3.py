@@ -6,7 +6,8 @@ from transformers.models.gemma3.configuration_gemma3 import Gemma3TextConfig
 from transformers.models.gemma3.modeling_gemma3 import Gemma3ForCausalLM, Gemma3TextModel
 
 from .configuration_simul import SimulConfig
-from .modeling_simul_rotary import LAYER_TYPES, SimulRotaryForCausalLM, SimulRotaryModel
+from .modeling_simul_rotary import SimulRotaryForCausalLM, SimulRotaryModel, windows_by_layer_type
+from .positions_simul import without_scale
 
 
 @strict
@@ -31,10 +32,10 @@ class SimulGemma3Model(SimulRotaryModel, Gemma3TextModel):
     config_class = SimulGemma3Config
 
     def windows(self):
-        return {kind: self.config.sliding_window if kind == "sliding_attention" else None for kind in LAYER_TYPES}
+        return windows_by_layer_type(self.config)
 
     def rotations(self, states, angles):
-        each = {kind: self.rotary_emb(states, angles, kind) for kind in set(self.config.layer_types)}
+        each = {kind: without_scale(*self.rotary_emb(states, angles, kind)) for kind in set(self.config.layer_types)}
         return [each[kind] for kind in self.config.layer_types]
 
 

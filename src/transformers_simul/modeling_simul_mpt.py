@@ -1,22 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """SimulMpt: MPT, with ALiBi."""
 
-import math
-
-import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers.models.mpt.configuration_mpt import MptConfig
 from transformers.models.mpt.modeling_mpt import MptAttention, MptForCausalLM, MptModel
 
-from .configuration_simul import SimulConfig
+from .configuration_simul import SimulAlibiConfig
 from .linear_simul import SimulLinear
 from .modeling_simul import SimulForCausalLM, swap_classes
 from .modeling_simul_alibi import SimulAlibiModel, attend_with_cache
 
 
 @strict
-class SimulMptConfig(SimulConfig, MptConfig):
+class SimulMptConfig(SimulAlibiConfig, MptConfig):
     """[`MptConfig`] and what [`SimulConfig`] adds."""
 
     model_type = "simul_mpt"
@@ -26,15 +23,6 @@ class SimulMptConfig(SimulConfig, MptConfig):
         super().__post_init__(**kwargs)
         if not self.attn_config.alibi:
             raise ValueError("attn_config.alibi must be True: MPT has no rotary positions in Transformers.")
-
-    @property
-    def has_alibi(self) -> bool:
-        return True
-
-    @property
-    def alibi_rounding(self) -> str:
-        """Float32 distances, as MPT has them."""
-        return "exact"
 
 
 class SimulMptAttention(MptAttention):
@@ -57,7 +45,6 @@ class SimulMptModel(SimulAlibiModel, MptModel):
     """MPT without head, under a read/write schedule."""
 
     config_class = SimulMptConfig
-    _supports_sdpa = _supports_flex_attn = True
     parts = ("wte", "blocks", "norm_f")
     bias_argument = "position_bias"
 
@@ -66,13 +53,8 @@ class SimulMptModel(SimulAlibiModel, MptModel):
         swap_classes(self, {MptAttention: SimulMptAttention, nn.Linear: SimulLinear})
 
     def alibi(self):
-        """MPT orders the slopes of head counts that are no power of two in its own way."""
-        power = 2 ** math.ceil(math.log2(self.num_heads))
-        most = self.config.attn_config.alibi_bias_max
-        slopes = [2 ** (-most * (index + 1) / power) for index in range(power)]
-        if power != self.num_heads:
-            slopes = (slopes[1::2] + slopes[0::2])[: self.num_heads]
-        return torch.tensor(slopes, dtype=torch.float32, device=self.device), 1.0
+        # The family's own bias of a key one token back: its order of slopes, and its `alibi_bias_max`.
+        return -self.build_mpt_alibi_tensor(self.num_heads, 2, device=self.device)[:, 0, 0], 1.0
 
     @property
     def attention_modules(self) -> list[nn.Module]:
@@ -97,7 +79,6 @@ class SimulMptForCausalLM(SimulForCausalLM, MptForCausalLM):
 
     config_class = SimulMptConfig
     layers_class = SimulMptModel
-    _supports_sdpa = _supports_flex_attn = True
 
 
 __all__ = ["SimulMptConfig", "SimulMptForCausalLM", "SimulMptModel"]

@@ -6,7 +6,7 @@ from transformers.models.qwen2.configuration_qwen2 import Qwen2Config
 from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM, Qwen2Model
 
 from .configuration_simul import SimulConfig
-from .modeling_simul_rotary import LAYER_TYPES, SimulRotaryForCausalLM, SimulRotaryModel
+from .modeling_simul_rotary import SimulRotaryForCausalLM, SimulRotaryModel, windows_by_layer_type
 
 
 @strict
@@ -23,7 +23,7 @@ class SimulQwen2Model(SimulRotaryModel, Qwen2Model):
     config_class = SimulQwen2Config
 
     def windows(self):
-        return {kind: self.config.sliding_window if kind == "sliding_attention" else None for kind in LAYER_TYPES}
+        return windows_by_layer_type(self.config)
 
 
 class SimulQwen2ForCausalLM(SimulRotaryForCausalLM, Qwen2ForCausalLM):

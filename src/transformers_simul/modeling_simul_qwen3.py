@@ -6,7 +6,7 @@ from transformers.models.qwen3.configuration_qwen3 import Qwen3Config
 from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM, Qwen3Model
 
 from .configuration_simul import SimulConfig
-from .modeling_simul_rotary import LAYER_TYPES, SimulRotaryForCausalLM, SimulRotaryModel
+from .modeling_simul_rotary import SimulRotaryForCausalLM, SimulRotaryModel, windows_by_layer_type
 
 
 @strict
@@ -23,7 +23,7 @@ class SimulQwen3Model(SimulRotaryModel, Qwen3Model):
     config_class = SimulQwen3Config
 
     def windows(self):
-        return {kind: self.config.sliding_window if kind == "sliding_attention" else None for kind in LAYER_TYPES}
+        return windows_by_layer_type(self.config)
 
 
 class SimulQwen3ForCausalLM(SimulRotaryForCausalLM, Qwen3ForCausalLM):

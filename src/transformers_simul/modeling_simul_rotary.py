@@ -12,27 +12,26 @@ from torch import nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .attention_simul import View, attend_in_view
+from .attention_simul import AttentionContext, attend
 from .linear_simul import SimulLinear
 from .masking_simul import additive_mask, visible
 from .modeling_simul import Placed, SimulForCausalLM, block_mask, place, swap_classes
-from .positions_simul import rotary_position_ids, source_distances
+from .positions_simul import rotary_position_ids, source_distances, without_scale
 
-# As Transformers names kinds of layers.
-LAYER_TYPES = ("full_attention", "sliding_attention")
 _BACKENDS = ("eager", "sdpa", "flex_attention")
 _PREFIX = "simul_"
 
 
 def _register(backend: str) -> None:
-    def attention(module, query, key, value, attention_mask, scaling, dropout=0.0, view=None, **kwargs):
-        if view is None and backend != "eager":
+    def attention(module, query, key, value, attention_mask, scaling, dropout=0.0, simul_context=None, **kwargs):
+        if simul_context is None and backend != "eager":
             # No schedule: the stock kernel.
             stock = ALL_ATTENTION_FUNCTIONS[backend]
             return stock(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
         mask = 0.0 if attention_mask is None else attention_mask
-        view = View() if view is None else view
-        return attend_in_view(query, key, value, mask, view, module.layer_idx, backend, scaling, dropout)
+        mask = (mask, None) if backend == "flex_attention" else mask
+        context = AttentionContext() if simul_context is None else simul_context
+        return attend(query, key, value, mask, backend, scaling, dropout, context, module.layer_idx)
 
     ALL_ATTENTION_FUNCTIONS.register(_PREFIX + backend, attention)
     ALL_MASK_ATTENTION_FUNCTIONS.register(_PREFIX + backend, ALL_MASK_ATTENTION_FUNCTIONS[backend])
@@ -75,31 +74,38 @@ def place_rotary(config: Any, placed: Placed) -> torch.Tensor:
     return positions if placed.step is None else placed.step.join(positions)
 
 
-def rotary_view(model: Any, placed: Placed) -> View:
-    """What attention needs beside position ids.
+def rotary_context(model: Any, placed: Placed) -> AttentionContext:
+    """What attention needs beside masks and position ids.
 
     Args:
         model: with `config`, and `rotations` for own-frame positions.
         placed (`Placed`): of the forward.
     """
     if model.config.positions != "own_frame":
-        return View(placed.step)
+        return AttentionContext(placed.step)
     like = torch.empty(0, dtype=model.dtype, device=placed.slots.device)
-    rotations: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-    shared = []
-    for cos, sin in model.rotations(like, source_distances(placed.queries)):
-        # Some RoPE types scale queries and keys as well; the first rotation has done that.
-        if id(cos) not in rotations:
-            scale = torch.hypot(cos, sin)
-            rotations[id(cos)] = (cos / scale, sin / scale)
-        shared.append(rotations[id(cos)])
-    return View(placed.step, shared, placed.keys.in_target)
+    rotations = model.rotations(like, source_distances(placed.queries))
+    return AttentionContext(placed.step, rotations, placed.keys.in_target)
+
+
+def windows_by_layer_type(config: Any) -> dict[str, int | None]:
+    """The sliding window of each kind of layer that a model has, as Transformers names them.
+
+    Args:
+        config: with `layer_types` and `sliding_window`.
+
+    Raises:
+        ValueError: for a kind that is neither full nor sliding.
+    """
+    windows = {"full_attention": None, "sliding_attention": config.sliding_window}
+    unknown = set(config.layer_types) - set(windows)
+    if unknown:
+        raise ValueError(f"layer_types must be among {sorted(windows)}, got {sorted(unknown)}.")
+    return {kind: windows[kind] for kind in set(config.layer_types)}
 
 
 class RegisteredAttention:
     """Mixin: `attn_implementation` names our functions, which look at the schedule."""
-
-    _supports_flash_attn = False
 
     def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
         backend = (requested_attention or "sdpa").removeprefix(_PREFIX)
@@ -112,6 +118,7 @@ class SimulRotaryModel(RegisteredAttention):
     """Mixin in front of a family's model without head."""
 
     _auto_class = "AutoModel"
+    _supports_flash_attn = False
 
     def __init__(self, config: Any):
         config.check_simul()
@@ -129,13 +136,13 @@ class SimulRotaryModel(RegisteredAttention):
         return None
 
     def rotations(self, states: torch.Tensor, angles: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Cosine and sine of positions, for each layer.
+        """Cosine and sine of angles by which what was rotated turns further, for each layer.
 
         Args:
             states (`torch.Tensor`): of the dtype and device that is wanted.
-            angles (`torch.Tensor` of shape `(batch, queries)`): positions.
+            angles (`torch.Tensor` of shape `(batch, queries)`): in positions.
         """
-        return [self.rotary_emb(states, angles)] * len(self.layers)
+        return [without_scale(*self.rotary_emb(states, angles))] * len(self.layers)
 
     def forward(
         self,
@@ -157,7 +164,8 @@ class SimulRotaryModel(RegisteredAttention):
         if placed is not None:
             position_ids = place_rotary(self.config, placed)
             attention_mask = self._masks(placed)
-            kwargs["view"] = rotary_view(self, placed)
+            # By a name that no family's own argument has.
+            kwargs["simul_context"] = rotary_context(self, placed)
             use_cache = past_key_values is not None
         return super().forward(
             input_ids=input_ids,
@@ -187,11 +195,11 @@ class SimulRotaryForCausalLM(RegisteredAttention, SimulForCausalLM):
 
 
 __all__ = [
-    "LAYER_TYPES",
     "RegisteredAttention",
     "SimulRotaryForCausalLM",
     "SimulRotaryModel",
     "check_rope",
     "place_rotary",
-    "rotary_view",
+    "rotary_context",
+    "windows_by_layer_type",
 ]

@@ -21,7 +21,8 @@ ROTARY_POSITIONS = ("own_frame", "group", "reserved")
 
 
 def rotary_position_ids(queries: Schedule, strategy: str, target_start: int) -> torch.Tensor:
-    """Where each token stands when its key is rotated, which never changes.
+    """Where each token stands when its key is rotated, which never changes (`"group"`: arXiv 2505.16983; `"reserved"`:
+    arXiv 2603.14903).
 
     Args:
         queries (`Schedule`): fields of shape `(batch, length)`.
@@ -65,6 +66,27 @@ def source_distances(queries: Schedule) -> torch.Tensor:
     return queries.visible_source * queries.in_target
 
 
+def without_scale(cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine and sine of an angle without the factor that some RoPE types put on both (YaRN, arXiv 2309.00071, section
+    3.4): what is turned a second time has it already.
+
+    Args:
+        cos, sin (`torch.Tensor` of shape `(batch, length, rotary_dim)`): scaled.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.positions_simul import without_scale
+    >>> [round(float(part), 2) for part in without_scale(torch.tensor(3.0), torch.tensor(4.0))]
+    [0.6, 0.8]
+
+    ```
+    """
+    scale = torch.hypot(cos, sin)
+    return cos / scale, sin / scale
+
+
 def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotate further what RoPE has rotated already; angles add up.
 
@@ -90,4 +112,4 @@ def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.
     return torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
 
 
-__all__ = ["ALIBI_POSITIONS", "ROTARY_POSITIONS", "rotary_position_ids", "rotate", "source_distances"]
+__all__ = ["ALIBI_POSITIONS", "ROTARY_POSITIONS", "rotary_position_ids", "rotate", "source_distances", "without_scale"]

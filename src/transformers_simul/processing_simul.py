@@ -86,10 +86,7 @@ class SimulProcessor(ProcessorMixin):
         self.template, self.unit, self.eos_token = template, unit, eos_token
         self._eos_token_id = _eos_token_id(tokenizer, eos_token)
         head, tail, self._bare_first_word = _split_template(template)
-        languages = {
-            "source_lang": LANGUAGES.get(source_lang, source_lang),
-            "target_lang": LANGUAGES.get(target_lang, target_lang),
-        }
+        languages = _language_names(source_lang, target_lang)
         self._tail = tail.format(**languages)
         self._prompt = (self._encode(head.format(**languages)), self._encode_behind_word(self._tail))
         self._token_kinds = token_kinds(tokenizer, unit, self._eos_token_id)
@@ -135,10 +132,7 @@ class SimulProcessor(ProcessorMixin):
         """
         if not tokenizer.chat_template:
             raise ValueError("tokenizer must have a chat_template; pass template= to SimulProcessor instead.")
-        languages = {
-            "source_lang": LANGUAGES.get(source_lang, source_lang),
-            "target_lang": LANGUAGES.get(target_lang, target_lang),
-        }
+        languages = _language_names(source_lang, target_lang)
         # Letters that no template touches stand for the texts.
         source, target = "SOURCETEXT", "TARGETTEXT"
         opening = [] if system is None else [{"role": "system", "content": system}]
@@ -187,23 +181,26 @@ class SimulProcessor(ProcessorMixin):
     def encode_piece(self, piece: str) -> list[list[int]]:
         """Ids of each unit in one piece of [`SimulProcessor.split`]: one, or with token units as many as tokens."""
         ids = self._encode(piece) if self.unit == "char" else list(self._encode_word(piece))
-        return [[token] for token in ids] if self.unit == "token" else [ids]
+        return self._units_of(ids)
 
-    def encode(self, text: str, name: str = "source") -> list[list[int]]:
+    def encode(self, text: str, side: str = "source") -> list[list[int]]:
         """Ids of each unit of a whole text.
 
         Args:
             text (`str`): a sentence or more.
-            name (`str`): what to call it in an error.
+            side (`str`): `"source"` or `"target"`, whose first word may stand without a space.
 
         Raises:
             ValueError: if there is no word in it.
         """
         if not isinstance(text, str):
-            raise ValueError(f"{name} must be a string, got {type(text).__name__}.")
-        units = [unit for piece in self.split(text) for unit in self.encode_piece(piece)]
+            raise ValueError(f"{side} must be a string, got {type(text).__name__}.")
+        units = []
+        for number, piece in enumerate(self.split(text)):
+            is_bare = side == "target" and self.bare_first_word and not number
+            units += self._units_of(self._encode_bare(piece)) if is_bare else self.encode_piece(piece)
         if not units:
-            raise ValueError(f"{name} must hold at least one word, got {text!r}.")
+            raise ValueError(f"{side} must hold at least one word, got {text!r}.")
         return units
 
     def encode_pair(self, source: str, target: str) -> dict[str, list[list[int]]]:
@@ -214,11 +211,6 @@ class SimulProcessor(ProcessorMixin):
         """
         pair = {"source_ids": self.encode(source, "source"), "target_ids": self.encode(target, "target")}
         if self.unit != "char":
-            if self.bare_first_word:
-                first, *rest = self.split(target)
-                ids = self._encode_bare(first)
-                others = [unit for piece in rest for unit in self.encode_piece(piece)]
-                pair["target_ids"] = [*([[token] for token in ids] if self.unit == "token" else [ids]), *others]
             self._check_sum(pair["source_ids"], self._encode_behind_word(f" {normalise_spaces(source)}"), source)
             text = normalise_spaces(target)
             whole = self._encode_bare(text) if self.bare_first_word else self._encode_behind_word(f" {text}")
@@ -278,6 +270,9 @@ class SimulProcessor(ProcessorMixin):
         """One text of written units."""
         return (" " if self.unit == "word" else "").join(words)
 
+    def _units_of(self, ids: list[int]) -> list[list[int]]:
+        return [[token] for token in ids] if self.unit == "token" else [ids]
+
     def _prompt_row(self, source: list[list[int]]) -> tuple[list[int], list[int]]:
         ids, units = list(self.head_ids), [HEAD] * len(self.head_ids)
         for number, word in enumerate(source, start=1):
@@ -290,7 +285,7 @@ class SimulProcessor(ProcessorMixin):
 
     def _encode_in_context(self, word: str) -> tuple[int, ...]:
         # Behind another word, as in a sentence: no tokenizer's rule for the start of a text applies.
-        return tuple(self._encode_behind("a", f" {word}"))
+        return tuple(self._encode_behind_word(f" {word}"))
 
     def _encode_behind_word(self, text: str) -> list[int]:
         return self._encode_behind("a", text)
@@ -322,6 +317,11 @@ def _eos_token_id(tokenizer, eos_token: str | None) -> int:
     if found is None:
         raise ValueError(f"eos_token must be one token of the tokenizer, got {eos_token!r}.")
     return found
+
+
+def _language_names(source_lang: str, target_lang: str) -> dict[str, str]:
+    codes = {"source_lang": source_lang, "target_lang": target_lang}
+    return {field: LANGUAGES.get(code, code) for field, code in codes.items()}
 
 
 def _escape(text: str) -> str:

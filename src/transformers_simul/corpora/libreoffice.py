@@ -32,6 +32,8 @@ def load_libreoffice(
     Raises:
         ValueError: without `apt-get` and `dpkg-deb`, or if there is no such language.
     """
+    if not shutil.which("dpkg-deb"):
+        raise ValueError("LibreOffice's help is read from Debian packages: dpkg-deb must be there.")
     folder = cache_folder(cache_dir)
     sources, targets = (_paragraphs(_package(language, folder)) for language in (source_lang, target_lang))
     return join_sentences(sources, targets, _MARKUP)
@@ -43,14 +45,16 @@ def _package(language: str, folder: Path) -> Path:
     found = sorted(folder.glob(f"{name}_*.deb"))
     if found:
         return found[-1]
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise ValueError("LibreOffice's help is read from Debian packages: apt-get and dpkg-deb must be there.")
+    if not shutil.which("apt-get"):
+        raise ValueError("LibreOffice's help is downloaded with apt-get, which must be there.")
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         done = subprocess.run(["apt-get", "download", name], cwd=temporary, capture_output=True, text=True, check=False)
         files = list(Path(temporary).glob("*.deb"))
         if done.returncode or not files:
-            raise ValueError(f"language must be one that LibreOffice's help has, got {language!r}: {done.stderr}")
+            raise ValueError(
+                f"apt-get must find {name}, for language {language!r}, but says: {done.stderr.strip() or 'nothing'}"
+            )
         return Path(shutil.move(files[0], folder / files[0].name))
 
 
@@ -65,6 +69,8 @@ def _paragraphs(package: Path) -> dict[tuple[str, str], str]:
                     parser = _Page()
                     parser.feed(file.read().decode("utf-8"))
                     paragraphs |= {(page, key): text for key, text in parser.paragraphs().items()}
+    if reader.returncode:
+        raise ValueError(f"dpkg-deb must read {str(package)!r}, but ended with {reader.returncode}.")
     return paragraphs
 
 

@@ -87,8 +87,10 @@ class Experiment:
     def _check_positions(self) -> None:
         """Before the first hour of training: whether the base can have the positions of every system."""
         for system in self.arguments.chosen_systems():
-            if self.model.model_name_or_path:
-                make_config(self.model, system.training.positions)
+            try:
+                make_config(self.model, self._processor.tokenizer, system.training.positions)
+            except ValueError as error:
+                raise ValueError(f"system {system.name} cannot have this base: {error}") from error
 
     def translate(self) -> dict[tuple[str, str], list[Instance]]:
         """The logs of all cells by (system, line); finished ones are read."""

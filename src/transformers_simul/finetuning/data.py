@@ -24,9 +24,10 @@ def load_pairs(args: DataArguments, needed: Iterable[str] = ()) -> dict[str, lis
         ValueError: if one of these has no pair, or a file is wrong.
     """
     codes = (args.source_lang, args.target_lang)
-    free = {"home_assistant": load_home_assistant, "libreoffice": load_libreoffice}
-    if args.dataset_name in free:
-        splits = split_pairs(free[args.dataset_name](*codes))
+    if args.dataset_name == "home_assistant":
+        splits = split_pairs(load_home_assistant(*codes))
+    elif args.dataset_name == "libreoffice":
+        splits = split_pairs(load_libreoffice(*codes))
     elif args.dataset_name:
         config = args.dataset_config_name and _with_languages(args.dataset_config_name, args)
         data = load_dataset(args.dataset_name, config, revision=args.dataset_revision)

@@ -43,18 +43,42 @@ def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequen
     )
 
 
-def make_config(args: ModelArguments, positions: str | None = None) -> Any:
-    """The configuration of a checkpoint, with the flags' settings; looked at before anything is trained.
+def make_config(args: ModelArguments, tokenizer: Any, positions: str | None = None) -> Any:
+    """The configuration of the checkpoint or of a new model, with the flags' settings; looked at before anything is
+    trained.
 
     Args:
-        args (`ModelArguments`): names the checkpoint.
+        args (`ModelArguments`): names the checkpoint, or a new model's size.
+        tokenizer: gives a new model its vocabulary.
         positions (`str`, *optional*): instead of the flag's.
 
     Raises:
         ValueError: for a checkpoint of another architecture, or settings that it has no use for.
     """
-    settings = {"positions": positions or args.positions, "target_start": args.target_start}
+    settings: dict[str, Any] = {"positions": positions or args.positions, "target_start": args.target_start}
     settings = {name: value for name, value in settings.items() if value is not None}
+    if not args.model_name_or_path:
+        if args.use_lora:
+            raise ValueError("use_lora needs model_name_or_path: adapters change a trained model.")
+        config = SimulFalconConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=args.hidden_size,
+            num_hidden_layers=args.num_hidden_layers,
+            num_attention_heads=args.num_attention_heads,
+            multi_query=False,
+            parallel_attn=False,
+            bias=True,
+            alibi_rounding="exact",
+            bos_token_id=tokenizer.eos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            hidden_dropout=args.dropout,
+            attention_dropout=args.dropout,
+            label_smoothing=args.label_smoothing,
+            **settings,
+        )
+        config.check_simul()
+        return config
     config, _ = simul_config(str(args.model_name_or_path), label_smoothing=args.label_smoothing, **settings)
     # Under adapters the frozen layers stay as they are; the adapters have dropout of their own.
     if not args.use_lora:
@@ -75,29 +99,10 @@ def make_model(args: ModelArguments, processor: SimulProcessor, positions: str |
     Raises:
         ValueError: as [`make_config`], or if `use_lora` is asked for without `peft`.
     """
-    if args.model_name_or_path:
-        config = make_config(args, positions)
-        model = simul_class(config.model_type).from_pretrained(args.model_name_or_path, config=config)
-        return add_lora(model, args) if args.use_lora else model
-    tokenizer = processor.tokenizer
-    layout: dict[str, Any] = {"multi_query": False, "parallel_attn": False, "bias": True, "alibi_rounding": "exact"}
-    model = SimulFalconForCausalLM(
-        SimulFalconConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=args.hidden_size,
-            num_hidden_layers=args.num_hidden_layers,
-            num_attention_heads=args.num_attention_heads,
-            bos_token_id=tokenizer.eos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            hidden_dropout=args.dropout,
-            attention_dropout=args.dropout,
-            label_smoothing=args.label_smoothing,
-            positions=positions or args.positions,
-            target_start=args.target_start,
-            **layout,
-        )
-    )
+    config = make_config(args, processor.tokenizer, positions)
+    if not args.model_name_or_path:
+        return SimulFalconForCausalLM(config)
+    model = simul_class(config.model_type).from_pretrained(args.model_name_or_path, config=config)
     return add_lora(model, args) if args.use_lora else model
 
 
