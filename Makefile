@@ -15,7 +15,7 @@ demo: $(READY)
 	  --num_hidden_layers 4 --num_attention_heads 8 --vocab_size 3000 --dropout 0.1 --label_smoothing 0.1 \
 	  --train_sampling_strategy group_by_length --save_steps 200 --save_total_limit 1 --logging_steps 100 \
 	  --report_to none
-	$(BIN)/python examples/draw_mask.py --model_name_or_path output/demo --output output/demo/mask.png \
+	$(BIN)/transformers-simul mask output/demo --output output/demo/mask.png \
 	  --source "Already configured. Only one is possible." --target "Bereits konfiguriert. Nur eine möglich."
 	@echo
 	@echo "Next, with a real checkpoint and your own text (a GPU helps):"

@@ -13,6 +13,7 @@ from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationM
 
 from .cache_simul import SimulCache
 from .decoding_simul import decode_rows
+from .policies import WaitKPolicy
 from .row_decoder_simul import KnownSource, Query, RowDecoder
 from .schedule_simul import BLANK_START, CONTINUES, EOS, HEAD, NEVER, PADDING, STARTS
 
@@ -116,11 +117,13 @@ class SimulLogitsProcessor(LogitsProcessor):
 class SimulGenerationMixin(GenerationMixin):
     """Adds `policy` to the stock `generate()`. Without one, everything is stock."""
 
-    def generate(self, *args: Any, policy: Any = None, **kwargs: Any):
+    def generate(self, *args: Any, policy: Any = None, wait_k: int | None = None, **kwargs: Any):
         """As `GenerationMixin.generate`; with a policy, the translation is written while the source is read.
 
         Args:
             policy (`Policy` or `Sequence[Policy]`, *optional*): when to READ and WRITE, for all rows or for each.
+            wait_k (`int`, *optional*): instead of a policy, [`WaitKPolicy`]'s k. For a [`SimulProcessor`]'s inputs with
+                neither, `wait_k` of the generation configuration, if it has one.
             input_ids, attention_mask, source_words, token_kinds, bare_first_word, source: what [`SimulProcessor`]
                 returns.
             generators (`Sequence[torch.Generator]`, *optional*): one per row, for sampling that does not depend on
@@ -136,11 +139,17 @@ class SimulGenerationMixin(GenerationMixin):
             `torch.LongTensor` or [`SimulGenerateOutput`].
 
         Raises:
-            ValueError: for beam search and other modes that revise or look ahead.
+            ValueError: for a policy beside `wait_k`, for beam search and other modes that revise or look ahead.
         """
+        config = kwargs.get("generation_config") or self.generation_config
+        if policy is not None and wait_k is not None:
+            raise ValueError(f"wait_k must not stand beside a policy, got {wait_k} and {policy!r}.")
+        if policy is None and wait_k is None and "source_words" in kwargs:
+            wait_k = config.to_dict().get("wait_k")
+        if wait_k is not None:
+            policy = WaitKPolicy(wait_k)
         if policy is None:
             return super().generate(*args, **kwargs)
-        config = kwargs.get("generation_config") or self.generation_config
         _check_mode(config, kwargs)
         lengths = ("max_new_tokens", "max_length")
         if all(kwargs.get(name) is None and getattr(config, name) is None for name in lengths):

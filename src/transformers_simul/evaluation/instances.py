@@ -41,8 +41,12 @@ def write_instances(path: str | os.PathLike, instances: Iterable[Instance]) -> N
         path (`str` or `os.PathLike`): of the log; its folder is made.
         instances (`Iterable[Instance]`): in order.
     """
-    text = "".join(json.dumps(asdict(instance), ensure_ascii=False) + "\n" for instance in instances)
-    write_text(path, text)
+    write_text(path, "".join(instance_line(instance) for instance in instances))
+
+
+def instance_line(instance: Instance) -> str:
+    """An instance as a log's line, line feed included."""
+    return json.dumps(asdict(instance), ensure_ascii=False) + "\n"
 
 
 def read_instances(path: str | os.PathLike) -> list[Instance]:
@@ -76,4 +80,4 @@ def read_instances(path: str | os.PathLike) -> list[Instance]:
     return instances
 
 
-__all__ = ["Instance", "read_instances", "write_instances"]
+__all__ = ["Instance", "instance_line", "read_instances", "write_instances"]

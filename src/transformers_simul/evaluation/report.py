@@ -2,11 +2,13 @@
 """The table of a system: one line per policy, quality with intervals, latency, signatures below."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from .instances import Instance
+from .instances import Instance, read_instances
 from .latency import LATENCY, average_token_delay, computation_aware, work
 from .quality import Quality, paired_difference, quality
 from .units import target_units
@@ -99,6 +101,35 @@ def report_line(
         sum(not instance.delays for instance in instances),
         "|".join(f"{key}:{value}" for key, value in parts.items() if value),
     )
+
+
+def folder_lines(folder: Path, metric: str = "BLEU") -> list[ReportLine]:
+    """Scores of every log of a model, in the order of k, the full source last.
+
+    Args:
+        folder (`Path`): with `k=3/instances.log` and the like, as `transformers-simul evaluate` writes it.
+        metric (`str`, *optional*): scored besides BLEU and chrF++.
+
+    Raises:
+        ValueError: if there is no log, or one without references.
+    """
+    full = FULL_SOURCE.replace(" ", "")
+    logs = {path.parent.name: path for path in folder.glob("*/instances.log")}
+    if not logs:
+        raise ValueError(f"folder must hold logs such as k=3/instances.log, got {str(folder)!r}.")
+    lines = []
+    for name in sorted(logs, key=lambda name: (name == full, int(name[2:]) if name[2:].isdigit() else 0, name)):
+        settings = logs[name].with_name("settings.json")
+        line = report_line(
+            FULL_SOURCE if name == full else name.replace("=", " = "),
+            read_instances(logs[name]),
+            metrics=list(dict.fromkeys(("BLEU", "chrF++", metric))),
+            settings=json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else None,
+        )
+        if not line.quality:
+            raise ValueError(f"log {str(logs[name])!r} must have references: quality is scored.")
+        lines.append(line)
+    return lines
 
 
 def latency_scores(

@@ -11,6 +11,7 @@ from datasets import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from ..data_collator import SimulMaskDataCollator
+from ..model_card import write_model_card
 from ..text_files import write_text
 
 
@@ -23,8 +24,9 @@ def fine_tune(
     args: TrainingArguments,
     record: dict[str, Any],
     callbacks: Sequence[TrainerCallback] = (),
+    wait_k: int | None = None,
 ) -> None:
-    """Train into `args.output_dir`: weights, processor, and `training.json` once all is there.
+    """Train into `args.output_dir`: weights, processor, `training.json` once all is there, and the model card.
 
     A run that was cut off goes on from the newest checkpoint that was written to its end.
 
@@ -36,6 +38,7 @@ def fine_tune(
         args (`TrainingArguments`): of the stock Trainer.
         record (`dict`): what decides the weights; see [`is_trained`].
         callbacks (`Sequence[TrainerCallback]`, *optional*): further ones.
+        wait_k (`int`, *optional*): the policy of `generate()` unless told, written into the generation configuration.
 
     Raises:
         ValueError: for a loss that is NaN, or a batch in which every pair is too long.
@@ -63,9 +66,12 @@ def fine_tune(
     if hasattr(trained, "merge_and_unload"):
         # Merged, so that the folder is one like any other; the adapters alone lie in the checkpoints.
         trained = trained.merge_and_unload()
+    if wait_k is not None:
+        trained.generation_config.wait_k = wait_k
     trained.save_pretrained(folder)
     processor.save_pretrained(folder)
     write_text(folder / "training.json", json.dumps(record, indent=2))
+    write_model_card(folder)
 
 
 def is_trained(folder: Path, record: dict[str, Any]) -> bool:

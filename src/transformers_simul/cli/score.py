@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `transformers-simul`."""
+"""`transformers-simul score`: latency and quality of a log."""
 
 import argparse
 import json
@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .text_files import read_lines
+from ..text_files import read_lines
 
 EXAMPLES = """
 examples:
@@ -22,27 +22,8 @@ examples:
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit status: 0, 1 for an input that is wrong, 2 for a wrong flag, 130 for Ctrl-C.
-
-    Args:
-        arguments (`Sequence[str]`, *optional*): the command line's unless told.
-    """
-    parser = argparse.ArgumentParser(prog="transformers-simul", description="Simultaneous translation: score logs.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    _add_score(commands)
-    args = parser.parse_args(arguments)
-    try:
-        return args.run(args)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-
-
-def _add_score(commands: Any) -> None:
+def add_command(commands: Any) -> None:
+    """Its flags."""
     parser = commands.add_parser(
         "score",
         help="latency and quality of a log",
@@ -69,10 +50,10 @@ def _add_score(commands: Any) -> None:
 
 def _score(args: argparse.Namespace) -> int:
     # Here, not above: the program must answer --help at once.
-    from .evaluation.logs import read_log
-    from .evaluation.neural import read_neural_scores, write_neural_inputs
-    from .evaluation.quality import QUALITY
-    from .evaluation.report import report_line
+    from ..evaluation.logs import read_log
+    from ..evaluation.neural import read_neural_scores, write_neural_inputs
+    from ..evaluation.quality import QUALITY
+    from ..evaluation.report import report_line
 
     if args.words_per_second is not None and args.words_per_second <= 0:
         raise ValueError(f"words-per-second must be positive, got {args.words_per_second}.")
@@ -128,5 +109,4 @@ def _load_spm(path: str) -> Any:
     return SentencePieceProcessor(model_file=path)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+__all__ = ["add_command"]

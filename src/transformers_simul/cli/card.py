@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`transformers-simul card`: a trained folder's model card."""
+
+import argparse
+import sys
+from typing import Any
+
+EXAMPLES = """
+examples:
+  transformers-simul card output/demo
+  transformers-simul card output/demo --license apache-2.0 --name my-team/simul-en-de
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Its flags."""
+    parser = commands.add_parser(
+        "card",
+        help="write a trained folder's model card, with the scores of its logs",
+        description="Write FOLDER/README.md for the Hub: metadata, scores of FOLDER/logs, how to stream.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", help="a trained folder, such as output/demo")
+    parser.add_argument("--name", help="of the model on the hub")
+    parser.add_argument("--license", help="of the weights, as the hub writes it: apache-2.0, gemma, ...")
+    parser.set_defaults(run=_card)
+
+
+def _card(args: argparse.Namespace) -> int:
+    from ..model_card import write_model_card
+
+    path = write_model_card(args.folder, args.name, args.license)
+    print(f"written: {path}", file=sys.stderr)
+    return 0
+
+
+__all__ = ["add_command"]

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`transformers-simul mask`: who sees whom, in training and while decoding."""
+
+import argparse
+from typing import Any
+
+EXAMPLES = """
+examples:
+  transformers-simul mask output/demo --source "Already configured." --target "Bereits konfiguriert."
+  transformers-simul mask output/demo --source "..." --target "..." --layer 0 --head 3 --output head.png
+  transformers-simul mask output/demo --source "..." --target "..." --path path.svg
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Its flags."""
+    parser = commands.add_parser(
+        "mask",
+        help="draw the training mask beside what decoding attended to",
+        description="Draw who sees whom for one sentence pair; fails if decoding broke the law.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", help="a trained folder, such as output/demo")
+    parser.add_argument("--source", required=True, help="source sentence")
+    parser.add_argument("--target", required=True, help="its translation")
+    parser.add_argument("--wait-k", type=int, default=2, help="k of the policy (2)")
+    parser.add_argument("--layer", type=int, help="with --head: the attention of one head instead of the mask")
+    parser.add_argument("--head", type=int, help="from 0")
+    parser.add_argument("--path", help="also draw the read/write path of the model's own translation to this file")
+    parser.add_argument("--output", default="mask.png", help="PNG or SVG file (mask.png)")
+    parser.set_defaults(run=_mask)
+
+
+def _mask(args: argparse.Namespace) -> int:
+    from ..mask_picture import draw_mask
+    from ..plots import plot_path
+    from ..policies import WaitKPolicy
+    from .translate import load
+
+    model, processor = load(args.model, attn_implementation="eager")
+    policy = WaitKPolicy(args.wait_k)
+    picture = draw_mask(args.output, model, processor, args.source, args.target, policy, args.layer, args.head)
+    same, cells = picture.agreement
+    print(f"{policy}: training mask and decoding agree in {same} of {cells} cells; written to {args.output}")
+    print(f"streamed logits differ from one masked training forward by at most {picture.logit_difference:.1e}")
+    if args.path:
+        output = model.generate(**processor(source=args.source), policy=policy, return_dict_in_generate=True)
+        plot_path(args.path, processor.split(args.source), processor.words(output.words[0]), output.delays[0])
+        print(f"read/write path written to {args.path}")
+    if same < cells:
+        raise ValueError("the decoder broke the law: mask and attention must agree in every cell.")
+    return 0
+
+
+__all__ = ["add_command"]

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`transformers-simul demo`: the live page."""
+
+import argparse
+from typing import Any
+
+EXAMPLES = """
+examples:
+  transformers-simul demo output/demo
+  transformers-simul demo output/demo --port 8000 --max-streams 4
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Its flags."""
+    parser = commands.add_parser(
+        "demo",
+        help="a page that translates while you watch",
+        description="Serve a page on this machine that translates word by word and draws what was read when.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", help="a trained folder, such as output/demo, or a name on the hub")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
+    parser.add_argument("--port", type=int, default=7860, help="(7860)")
+    parser.add_argument("--max-streams", type=int, default=8, help="translations at once; more visitors wait (8)")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    if args.max_streams < 1:
+        raise ValueError(f"max-streams must be at least 1, got {args.max_streams}.")
+    from ..live_page import build_page
+    from .translate import load
+
+    page = build_page(*load(args.model), max_streams=args.max_streams)
+    page.launch(server_name=args.host, server_port=args.port, share=False)
+    return 0
+
+
+__all__ = ["add_command"]

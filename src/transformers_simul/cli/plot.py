@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`transformers-simul plot`: quality over latency, a curve per folder of logs."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """
+examples:
+  transformers-simul plot output/demo/logs
+  transformers-simul plot ours=output/demo/logs theirs=output/other/logs --metric chrF++ --output curves.svg
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Its flags."""
+    parser = commands.add_parser(
+        "plot",
+        help="draw quality over latency from logs",
+        description="Draw quality over LAAL: a curve per folder, a point per log in it (k=3/instances.log).",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folders", nargs="+", metavar="[NAME=]FOLDER", help="of logs, with a name for the legend")
+    parser.add_argument("--metric", default="BLEU", choices=("BLEU", "chrF", "chrF++", "TER"), help="quality (BLEU)")
+    parser.add_argument("--title", default="", help="above the picture")
+    parser.add_argument("--output", default="curves.png", help="PNG or SVG file (curves.png)")
+    parser.set_defaults(run=_plot)
+
+
+def _plot(args: argparse.Namespace) -> int:
+    from ..evaluation.report import folder_lines
+    from ..plots import plot_curves
+
+    curves = {}
+    for given in args.folders:
+        name, found, folder = given.rpartition("=") if "=" in given and not Path(given).is_dir() else ("", "", given)
+        label = name if found else Path(folder).resolve().name
+        if label in curves:
+            raise ValueError(f"every curve must have a name of its own, got {label!r} twice: use NAME=FOLDER.")
+        curves[label] = folder_lines(Path(folder), args.metric)
+    plot_curves(args.output, curves, args.title, args.metric)
+    print(f"written: {args.output}")
+    return 0
+
+
+__all__ = ["add_command"]

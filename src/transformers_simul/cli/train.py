@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program behind `transformers-simul train` and `evaluate` and examples/run_simul_translation.py: fine-tune a
+language model for simultaneous translation, translate a test set while reading it, and stream sentences.
+
+The flags are those of Transformers' run_translation.py where they mean the same; `--help` lists them all.
+"""
+
+import functools
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from transformers import (
+    EarlyStoppingCallback,
+    HfArgumentParser,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from .. import (
+    AutoSimulModel,
+    OfflinePolicy,
+    SimulMaskDataCollator,
+    SimulProcessor,
+    WaitKPolicy,
+    translate_stream,
+)
+from ..corpora import Pair
+from ..evaluation.decode import finished_log, run_settings, translate_corpus, weights_key
+from ..evaluation.report import FULL_SOURCE, difference, markdown_table, report_line
+from ..finetuning import (
+    DataArguments,
+    ModelArguments,
+    check_writable,
+    encode,
+    fine_tune,
+    is_trained,
+    load_pairs,
+    make_model,
+    make_processor,
+    training_policy,
+)
+from ..model_card import write_model_card
+from ..plots import plot_curves
+from ..text_files import write_text
+
+
+@dataclass
+class SimulArguments:
+    """When to READ and WRITE."""
+
+    wait_k: list[str] = field(
+        default_factory=lambda: ["3"],
+        metadata={"help": "Training policy: one k, several to draw from per example, or 'full'."},
+    )
+    eval_wait_k: list[int] = field(
+        default_factory=lambda: [1, 3, 5, 7], metadata={"help": "Policies to translate with."}
+    )
+    peek_rows: float = field(default=1.0, metadata={"help": "Share of peek rows; 0 is the paper's plain form."})
+    packing: bool = field(default=False, metadata={"help": "Lay several pairs into one row of --max_length."})
+    stream_sentences: int = field(default=3, metadata={"help": "Test sentences to stream at the end."})
+    max_train_minutes: float | None = field(default=None, metadata={"help": "Stop training after so long."})
+    early_stopping_patience: int | None = field(default=None, metadata={"help": "Evaluations without progress."})
+    predict_batch_size: int = field(default=32, metadata={"help": "Sentences translated side by side."})
+
+
+class TimeBudget(TrainerCallback):
+    """Stops training after so many minutes of this run, saving where it stands."""
+
+    def __init__(self, minutes: float):
+        self.minutes, self.started = minutes, time.monotonic()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if time.monotonic() - self.started > 60 * self.minutes:
+            control.should_training_stop = control.should_save = True
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run it.
+
+    Args:
+        arguments (`Sequence[str]`, *optional*): the command line's unless told.
+
+    Raises:
+        ValueError: for wrong flags or wrong data, before anything is trained.
+    """
+    parser = HfArgumentParser([ModelArguments, DataArguments, SimulArguments, TrainingArguments])
+    model_args, data_args, simul_args, training_args = parser.parse_args_into_dataclasses(arguments)
+    # The collator reads columns that forward() does not name.
+    training_args.remove_unused_columns = False
+    set_seed(training_args.seed)
+    output_dir = Path(training_args.output_dir)
+    check_writable(output_dir)
+
+    needed = {"train": training_args.do_train, "test": training_args.do_predict}
+    needed["validation"] = training_args.do_eval or training_args.eval_strategy != "no"
+    splits = load_pairs(data_args, [name for name, is_needed in needed.items() if is_needed])
+    trained = training_record(model_args, data_args, simul_args, training_args, splits)
+    if training_args.do_train and not is_trained(output_dir, trained):
+        train(model_args, data_args, simul_args, training_args, splits, trained)
+    folder = str(output_dir) if is_trained(output_dir, trained) else model_args.model_name_or_path
+    if folder is None:
+        raise ValueError("model_name_or_path must name a trained folder, or pass --do_train.")
+    if not (training_args.do_eval or training_args.do_predict or simul_args.stream_sentences):
+        return
+    model = AutoSimulModel.from_pretrained(folder).to(training_args.device).eval()
+    processor = SimulProcessor.from_pretrained(folder)
+    if training_args.do_eval:
+        evaluate(model, processor, data_args, simul_args, training_args, splits["validation"])
+    if training_args.do_predict:
+        predict(model, processor, splits["test"], simul_args, output_dir, folder)
+    for pair in splits["test"][: simul_args.stream_sentences]:
+        show_stream(model, processor, pair, WaitKPolicy(min(simul_args.eval_wait_k, key=lambda k: abs(k - 3))))
+
+
+def training_record(model_args, data_args, simul_args, training_args, splits) -> dict:
+    """What decides the trained weights: a finished run with the same record is reused."""
+    data = hashlib.sha256(repr((splits["train"], splits["validation"])).encode()).hexdigest()
+    names = ("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "seed", "weight_decay")
+    return {
+        "model": asdict(model_args),
+        "data": data,
+        "dataset": data_args.dataset_name,
+        "template": "chat" if data_args.use_chat_template else data_args.template,
+        "languages": [data_args.source_lang, data_args.target_lang],
+        "policy": simul_args.wait_k,
+        "peek_rows": simul_args.peek_rows,
+        "training": {name: getattr(training_args, name) for name in names},
+    }
+
+
+def train(model_args, data_args, simul_args, training_args, splits, record) -> None:
+    processor = make_processor(model_args, data_args, splits["train"])
+    callbacks: list[TrainerCallback] = []
+    if simul_args.max_train_minutes is not None:
+        callbacks.append(TimeBudget(simul_args.max_train_minutes))
+    if simul_args.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(simul_args.early_stopping_patience))
+    fine_tune(
+        make_model(model_args, processor),
+        processor,
+        make_collator(processor, data_args, simul_args, training_args),
+        encode(processor, splits["train"]),
+        encode(processor, splits["validation"]) if splits["validation"] else None,
+        training_args,
+        record,
+        callbacks,
+        wait_k=usual_k(simul_args.wait_k),
+    )
+
+
+def usual_k(names: Sequence[str]) -> int | None:
+    """The middle of training's k, for `generate()` without a policy; None if it only saw full sources."""
+    trained = sorted(int(name) for name in names if name != "full")
+    return trained[len(trained) // 2] if trained else None
+
+
+def make_collator(processor, data_args, simul_args, training_args) -> SimulMaskDataCollator:
+    return SimulMaskDataCollator(
+        processor,
+        training_policy(simul_args.wait_k),
+        peek_rows=simul_args.peek_rows,
+        max_length=data_args.max_length,
+        too_long="drop",
+        packing=simul_args.packing,
+        seed=training_args.seed,
+    )
+
+
+def evaluate(model, processor, data_args, simul_args, training_args, pairs: list[Pair]) -> None:
+    """Loss per target token on the validation pairs, under the training policy as its first epoch draws it."""
+    collator = make_collator(processor, data_args, simul_args, training_args)
+    collator.set_epoch(0)
+    trainer = Trainer(model, training_args, data_collator=collator, eval_dataset=encode(processor, pairs))
+    metrics = trainer.evaluate()
+    trainer.log_metrics("eval", metrics)
+    trainer.save_metrics("eval", metrics)
+
+
+def predict(model, processor, test: list[Pair], args: SimulArguments, output_dir: Path, folder: str) -> None:
+    """Translate the test set under each policy; finished logs of the same weights and sentences are reused."""
+    policies = {f"k = {k}": WaitKPolicy(k) for k in args.eval_wait_k} | {FULL_SOURCE: OfflinePolicy()}
+    sources, references = [pair.source for pair in test], [pair.target for pair in test]
+    key = weights_key(folder, test)
+    logs = {
+        name: finished_log(
+            output_dir / "logs" / name.replace(" ", "") / "instances.log",
+            key,
+            functools.partial(translate_corpus, model, processor, sources, references, policy, args.predict_batch_size),
+            run_settings(policy, model.dtype, model.device),
+        )
+        for name, policy in policies.items()
+    }
+    lines = [
+        report_line(name, log, settings=run_settings(policies[name], model.dtype, model.device))
+        for name, log in logs.items()
+    ]
+    names = [name for name in policies if name != FULL_SOURCE]
+    gain = difference(logs[names[-1]], logs[names[0]])
+    table = f"{markdown_table(lines)}\n\nBLEU at {names[-1]} minus {names[0]}: {gain}, with its 95% interval."
+    write_text(output_dir / "results.md", table + "\n")
+    plot_curves(
+        output_dir / "quality_latency.png", {"SimulMask": lines}, f"{processor.source_lang}-{processor.target_lang}"
+    )
+    if folder == str(output_dir):
+        write_model_card(output_dir)
+    print(
+        f"\n{table}\n\nWritten: {output_dir / 'results.md'}, {output_dir / 'quality_latency.png'}, logs/*/instances.log"
+    )
+
+
+def show_stream(model, processor, pair: Pair, policy: WaitKPolicy) -> None:
+    """Stream one sentence, showing for each word what had been read when it was written."""
+    words = processor.split(pair.source)
+    print(f"\nsource:    {pair.source}\nreference: {pair.target}\n{policy} writes")
+    for word in translate_stream(model, processor, words, policy):
+        print(f"  {word.text:<24} {word.elapsed_ms:6.0f} ms   read: {' '.join(words[: word.delay])}", flush=True)
+
+
+__all__ = ["SimulArguments", "main"]
