@@ -31,15 +31,10 @@ else:
     raise SystemExit("it must refuse without trust_remote_code")
 
 
-class WaitTwo:
-    def reads(self, progress):
-        return progress.source_words < 2 + progress.target_words
-
-
 model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eval()
 processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
 output = model.generate(
-    **processor(source="a dog runs over the meadow"), policy=WaitTwo(), max_new_tokens=12, max_word_tokens=3,
+    **processor(source="a dog runs over the meadow"), wait_k=2, max_new_tokens=12, max_word_tokens=3,
     suppress_tokens=[0], return_dict_in_generate=True,
 )
 base = AutoModel.from_pretrained(folder, trust_remote_code=True)

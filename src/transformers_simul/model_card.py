@@ -109,8 +109,8 @@ def _text(name: str, folder: Path, config: dict, processor: dict, record: dict, 
     parts = [
         f"# {name}",
         f"Translates from {source} to {target} **while the source is still arriving**. It was fine-tuned under "
-        "SimulMask ([arXiv 2405.10443](https://arxiv.org/abs/2405.10443)): each target word sees only the source words that the "
-        "read/write policy will have read by then, so the key/value cache is kept while streaming.",
+        "SimulMask ([arXiv 2405.10443](https://arxiv.org/abs/2405.10443)): each target word sees only the source words "
+        "that the read/write policy will have read by then, so the key/value cache is kept while streaming.",
         "## Intended use",
         f"Live captions, chat and text that is being typed, one sentence at a time, {source} to {target}. It has no "
         "filter of its own, can be wrong with confidence, and never revises a word that it has written.",

@@ -13,6 +13,13 @@ _HELP = {
 }
 
 
+EXAMPLES = """
+examples:
+  transformers-simul train --model_name_or_path tiiuae/falcon-rw-1b --train_file train.jsonl --output_dir output/mine
+  transformers-simul evaluate --model_name_or_path output/mine --test_file test.en test.de --output_dir output/scores
+"""
+
+
 def add_command(commands: Any) -> None:
     """Both; their flags are parsed by the program itself."""
     for name in NAMES:
@@ -25,6 +32,8 @@ def _run(args: argparse.Namespace) -> int:
     from .train import main
 
     sys.argv[0] = f"transformers-simul {args.command}"
+    if {"-h", "--help"} & {*args.others}:
+        print(EXAMPLES.strip() + "\n")
     main([_ADDED[args.command], *args.others])
     return 0
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from transformers import (
     EarlyStoppingCallback,
@@ -88,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         ValueError: for wrong flags or wrong data, before anything is trained.
     """
-    parser = HfArgumentParser([ModelArguments, DataArguments, SimulArguments, TrainingArguments])
+    kinds: Any = (ModelArguments, DataArguments, SimulArguments, TrainingArguments)
+    parser = HfArgumentParser(kinds)
     model_args, data_args, simul_args, training_args = parser.parse_args_into_dataclasses(arguments)
     # The collator reads columns that forward() does not name.
     training_args.remove_unused_columns = False

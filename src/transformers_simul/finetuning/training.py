@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import GenerationConfig, Trainer, TrainerCallback, TrainingArguments
 
 from ..data_collator import SimulMaskDataCollator
 from ..model_card import write_model_card
@@ -67,11 +67,24 @@ def fine_tune(
         # Merged, so that the folder is one like any other; the adapters alone lie in the checkpoints.
         trained = trained.merge_and_unload()
     if wait_k is not None:
-        trained.generation_config.wait_k = wait_k
+        trained.generation_config = with_wait_k(trained.generation_config, wait_k)
     trained.save_pretrained(folder)
     processor.save_pretrained(folder)
     write_text(folder / "training.json", json.dumps(record, indent=2))
     write_model_card(folder)
+
+
+def with_wait_k(config: GenerationConfig, k: int) -> GenerationConfig:
+    """A generation configuration that names the policy of `generate()` unless told.
+
+    Args:
+        config (`GenerationConfig`): of a model.
+        k (`int`): of wait-k.
+    """
+    settings = config.to_dict() | {"wait_k": k}
+    # Made from a model's configuration, it would drop what Transformers does not know when it is loaded.
+    settings.pop("_from_model_config", None)
+    return GenerationConfig.from_dict(settings)
 
 
 def is_trained(folder: Path, record: dict[str, Any]) -> bool:
@@ -128,4 +141,4 @@ class _Clock(TrainerCallback):
         self._note(state.global_step)
 
 
-__all__ = ["fine_tune", "is_trained", "last_checkpoint", "training_seconds"]
+__all__ = ["fine_tune", "is_trained", "last_checkpoint", "training_seconds", "with_wait_k"]

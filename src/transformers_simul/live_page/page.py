@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page itself, in Gradio: typed or played source, two policies side by side. Runs as a Space as it is."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..engine import EngineFull, StreamEngine
+from ..policies import OfflinePolicy, Policy, WaitKPolicy
+from ..text_simul import split_words
+from .board import STYLE, board
+from .translation import LiveTranslation
+
+MAX_CHARACTERS = 2000
+# How long a visitor waits for a place.
+WAIT_S = 10.0
+_POLICIES: dict[str, Policy] = {f"wait-{k}": WaitKPolicy(k) for k in (1, 2, 3, 5, 7)} | {"full source": OfflinePolicy()}
+_NONE = "nothing"
+_FULL = "All places are taken; try again in a moment."
+
+
+def build_page(model: Any, processor: Any, max_streams: int = 8, examples: Sequence[str] = ()) -> Any:
+    """The page, ready for `launch()`.
+
+    Args:
+        model: of any family, trained.
+        processor (`SimulProcessor`): saved beside it.
+        max_streams (`int`, *optional*): translations at once, two for a visitor who compares; more visitors wait.
+        examples (`Sequence[str]`, *optional*): sources to begin with.
+
+    Raises:
+        ValueError: without Gradio, or if the processor's unit is not words.
+
+    Returns:
+        `gradio.Blocks`
+    """
+    try:
+        import gradio
+    except ImportError as error:
+        raise ValueError("the page needs gradio: pip install 'transformers_simul[page]'.") from error
+    if processor.unit != "word":
+        raise ValueError(f"the page shows words: unit must be 'word', got {processor.unit!r}.")
+    # One more than are promised: a visitor's old translation may still be leaving.
+    engine = StreamEngine(model, processor, max_streams=max_streams + 1)
+    engine.start()
+    visitors = Visitors(engine)
+    languages = f"{processor.source_lang} → {processor.target_lang}"
+
+    with gradio.Blocks(title=f"Simultaneous translation, {languages}", analytics_enabled=False) as page:
+        gradio.HTML(f"<style>{STYLE}</style>")
+        gradio.Markdown(
+            f"# Simultaneous translation, {languages}\nThe translation is written **while the source arrives** and is "
+            "never revised. Orange: the source word that was read last when the word of that row was written."
+        )
+        with gradio.Row():
+            with gradio.Column(scale=3):
+                source = gradio.Textbox(
+                    label="Source: type here and watch, or paste and play",
+                    lines=3,
+                    max_length=MAX_CHARACTERS,
+                    value=examples[0] if examples else "",
+                    elem_id="source",
+                )
+            with gradio.Column(scale=2):
+                with gradio.Row():
+                    left = gradio.Dropdown(list(_POLICIES), value="wait-3", label="Policy", elem_id="left")
+                    right = gradio.Dropdown([*_POLICIES, _NONE], value=_NONE, label="Compare with", elem_id="right")
+                rate = gradio.Slider(0.5, 20, value=3, step=0.5, label="Words per second", elem_id="rate")
+        with gradio.Row():
+            play = gradio.Button("Play", variant="primary", elem_id="play")
+            stop = gradio.Button("Stop", elem_id="stop")
+        with gradio.Row():
+            boards = []
+            for side in ("left", "right"):
+                # Below each other where the window is narrow.
+                with gradio.Column(min_width=360):
+                    boards.append(gradio.HTML(elem_id=f"board-{side}", padding=False))
+        if examples:
+            gradio.Examples([[text] for text in examples], [source], cache_examples=False)
+        options: dict[str, Any] = {"outputs": boards, "show_progress": "hidden", "concurrency_limit": None}
+
+        # Gradio passes the request by its annotation.
+        def on_play(text: str, rate: float, left: str, right: str, request: gradio.Request):
+            yield from visitors.play(str(request.session_hash), text, rate, left, right)
+
+        def on_type(text: str, left: str, right: str, request: gradio.Request):
+            yield from visitors.type(str(request.session_hash), text, left, right)
+
+        def on_leave(request: gradio.Request):
+            visitors.stop(str(request.session_hash))
+
+        play.click(on_play, [source, rate, left, right], **options)
+        source.input(on_type, [source, left, right], trigger_mode="multiple", **options)
+        stop.click(on_leave, None, None, queue=False)
+        page.unload(on_leave)
+    return page
+
+
+class Visitors:
+    """Each visitor's translations; a new one, a stop or leaving gives up the old ones.
+
+    Args:
+        engine (`StreamEngine`): started.
+    """
+
+    def __init__(self, engine: StreamEngine):
+        self.engine = engine
+        self._live: dict[str, list[LiveTranslation]] = {}
+
+    def play(self, visitor: str, text: str, rate: float, left: str, right: str) -> Iterator[list[str]]:
+        """Feed the words of a text at so many a second."""
+        words = split_words(text[:MAX_CHARACTERS])
+        if not words:
+            yield [_message("Type or paste a source first."), ""]
+            return
+        try:
+            panels = self._open(visitor, left, right)
+        except EngineFull:
+            yield [_message(_FULL), ""]
+            return
+        try:
+            for count in range(1, len(words) + 1):
+                for panel in panels:
+                    panel.feed(words[:count])
+                yield from _watch(panels, time.monotonic() + 1 / rate)
+            for panel in panels:
+                panel.end()
+            yield from _watch(panels)
+        finally:
+            # Also where the visitor has gone and Gradio drops this generator.
+            for panel in panels:
+                panel.cancel()
+
+    def type(self, visitor: str, text: str, left: str, right: str) -> Iterator[list[str]]:
+        """Feed what was typed: words that a space or line end follows; a line end ends the source."""
+        text = text[:MAX_CHARACTERS]
+        words = split_words(text[: max(text.rfind(" "), text.rfind("\n")) + 1])
+        panels = self._live.get(visitor, [])
+        if not words:
+            return
+        if not panels or any(panel.is_done or panel.source != words[: len(panel.source)] for panel in panels):
+            try:
+                panels = self._open(visitor, left, right)
+            except EngineFull:
+                yield [_message(_FULL), ""]
+                return
+        for panel in panels:
+            panel.feed(words)
+            if text.endswith("\n"):
+                panel.end()
+        # The next key press shows what comes later; without one, this has to.
+        yield from _watch(panels, time.monotonic() + 3)
+
+    def stop(self, visitor: str) -> None:
+        """Give up what a visitor has running; also called when the page is left."""
+        for panel in self._live.pop(visitor, []):
+            panel.cancel()
+
+    def _open(self, visitor: str, left: str, right: str) -> list[LiveTranslation]:
+        for panel in self._live.pop(visitor, []):
+            panel.cancel()
+        panels: list[LiveTranslation] = []
+        try:
+            for name in (left, right):
+                if name != _NONE:
+                    panels.append(LiveTranslation(self.engine, _POLICIES[name], wait_s=WAIT_S))
+        except EngineFull:
+            for panel in panels:
+                panel.cancel()
+            raise
+        self._live[visitor] = panels
+        return panels
+
+
+def _watch(panels: list[LiveTranslation], until: float | None = None) -> Iterator[list[str]]:
+    """Boards as they change, until a time or the end of all."""
+    shown = None
+    while True:
+        is_done = all(panel.is_done for panel in panels)
+        state = [(len(panel.source), len(panel.target), panel.error) for panel in panels]
+        if state != shown:
+            yield _boards(panels)
+            shown = state
+        if (until is not None and time.monotonic() >= until) or (until is None and is_done):
+            return
+        time.sleep(0.05)
+
+
+def _boards(panels: list[LiveTranslation]) -> list[str]:
+    names = {repr(policy): name for name, policy in _POLICIES.items()}
+    drawn = []
+    for panel in panels:
+        words = list(panel.target)
+        drawn.append(
+            board(
+                names[repr(panel.policy)],
+                list(panel.source),
+                [word.text for word in words],
+                [word.delay for word in words],
+                panel.lagging_words(),
+                panel.median_ms(),
+                panel.error,
+            )
+        )
+    return [*drawn, *[""] * (2 - len(drawn))]
+
+
+def _message(text: str) -> str:
+    return board(text, [], [], [])
+
+
+__all__ = ["MAX_CHARACTERS", "Visitors", "build_page"]

@@ -1,0 +1,241 @@
+"""The command line: translate files and what is typed, plot, mask, corpus, card; exit codes and half-written files."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from importlib.metadata import entry_points
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from helpers import make_model, make_processor
+from transformers_simul import WaitKPolicy
+from transformers_simul.cli import COMMANDS, main
+from transformers_simul.corpora import Pair
+from transformers_simul.evaluation import read_instances
+from transformers_simul.evaluation.decode import translate_corpus
+from transformers_simul.finetuning import data as finetuning_data
+from transformers_simul.finetuning.training import with_wait_k
+
+SOURCES = ["a dog runs over the meadow", "two children watch him", "a dog"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    processor = make_processor()
+    model = make_model(processor, seed=3)
+    model.generation_config = with_wait_k(model.generation_config, 2)
+    model.save_pretrained(path)
+    processor.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "source.en"
+    path.write_text("".join(f"{line}\n" for line in SOURCES), encoding="utf-8")
+    return path
+
+
+def expected(folder, k):
+    from transformers_simul.cli.translate import load
+
+    return translate_corpus(*load(str(folder)), SOURCES, [""] * 3, WaitKPolicy(k))
+
+
+def test_a_file_is_translated_to_stdout_or_a_file(folder, file, tmp_path, capsys):
+    lines = "".join(f"{each.prediction}\n" for each in expected(folder, 3))
+    assert main(["translate", str(folder), str(file)]) == 0
+    assert capsys.readouterr().out == lines
+    assert main(["translate", str(folder), str(file), "--output", str(tmp_path / "target.de")]) == 0
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "target.de").read_text(encoding="utf-8") == lines
+
+
+def test_json_of_a_file_is_a_log(folder, file, tmp_path, capsys):
+    options = ["--json", "--references", str(file), "--wait-k", "1"]
+    assert main(["translate", str(folder), str(file), *options]) == 0
+    (tmp_path / "instances.log").write_text(capsys.readouterr().out)
+    log = read_instances(tmp_path / "instances.log")
+    assert [each.delays for each in log] == [each.delays for each in expected(folder, 1)]
+    assert [each.reference for each in log] == SOURCES
+
+
+def test_what_is_typed_comes_out_word_by_word(folder):
+    """Words are written before their line has ended, and a line is a sentence."""
+    program = [sys.executable, "-m", "transformers_simul.cli", "translate", str(folder), "--wait-k", "1", "--json"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        process.stdin.write(b"a dog ")
+        process.stdin.flush()
+        first = json.loads(process.stdout.readline())
+        assert first["line"] == 1
+        assert first["delay"] <= 2
+        rest, _ = process.communicate(b"runs over the meadow\n\ntwo children watch him\na dog")
+    words = [first, *map(json.loads, rest.splitlines())]
+    assert process.returncode == 0
+    found = {line: [word["delay"] for word in words if word["line"] == line] for line in (1, 3, 4)}
+    wanted = [each.delays for each in expected(folder, 1)]
+    assert [found[line] for line in (1, 3, 4)] == wanted
+
+
+def test_delays_of_a_file(folder, file, capsys):
+    assert main(["translate", str(folder), str(file), "--show-delays"]) == 0
+    sentences = capsys.readouterr().out.split("\n\n")[:3]
+    delays = [[int(line.split("\t")[0]) for line in sentence.splitlines()] for sentence in sentences]
+    assert delays == [each.delays for each in expected(folder, 3)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--wait-k", "0"], "k must be a whole number of at least 1"),
+        (["--references", "{empty}"], "references must be one a sentence, 3, got 0"),
+        (["--batch-size", "0"], "batch-size must be at least 1"),
+        (["--show-delays", "--output", "x"], "output needs a file to translate, and no show-delays"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_1(folder, file, tmp_path, capsys, flags, message):
+    (tmp_path / "empty").write_text("")
+    flags = [flag.format(empty=tmp_path / "empty") for flag in flags]
+    assert main(["translate", str(folder), str(file), *flags]) == 1
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert not captured.out
+
+
+def test_wrong_files(folder, tmp_path, capsys):
+    for text, message in (("", "at least one sentence"), ("a\n \nb\n", "line 2 is empty")):
+        (tmp_path / "wrong").write_text(text)
+        assert main(["translate", str(folder), str(tmp_path / "wrong")]) == 1
+        assert message in capsys.readouterr().err
+    assert main(["translate", str(folder), str(tmp_path / "none")]) == 1
+    assert main(["translate", str(tmp_path), str(tmp_path / "wrong")]) == 1
+
+
+def test_wrong_flags_are_status_2(capsys):
+    for arguments in (["translate"], ["score", "x", "--nothing"], ["nothing"], []):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+
+
+@pytest.mark.slow
+def test_every_command_has_help_with_examples():
+    (command,) = [each for each in entry_points(group="console_scripts") if each.name == "transformers-simul"]
+    assert command.load() is main
+    # Once from outside: the commands are listed at once, without loading torch.
+    started = time.perf_counter()
+    program = [sys.executable, "-X", "importtime", "-m", "transformers_simul.cli", "--help"]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    assert time.perf_counter() - started < 30
+    assert "| torch\n" not in done.stderr
+    names = ["translate", "train", "evaluate", "score", "plot", "mask", "demo", "corpus", "card"]
+    assert all(name in done.stdout for name in names)
+    assert len(COMMANDS) == len(names) - 1
+    for name in names:
+        help_text = subprocess.run(
+            [sys.executable, "-m", "transformers_simul.cli", name, "--help"], capture_output=True, text=True, check=True
+        ).stdout
+        assert "examples:" in help_text
+
+
+@pytest.mark.slow
+def test_interrupting_leaves_no_half_written_file(folder, tmp_path):
+    file, output = tmp_path / "long.en", tmp_path / "long.de"
+    file.write_text("a dog runs over the meadow\n" * 20_000)
+    output.write_text("old\n")
+    program = [sys.executable, "-m", "transformers_simul.cli", "translate", str(folder), str(file)]
+    with subprocess.Popen([*program, "--output", str(output)], stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "WaitKPolicy" in line:
+                break
+        process.send_signal(2)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert output.read_text() == "old\n"
+    assert sorted(os.listdir(tmp_path)) == ["long.de", "long.en"]
+
+
+def test_plot_and_card_from_logs(folder, file, tmp_path, capsys):
+    from shutil import copytree
+
+    trained = tmp_path / "trained"
+    copytree(folder, trained)
+    for name, k in (("k=1", "1"), ("k=3", "3"), ("fullsource", "full")):
+        assert main(["translate", str(folder), str(file), "--json", "--references", str(file), "--wait-k", k]) == 0
+        (trained / "logs" / name).mkdir(parents=True)
+        (trained / "logs" / name / "instances.log").write_text(capsys.readouterr().out)
+    picture = tmp_path / "curves.png"
+    flags = ["--metric", "chrF", "--output", str(picture)]
+    assert main(["plot", f"ours={trained / 'logs'}", str(trained / "logs"), *flags]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert main(["plot", str(trained / "logs"), str(trained / "logs"), *flags]) == 1
+    assert "a name of its own" in capsys.readouterr().err
+    assert main(["plot", str(tmp_path), *flags]) == 1
+
+    assert main(["card", str(trained), "--name", "team/simul", "--license", "apache-2.0"]) == 0
+    card = ModelCard.load(trained / "README.md")
+    data = yaml.safe_load((trained / "README.md").read_text().split("---")[1])
+    assert (data["library_name"], data["pipeline_tag"], data["language"]) == (
+        "transformers",
+        "translation",
+        ["en", "de"],
+    )
+    results = card.data.eval_results
+    assert {(each.dataset_config, each.metric_type) for each in results} == {
+        (line, metric) for line in ("k = 1", "k = 3", "full source") for metric in ("bleu", "chrf", "laal")
+    }
+    assert "wait_k=2" in card.text
+    assert "| k = 3 |" in card.text
+
+
+def test_card_needs_a_model(tmp_path, capsys):
+    assert main(["card", str(tmp_path)]) == 1
+    assert "must hold a model saved with its processor" in capsys.readouterr().err
+
+
+def test_corpus_writes_a_file_per_split_and_language(tmp_path, monkeypatch, capsys):
+    pairs = [Pair(f"source {number}\nmore", f"target {number}") for number in range(800)]
+    monkeypatch.setattr(finetuning_data, "load_home_assistant", lambda *codes: pairs)
+    assert main(["corpus", "home_assistant", "en", "de", str(tmp_path)]) == 0
+    counts = {path.name: len(path.read_text().splitlines()) for path in tmp_path.iterdir()}
+    assert counts == {
+        "train.en": 50, "train.de": 50, "validation.en": 150, "validation.de": 150, "test.en": 600, "test.de": 600,
+    }  # fmt: skip
+    assert capsys.readouterr().out == ""
+
+
+def test_mask(folder, tmp_path, capsys):
+    texts = ["--source", "a dog runs", "--target", "two children"]
+    flags = ["--output", str(tmp_path / "mask.png"), "--path", str(tmp_path / "path.png")]
+    assert main(["mask", str(folder), *texts, *flags]) == 0
+    assert "agree in" in capsys.readouterr().out
+    assert (tmp_path / "mask.png").stat().st_size > 1000
+    assert (tmp_path / "path.png").stat().st_size > 1000
+
+
+def test_the_page_says_what_it_needs(folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["demo", str(folder)]) == 1
+    assert "pip install 'transformers_simul[page]'" in capsys.readouterr().err
+    assert main(["demo", str(folder), "--max-streams", "0"]) == 1
+
+
+def test_wait_k_in_generate_and_in_the_generation_configuration(folder):
+    from transformers_simul.cli.translate import load
+
+    model, processor = load(str(folder))
+    inputs, options = processor(source=SOURCES), {"return_dict_in_generate": True}
+    told = model.generate(**inputs, policy=WaitKPolicy(2), **options)
+    assert model.generate(**inputs, wait_k=2, **options).delays == told.delays
+    assert model.generate(**inputs, **options).delays == told.delays
+    assert model.generate(**inputs, wait_k=1, **options).delays != told.delays
+    with pytest.raises(ValueError, match="wait_k must not stand beside a policy"):
+        model.generate(**inputs, policy=WaitKPolicy(2), wait_k=2)
+    # Plain ids are translated by nobody's policy.
+    assert model.generate(inputs["input_ids"], max_new_tokens=2).shape[0] == 3
