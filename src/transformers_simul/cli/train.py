@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from transformers import (
     EarlyStoppingCallback,
     HfArgumentParser,
@@ -100,7 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     needed = {"train": training_args.do_train, "test": training_args.do_predict}
     needed["validation"] = training_args.do_eval or training_args.eval_strategy != "no"
-    splits = load_pairs(data_args, [name for name, is_needed in needed.items() if is_needed])
+    # One process downloads, the others find it there.
+    with training_args.main_process_first(desc="reading the corpus"):
+        splits = load_pairs(data_args, [name for name, is_needed in needed.items() if is_needed])
     trained = training_record(model_args, data_args, simul_args, training_args, splits)
     if training_args.do_train and not is_trained(output_dir, trained):
         train(model_args, data_args, simul_args, training_args, splits, trained)
@@ -115,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         evaluate(model, processor, data_args, simul_args, training_args, splits["validation"])
     if training_args.do_predict:
         predict(model, processor, splits["test"], simul_args, output_dir, folder)
+    if training_args.process_index:
+        return
     for pair in splits["test"][: simul_args.stream_sentences]:
         show_stream(model, processor, pair, WaitKPolicy(min(simul_args.eval_wait_k, key=lambda k: abs(k - 3))))
 
@@ -197,6 +202,8 @@ def predict(model, processor, test: list[Pair], args: SimulArguments, output_dir
         )
         for name, policy in policies.items()
     }
+    if not PartialState().is_main_process:
+        return
     lines = [
         report_line(name, log, settings=run_settings(policies[name], model.dtype, model.device))
         for name, log in logs.items()

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from .. import __version__
@@ -29,6 +31,8 @@ def translate_corpus(
     **kwargs: Any,
 ) -> list[Instance]:
     """Translate sentences simultaneously, each on its own; a batch changes speed, not output.
+
+    Under `accelerate launch` or `torchrun`, every process translates its share and all of them get the whole.
 
     Args:
         model: of any family, put into evaluation mode.
@@ -55,10 +59,14 @@ def translate_corpus(
     model.eval()
     # Sentences of like length share a batch; outputs go back to the corpus's order.
     order = sorted(range(len(sources)), key=lambda index: -len(sources[index]))
+    state = PartialState()
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    # Dealt out one by one: long sentences first, so that all finish at about the same time.
+    mine = batches[state.process_index :: state.num_processes]
     instances: dict[int, Instance] = {}
-    with tqdm(total=len(sources), desc=repr(policy), unit="sentence") as progress:
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
+    shows = state.is_main_process
+    with tqdm(total=sum(map(len, mine)), desc=repr(policy), unit="sentence", disable=not shows) as progress:
+        for batch in mine:
             inputs = processor(source=[sources[index] for index in batch]).to(model.device)
             output = model.generate(**inputs, policy=policy, return_dict_in_generate=True, **kwargs)
             for row, index in enumerate(batch):
@@ -74,6 +82,11 @@ def translate_corpus(
                     source_length=int(inputs["source_words"][row].max()),
                 )
             progress.update(len(batch))
+    if state.num_processes > 1:
+        parts = gather_object([instances])
+        instances = {index: instance for part in parts for index, instance in part.items()}
+        if sum(map(len, parts)) != len(sources):
+            raise RuntimeError(f"each sentence must be translated once: {len(sources)} became {sum(map(len, parts))}.")
     return [instances[index] for index in range(len(sources))]
 
 
@@ -117,13 +130,17 @@ def finished_log(
         translate (`Callable`): makes the log.
         settings (`Mapping[str, str]`): of the run, see [`run_settings`]; written to `settings.json` beside the log.
     """
-    marker = path.with_suffix(".key")
-    if path.is_file() and marker.is_file() and marker.read_text(encoding="utf-8") == key:
+    marker, state = path.with_suffix(".key"), PartialState()
+    is_finished = path.is_file() and marker.is_file() and marker.read_text(encoding="utf-8") == key
+    # All processes have looked before one writes.
+    state.wait_for_everyone()
+    if is_finished:
         return read_instances(path)
     instances = translate()
-    write_instances(path, instances)
-    write_text(path.with_name("settings.json"), json.dumps(settings, indent=2) + "\n")
-    write_text(marker, key)
+    if state.is_main_process:
+        write_instances(path, instances)
+        write_text(path.with_name("settings.json"), json.dumps(settings, indent=2) + "\n")
+        write_text(marker, key)
     return instances
 
 

@@ -19,6 +19,10 @@ def run_program(main: Callable[[], None]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         main()
+        if torch.distributed.is_initialized():
+            # Processes that just exit may abort each other's.
+            torch.distributed.barrier()
+            torch.distributed.destroy_process_group()
     except ValueError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -55,23 +55,29 @@ def fine_tune(
     )
     checkpoint = args.resume_from_checkpoint or last_checkpoint(folder)
     trains = model.num_parameters(only_trainable=True)
-    print(f"Training {trains / 1e6:.1f} M parameters on {len(train_dataset)} pairs", flush=True)
-    if checkpoint:
+    shows = trainer.is_world_process_zero()
+    if shows:
+        print(f"Training {trains / 1e6:.1f} M parameters on {len(train_dataset)} pairs", flush=True)
+    if checkpoint and shows:
         print(f"Resuming from {checkpoint}", flush=True)
     trainer.train(resume_from_checkpoint=checkpoint)
     if collator.dropped:
         print(f"{collator.dropped} times a pair longer than {collator.max_length} tokens was left out")
     # Not trainer.save_model(): it adds a pickle of the training arguments.
+    weights = trainer.accelerator.get_state_dict(trainer.model) if args.world_size > 1 else None
     trained = trainer.accelerator.unwrap_model(trainer.model)
     if hasattr(trained, "merge_and_unload"):
         # Merged, so that the folder is one like any other; the adapters alone lie in the checkpoints.
-        trained = trained.merge_and_unload()
+        trained, weights = trained.merge_and_unload(), None
     if wait_k is not None:
         trained.generation_config = with_wait_k(trained.generation_config, wait_k)
-    trained.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    write_text(folder / "training.json", json.dumps(record, indent=2))
-    write_model_card(folder)
+    if shows:
+        trained.save_pretrained(folder, state_dict=weights)
+        processor.save_pretrained(folder)
+        write_text(folder / "training.json", json.dumps(record, indent=2))
+        write_model_card(folder)
+    # Who loads the folder next finds it whole.
+    trainer.accelerator.wait_for_everyone()
 
 
 def with_wait_k(config: GenerationConfig, k: int) -> GenerationConfig:
@@ -129,16 +135,17 @@ class _Clock(TrainerCallback):
         write_text(self.path, json.dumps(self._seconds() | {str(step): seconds}))
 
     def on_train_begin(self, args, state, control, **kwargs):
-        if state.global_step == 0:
+        if state.global_step == 0 and state.is_world_process_zero:
             self.path.unlink(missing_ok=True)
         self.before = self._seconds().get(str(state.global_step), 0.0)
         self.started = time.monotonic()
 
     def on_save(self, args, state, control, **kwargs):
-        self._note(state.global_step)
+        if state.is_world_process_zero:
+            self._note(state.global_step)
 
     def on_train_end(self, args, state, control, **kwargs):
-        self._note(state.global_step)
+        self.on_save(args, state, control)
 
 
 __all__ = ["fine_tune", "is_trained", "last_checkpoint", "training_seconds", "with_wait_k"]

@@ -1,0 +1,49 @@
+"""What test_distributed.py runs in one process and in two: a training, then a translated corpus."""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+from helpers import make_model, make_processor, random_sentence
+from transformers_simul import AutoSimulModel, MixturePolicy, SimulMaskDataCollator, WaitKPolicy
+from transformers_simul.corpora import Pair
+from transformers_simul.evaluation.decode import finished_log, translate_corpus
+from transformers_simul.finetuning import encode, fine_tune, run_program
+
+
+def main(folder: str, per_device_batch: int, *flags: str) -> None:
+    draw = random.Random(0)
+    texts = [random_sentence(draw, 2, 9) for _ in range(40)]
+    processor = make_processor()
+    collator = SimulMaskDataCollator(processor, MixturePolicy([WaitKPolicy(1), WaitKPolicy(3)]))
+    args = TrainingArguments(
+        folder, remove_unused_columns=False, max_steps=6, per_device_train_batch_size=per_device_batch, use_cpu=True,
+        # Not Adam, which makes large steps of gradients that are zero but for rounding, as those of key biases are.
+        optim="sgd", learning_rate=0.3, logging_steps=1, report_to="none", disable_tqdm=True, save_strategy="no", seed=1,
+        **json.loads(flags[0] if flags else "{}"),
+    )  # fmt: skip
+    fine_tune(
+        make_model(processor),
+        processor,
+        collator,
+        encode(processor, [Pair(text, text) for text in texts]),
+        None,
+        args,
+        {},
+    )
+    model = AutoSimulModel.from_pretrained(folder).eval()
+    sources = texts[:11]
+    log = finished_log(
+        Path(folder) / "logs" / "k=1" / "instances.log",
+        "key",
+        lambda: translate_corpus(model, processor, sources, sources, WaitKPolicy(1), batch_size=2),
+        {},
+    )
+    assert [each.source for each in log] == sources
+
+
+if __name__ == "__main__":
+    run_program(lambda: main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))
