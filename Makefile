@@ -5,7 +5,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench docs package clean
 
 demo: $(READY)
 	$(BIN)/python examples/run_simul_translation.py --dataset_name home_assistant --source_lang en --target_lang de \
@@ -34,6 +34,13 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "written: output/site/index.html"
+
+package: $(READY)
+	PYTHON=$(BIN)/python tests/package.sh
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

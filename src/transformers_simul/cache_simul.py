@@ -20,7 +20,7 @@ class SimulCache(Cache):
     forget entries (the last target token, after a READ); the next tokens take their slots.
 
     A step holds tokens of any rows, as many of each as it has, laid one behind the other without padding; for attention
-    they are [`split`][SimulCache.split] into rows, and what comes out is [`joined`][SimulCache.join] again.
+    they are `split` into rows, and what comes out is `join`ed again.
 
     Args:
         batch_size (`int`): streams side by side.

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Builds wheel and source distribution, installs the wheel without extras into a clean environment, and tries it there.
+# Needs the package index. PYTHON names an interpreter that has `build`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=$(realpath -s "${PYTHON:-python3}")
+# The installed package is what is tried, not what an environment points at.
+unset PYTHONPATH
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"$python" -m build --outdir "$work/dist" . > "$work/build.log" 2>&1 || { tail -20 "$work/build.log"; exit 1; }
+ls "$work/dist"
+"$python" -m venv "$work/clean"
+"$work/clean/bin/pip" install --quiet --disable-pip-version-check --constraint constraints.txt "$work"/dist/*.whl
+"$work/clean/bin/pip" check
+# Elsewhere, so that nothing of the source tree is found.
+cd "$work"
+"$work/clean/bin/python" - <<'PYTHON'
+import importlib.resources
+import importlib.util
+
+import transformers_simul
+
+assert "site-packages" in transformers_simul.__file__, transformers_simul.__file__
+assert importlib.resources.files("transformers_simul").joinpath("py.typed").is_file()
+for name in transformers_simul.__all__:
+    getattr(transformers_simul, name)
+for extra in ("peft", "gguf", "gradio"):
+    assert importlib.util.find_spec(extra) is None, f"{extra} is an extra and must not be there"
+PYTHON
+"$work/clean/bin/transformers-simul" --help > "$work/help"
+grep -q translate "$work/help"
+# Without its extra, a command names it.
+if "$work/clean/bin/transformers-simul" score --unit spm --spm-model none none 2> "$work/errors"; then exit 1; fi
+"$work/clean/bin/python" -c "from transformers_simul.live_page import build_page" || exit 1
+echo "wheel and source distribution build, install and import"

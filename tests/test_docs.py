@@ -1,0 +1,122 @@
+"""The documentation: every Python block runs, every command's flags exist, and the site builds without a warning."""
+
+import argparse
+import doctest
+import re
+import shlex
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+import transformers_simul
+from families import make_family
+from helpers import make_model, make_processor
+from transformers_simul import cli
+from transformers_simul.evaluation import Instance, write_instances
+from transformers_simul.evaluation.decode import translate_corpus
+from transformers_simul.finetuning.training import with_wait_k
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# Tiny random models stand in for the names that readers put there.
+NAMES = ("output/demo", "tiiuae/falcon-rw-1b", "my-team/simul-en-de", "HuggingFaceTB/SmolLM2-135M-Instruct")
+
+
+def blocks(page, language):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [body for kind, body in BLOCK.findall(text) if kind == language]
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """What a reader has at hand: names from earlier on the page, files, models."""
+    monkeypatch.chdir(tmp_path)
+    processor = make_processor()
+    model = make_model(processor, seed=3)
+    model.generation_config = with_wait_k(model.generation_config, 2)
+    for name in NAMES:
+        this = make_family("Llama", processor) if "SmolLM2" in name else model
+        this.save_pretrained(name)
+        processor.save_pretrained(name)
+    Path("train.jsonl").write_text('{"source": "a dog", "target": "ein Hund"}\n' * 4)
+    sources = references = ["a dog runs", "two children watch him"]
+    log = translate_corpus(model, processor, sources, references, transformers_simul.WaitKPolicy(1), max_new_tokens=5)
+    assert isinstance(log[0], Instance)
+    for path in (
+        "instances.log",
+        *(f"output/experiment/en-de/logs/SM-norec-mod/k={k}/instances.log" for k in (1, 3, 5, 7)),
+    ):
+        write_instances(path, log)
+    tokenizer = processor.tokenizer
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message.role }}: {{ message.content }}<|endoftext|>{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    names = {name: getattr(transformers_simul, name) for name in transformers_simul.__all__}
+    return names | {
+        "model": model, "processor": processor, "tokenizer": tokenizer, "sources": sources, "references": references,
+        "threading": threading, "torch": torch,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
+def test_python_blocks_run(page, reader):
+    for number, block in enumerate(blocks(page, "python"), start=1):
+        # Training at a reader's length would take hours.
+        block = block.replace('"output", remove', '"output", max_steps=1, report_to="none", use_cpu=True, remove')
+        block = block.replace('dtype="bfloat16"', 'dtype="float32"')
+        if ">>>" in block:
+            test = doctest.DocTestParser().get_doctest(block, reader, f"{page} block {number}", page, 0)
+            assert not doctest.DocTestRunner().run(test, clear_globs=False).failed
+        else:
+            exec(compile(block, f"{page}, block {number}", "exec"), reader)
+
+
+def parser_of(command):
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers()
+    for module in cli.COMMANDS:
+        module.add_command(commands)
+    return commands.choices[command]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "transformers-simul" in "".join(blocks(page, "bash"))])
+def test_commands_exist_with_their_flags(page):
+    found = 0
+    for block in blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            _, is_there, rest = line.partition("transformers-simul ")
+            if not is_there:
+                continue
+            command, *arguments = shlex.split(rest.split(" > ")[0], comments=True)
+            if command in cli.programs.NAMES:
+                from transformers import HfArgumentParser, TrainingArguments
+
+                from transformers_simul.cli.train import SimulArguments
+                from transformers_simul.finetuning import DataArguments, ModelArguments
+
+                kinds = [ModelArguments, DataArguments, SimulArguments, TrainingArguments]
+                known, others = HfArgumentParser(kinds).parse_known_args([*arguments, "--use_cpu", "--bf16", "false"])
+                assert known
+                assert not others, (page, others)
+            elif command != "--help":
+                parser_of(command).parse_args(arguments)
+            found += 1
+    assert found
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    reference = (tmp_path / "api" / "index.html").read_text()
+    assert all(name in reference for name in ("WaitKPolicy", "SimulProcessor", "StreamEngine", "SimulMaskDataCollator"))
