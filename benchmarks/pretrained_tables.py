@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gather what benchmarks/pretrained.sh and few_shot.py left behind into docs/results/pretrained.md and its pictures.
 
+Sections of other titles stay as they are. FEW_SHOT_FOLDER may be "-" where there is none.
+
 Usage: benchmarks/pretrained_tables.py [TITLE EXPERIMENT_FOLDER FEW_SHOT_FOLDER]...   (as often as there are pairs)
 """
 
@@ -16,9 +18,9 @@ DOCS = Path(__file__).resolve().parents[1] / "docs" / "results"
 HEADER = """# Real pretrained weights: position strategies side by side
 
 Commands: `benchmarks/pretrained.sh`, `benchmarks/few_shot.py`, then `benchmarks/pretrained_tables.py`. What the
-strategies are: [positions](../positions.md); the other systems: [baselines](../baselines.md). Adapters of rank 16 on
-all linear layers but the last, embeddings frozen, no peek rows, float32, one core. The test sentences are the first of
-Multi30k's Flickr 2016 set; nobody trained on them.
+strategies are: [positions](../positions.md); the other systems: [baselines](../baselines.md). Adapters on all linear
+layers but the last, embeddings frozen. Test sentences are the first of Multi30k's Flickr 2016 set, or of LibreOffice's
+help 100 that were drawn; nobody trained on them.
 
 | system | fine-tuned | positions | cache |
 |---|---|---|---|
@@ -32,10 +34,12 @@ Multi30k's Flickr 2016 set; nobody trained on them.
 """
 
 
-def section(title: str, folder: Path, few_shot: Path) -> list[str]:
+def section(title: str, folder: Path, few_shot: str) -> list[str]:
     """One language pair of one model."""
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    tuned = next(iter(manifest["trainings"].values()))["training"]
+    trainings = list(manifest["trainings"].values())
+    tuned, base = trainings[0]["training"], trainings[0]["base"]
+    peeks = sorted({each["peek_rows"] for each in trainings})
     name = title.lower().replace(" ", "-").replace(",", "").replace(".", "")
     table = (folder / "results.md").read_text(encoding="utf-8").split("\n\nLatency:\n")[0].split("\n", 2)[2].strip()
     parts = [
@@ -43,13 +47,16 @@ def section(title: str, folder: Path, few_shot: Path) -> list[str]:
         f"## {title}",
         "",
         f"{tuned['max_steps']} steps of {tuned['per_device_train_batch_size']} pairs "
-        f"({manifest['pairs']['train']} pairs of the training set, once) for each training, k drawn from "
-        f"{', '.join(manifest['arguments']['training_k'])} where it follows a policy.",
+        f"({manifest['pairs']['train']} pairs of the training set) for each training, adapters of rank "
+        f"{base['lora_rank']}, learning rate {tuned['learning_rate']:g}, {'bfloat16' if tuned['bf16'] else 'float32'}, "
+        f"share of peek rows {', '.join(map(str, peeks))}, k drawn from "
+        f"{', '.join(manifest['arguments']['training_k'])} where a training follows a policy.",
         "",
         table,
     ]
-    rows = (few_shot / "results.md").read_text(encoding="utf-8").splitlines()
-    parts += ["", "The same weights as they come, five examples in the prompt, full source first:", "", *rows]
+    if few_shot != "-":
+        rows = (Path(few_shot) / "results.md").read_text(encoding="utf-8").splitlines()
+        parts += ["", "The same weights as they come, five examples in the prompt, full source first:", "", *rows]
     for picture, caption in (("bleu", "BLEU over LAAL"), ("flops", "FLOPs")):
         shutil.copyfile(folder / f"{picture}.png", DOCS / f"{name}-{picture}.png")
         parts += ["", f"![{title}: {caption}]({name}-{picture}.png)"]
@@ -58,12 +65,16 @@ def section(title: str, folder: Path, few_shot: Path) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    parts = [HEADER.rstrip()]
+    page = DOCS / "pretrained.md"
+    old = page.read_text(encoding="utf-8").split("\n## ")[1:] if page.is_file() else []
+    sections = {text.partition("\n")[0]: text.partition("\n")[2].rstrip() for text in old}
     for index in range(0, len(arguments), 3):
         title, folder, few_shot = arguments[index : index + 3]
-        parts += section(title, Path(folder), Path(few_shot))
-    write_text(DOCS / "pretrained.md", "\n".join(parts) + "\n")
-    print(f"written: {DOCS / 'pretrained.md'}")
+        lines = section(title, Path(folder), few_shot)
+        sections[title] = "\n".join(lines[2:]).rstrip()
+    text = "\n\n".join([HEADER.strip(), *(f"## {title}\n{body}" for title, body in sections.items())])
+    write_text(page, text + "\n")
+    print(f"written: {page}")
 
 
 if __name__ == "__main__":

@@ -237,5 +237,8 @@ def test_wait_k_in_generate_and_in_the_generation_configuration(folder):
     assert model.generate(**inputs, wait_k=1, **options).delays != told.delays
     with pytest.raises(ValueError, match="wait_k must not stand beside a policy"):
         model.generate(**inputs, policy=WaitKPolicy(2), wait_k=2)
+    with pytest.raises(ValueError, match="model must be in evaluation mode"):
+        model.train().generate(**inputs, wait_k=2)
+    model.eval()
     # Plain ids are translated by nobody's policy.
     assert model.generate(inputs["input_ids"], max_new_tokens=2).shape[0] == 3

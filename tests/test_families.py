@@ -444,3 +444,37 @@ def test_linear_layers_are_ours_and_names_the_familys(processor):
     model = make_family("Qwen2", processor)
     assert {type(module) for module in model.modules() if isinstance(module, nn.Linear)} == {SimulLinear}
     assert set(model.state_dict()) == set(stock_of(model).state_dict())
+
+
+@pytest.mark.slow
+def test_trls_sft_trainer_takes_our_collator(processor, tmp_path):
+    """TRL prepares text and computes the loss of labels itself; told to leave rows alone, it trains on ours, without peek
+    rows, whose loss it does not know."""
+    trl = pytest.importorskip("trl")
+    from transformers_simul.finetuning.data import Pair, encode
+
+    data = encode(processor, [Pair(text, text) for text in sentences(1, 8)])
+    collator = SimulMaskDataCollator(processor, WaitKPolicy(1), peek_rows=0)
+    losses = []
+
+    def collate(examples):
+        batch = collator(examples)
+        return batch | {"attention_mask": (batch["pair_ids"] > 0).long()}
+
+    for kind in ("trl", "stock"):
+        options = {
+            "output_dir": str(tmp_path / kind), "remove_unused_columns": False, "max_steps": 2, "report_to": "none",
+            "use_cpu": True, "disable_tqdm": True, "per_device_train_batch_size": 4, "logging_steps": 1,
+            "learning_rate": 1e-2, "bf16": False, "gradient_checkpointing": False, "max_grad_norm": 1.0,
+        }  # fmt: skip
+        model = make_family("Llama", processor)
+        if kind == "trl":
+            args = trl.SFTConfig(**options, dataset_kwargs={"skip_prepare_dataset": True}, loss_type="nll")
+            trainer = trl.SFTTrainer(
+                model, args, data_collator=collate, train_dataset=data, processing_class=processor.tokenizer
+            )
+        else:
+            trainer = Trainer(model, TrainingArguments(**options), data_collator=collator, train_dataset=data)
+        trainer.train()
+        losses.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)

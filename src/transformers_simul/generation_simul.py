@@ -139,7 +139,7 @@ class SimulGenerationMixin(GenerationMixin):
             `torch.LongTensor` or [`SimulGenerateOutput`].
 
         Raises:
-            ValueError: for a policy beside `wait_k`, for beam search and other modes that revise or look ahead.
+            ValueError: for a policy beside `wait_k`, a model in training mode, and for beam search and other modes that revise or look ahead.
         """
         config = kwargs.get("generation_config") or self.generation_config
         if policy is not None and wait_k is not None:
@@ -150,6 +150,8 @@ class SimulGenerationMixin(GenerationMixin):
             policy = WaitKPolicy(wait_k)
         if policy is None:
             return super().generate(*args, **kwargs)
+        if self.training:
+            raise ValueError("model must be in evaluation mode with a policy, without dropout: call model.eval().")
         _check_mode(config, kwargs)
         lengths = ("max_new_tokens", "max_length")
         if all(kwargs.get(name) is None and getattr(config, name) is None for name in lengths):
