@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import common
-from transformers_simul import SimulCache, SimulLlamaConfig, SimulLlamaForCausalLM
+from transformers_simul import SimulCache, SimulLlamaConfig, SimulLlamaForCausalLM, attention_simul
 from transformers_simul.decoding_simul import decode_step
 from transformers_simul.row_decoder_simul import Ask
 from transformers_simul.schedule_simul import training_row
@@ -88,13 +88,35 @@ def once(kind: str, positions: str, length: int) -> None:
     print(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0])
 
 
+def compare_kernels() -> None:
+    """Own-frame decoding by two products, against keys of both frames side by side in one fused product."""
+
+    def under(few_queries: int, step: Callable[[], Any]) -> Callable[[], Any]:
+        def run():
+            attention_simul._FEW_QUERIES = few_queries
+            step()
+
+        return run
+
+    print("| behind tokens | one fused product / two products |\n|---|---|")
+    for length in LENGTHS["decoding"]:
+        step = decoding("own_frame", length)
+        seconds = common.alternate({"two": under(16, step), "one": under(0, step)}, rounds=5)
+        print(f"| {length:,} | {common.ratio(seconds, 'one', 'two'):.2f} |", flush=True)
+    print(common.machine())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--memory", action="store_true", help="peaks instead of seconds")
+    parser.add_argument("--kernels", action="store_true", help="decoding with own-frame keys: one product, or two")
     parser.add_argument("--once", nargs=3, metavar=("KIND", "POSITIONS", "LENGTH"))
     args = parser.parse_args()
     if args.once:
         once(args.once[0], args.once[1], int(args.once[2]))
+        return
+    if args.kernels:
+        compare_kernels()
         return
     heads = ["MB group", "MB own-frame"] if args.memory else ["own-frame / group", "reserved / group"]
     heads += [] if args.memory else ["ms group", "ms own-frame"]

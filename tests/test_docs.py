@@ -120,3 +120,11 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     reference = (tmp_path / "api" / "index.html").read_text()
     assert all(name in reference for name in ("WaitKPolicy", "SimulProcessor", "StreamEngine", "SimulMaskDataCollator"))
+
+
+@pytest.mark.slow
+def test_the_walkthrough_draws_its_pictures(tmp_path):
+    program = [sys.executable, str(ROOT / "docs" / "walkthrough.py"), str(tmp_path)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {path.name for path in tmp_path.iterdir()} == {"path.png", "masks.png", "decoded.png"}

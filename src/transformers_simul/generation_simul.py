@@ -139,7 +139,8 @@ class SimulGenerationMixin(GenerationMixin):
             `torch.LongTensor` or [`SimulGenerateOutput`].
 
         Raises:
-            ValueError: for a policy beside `wait_k`, a model in training mode, and for beam search and other modes that revise or look ahead.
+            ValueError: for a policy beside `wait_k`, a model in training mode, and for beam search and other modes that
+                revise or look ahead.
         """
         config = kwargs.get("generation_config") or self.generation_config
         if policy is not None and wait_k is not None:
