@@ -22,7 +22,7 @@ def main(model: str, source: str) -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name, width in (("page", 1180), ("page-narrow", 480)):
             page = browser.new_page(viewport={"width": width, "height": 1000}, device_scale_factor=1.5)
-            page.goto(url)
+            page.goto(url, timeout=120_000)
             page.locator("#source textarea").fill(source)
             page.locator("#right input").click()
             page.get_by_role("option", name="wait-1").click()

@@ -133,7 +133,7 @@ def _text(name: str, folder: Path, config: dict, processor: dict, record: dict, 
     return "\n\n".join(parts) + "\n"
 
 
-_USAGE = """With [transformers_simul](https://arxiv.org/abs/2405.10443)'s package:
+_USAGE = """With the package transformers_simul:
 
 ```bash
 transformers-simul translate {name} --wait-k {k} --show-delays

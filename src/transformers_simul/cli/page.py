@@ -34,7 +34,8 @@ def _demo(args: argparse.Namespace) -> int:
     from .translate import load
 
     page = build_page(*load(args.model), max_streams=args.max_streams)
-    page.launch(server_name=args.host, server_port=args.port, share=False, quiet=True)
+    # Nobody has a file to send.
+    page.launch(server_name=args.host, server_port=args.port, share=False, quiet=True, max_file_size=1024)
     return 0
 
 
