@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -149,7 +150,13 @@ def test_interrupting_leaves_no_half_written_file(folder, tmp_path):
     file.write_text("a dog runs over the meadow\n" * 20_000)
     output.write_text("old\n")
     program = [sys.executable, "-m", "transformers_simul.cli", "translate", str(folder), str(file)]
-    with subprocess.Popen([*program, "--output", str(output)], stderr=subprocess.PIPE, text=True) as process:
+    # Whoever runs the tests in the background may have told all children to ignore Ctrl-C.
+    options = {
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    }
+    with subprocess.Popen([*program, "--output", str(output)], **options) as process:
         for line in process.stderr:
             if "WaitKPolicy" in line:
                 break
