@@ -91,9 +91,11 @@ def once(kind: str, positions: str, length: int) -> None:
 def compare_kernels() -> None:
     """Own-frame decoding by two products, against keys of both frames side by side in one fused product."""
 
-    def under(few_queries: int, step: Callable[[], Any]) -> Callable[[], Any]:
+    few_queries = attention_simul._FEW_QUERIES
+
+    def under(most: int, step: Callable[[], Any]) -> Callable[[], Any]:
         def run():
-            attention_simul._FEW_QUERIES = few_queries
+            attention_simul._FEW_QUERIES = most
             step()
 
         return run
@@ -101,7 +103,7 @@ def compare_kernels() -> None:
     print("| behind tokens | one fused product / two products |\n|---|---|")
     for length in LENGTHS["decoding"]:
         step = decoding("own_frame", length)
-        seconds = common.alternate({"two": under(16, step), "one": under(0, step)}, rounds=5)
+        seconds = common.alternate({"two": under(few_queries, step), "one": under(0, step)}, rounds=5)
         print(f"| {length:,} | {common.ratio(seconds, 'one', 'two'):.2f} |", flush=True)
     print(common.machine())
 

@@ -34,8 +34,8 @@ help 100 that were drawn; nobody trained on them.
 """
 
 
-def section(title: str, folder: Path, few_shot: str) -> list[str]:
-    """One language pair of one model."""
+def section(title: str, folder: Path, few_shot: str) -> str:
+    """One language pair of one model, without its title."""
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     trainings = list(manifest["trainings"].values())
     tuned, base = trainings[0]["training"], trainings[0]["base"]
@@ -43,9 +43,6 @@ def section(title: str, folder: Path, few_shot: str) -> list[str]:
     name = title.lower().replace(" ", "-").replace(",", "").replace(".", "")
     table = (folder / "results.md").read_text(encoding="utf-8").split("\n\nLatency:\n")[0].split("\n", 2)[2].strip()
     parts = [
-        "",
-        f"## {title}",
-        "",
         f"{tuned['max_steps']} steps of {tuned['per_device_train_batch_size']} pairs "
         f"({manifest['pairs']['train']} pairs of the training set) for each training, adapters of rank "
         f"{base['lora_rank']}, learning rate {tuned['learning_rate']:g}, {'bfloat16' if tuned['bf16'] else 'float32'}, "
@@ -61,18 +58,17 @@ def section(title: str, folder: Path, few_shot: str) -> list[str]:
         shutil.copyfile(folder / f"{picture}.png", DOCS / f"{name}-{picture}.png")
         parts += ["", f"![{title}: {caption}]({name}-{picture}.png)"]
     shutil.copyfile(folder / "results.csv", DOCS / f"{name}.csv")
-    return [*parts, "", f"Every line with its signature: [{name}.csv]({name}.csv)."]
+    return "\n".join([*parts, "", f"Every line with its signature: [{name}.csv]({name}.csv)."])
 
 
 def main(arguments: Sequence[str]) -> None:
     page = DOCS / "pretrained.md"
     old = page.read_text(encoding="utf-8").split("\n## ")[1:] if page.is_file() else []
-    sections = {text.partition("\n")[0]: text.partition("\n")[2].rstrip() for text in old}
+    sections = {text.partition("\n")[0]: text.partition("\n")[2].strip() for text in old}
     for index in range(0, len(arguments), 3):
         title, folder, few_shot = arguments[index : index + 3]
-        lines = section(title, Path(folder), few_shot)
-        sections[title] = "\n".join(lines[2:]).rstrip()
-    text = "\n\n".join([HEADER.strip(), *(f"## {title}\n{body}" for title, body in sections.items())])
+        sections[title] = section(title, Path(folder), few_shot)
+    text = "\n\n".join([HEADER.strip(), *(f"## {title}\n\n{body}" for title, body in sections.items())])
     write_text(page, text + "\n")
     print(f"written: {page}")
 

@@ -31,6 +31,6 @@ PYTHON
 "$work/clean/bin/transformers-simul" --help > "$work/help"
 grep -q translate "$work/help"
 # Without its extra, a command names it.
-if "$work/clean/bin/transformers-simul" score --unit spm --spm-model none none 2> "$work/errors"; then exit 1; fi
-"$work/clean/bin/python" -c "from transformers_simul.live_page import build_page" || exit 1
+if "$work/clean/bin/transformers-simul" demo none 2> "$work/errors"; then exit 1; fi
+grep -q "pip install 'transformers_simul\[page\]'" "$work/errors"
 echo "wheel and source distribution build, install and import"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from importlib.metadata import entry_points
 
 import pytest
@@ -43,7 +44,7 @@ def file(tmp_path):
 
 
 def expected(folder, k):
-    from transformers_simul.cli.translate import load
+    from transformers_simul.cli.loading import load
 
     return translate_corpus(*load(str(folder)), SOURCES, [""] * 3, WaitKPolicy(k))
 
@@ -94,7 +95,8 @@ def test_delays_of_a_file(folder, file, capsys):
     ("flags", "message"),
     [
         (["--wait-k", "0"], "k must be a whole number of at least 1"),
-        (["--references", "{empty}"], "references must be one a sentence, 3, got 0"),
+        (["--references", "{empty}"], "references need json, whose log holds them, got"),
+        (["--references", "{empty}", "--json"], "references must be one a sentence, 3, got 0"),
         (["--batch-size", "0"], "batch-size must be at least 1"),
         (["--show-delays", "--output", "x"], "output needs a file to translate, and no show-delays"),
     ],
@@ -201,6 +203,41 @@ def test_plot_and_card_from_logs(folder, file, tmp_path, capsys):
     assert "| k = 3 |" in card.text
 
 
+def test_a_curve_may_have_a_folder_with_an_equals_sign(folder, file, tmp_path, capsys):
+    assert main(["translate", str(folder), str(file), "--json", "--references", str(file)]) == 0
+    logs = tmp_path / "seed=1" / "logs"
+    (logs / "k=3").mkdir(parents=True)
+    (logs / "k=3" / "instances.log").write_text(capsys.readouterr().out)
+    for given in (f"ours={logs}", str(logs)):
+        assert main(["plot", given, "--output", str(tmp_path / "curve.svg")]) == 0
+    assert "ours" not in (tmp_path / "curve.svg").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.svg", "seed=1", "source.en"]
+
+
+def test_train_ends_like_the_other_commands(tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["train", "--output_dir", str(tmp_path / "out"), "--report_to", "none", "--use_cpu"])
+    assert str(caught.value.code).startswith("error: train_file or dataset_name must give train pairs")
+
+
+@pytest.mark.slow
+def test_the_page_says_where_it_is_and_answers(folder):
+    program = [sys.executable, "-m", "transformers_simul.cli", "demo", str(folder), "--port", "7953"]
+    options = {
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    }
+    with subprocess.Popen(program, stdout=subprocess.DEVNULL, **options) as process:
+        url = next(line.split()[1] for line in process.stderr if line.startswith("open "))
+        assert url.startswith("http://127.0.0.1:7953")
+        with urllib.request.urlopen(url, timeout=60) as page:
+            assert b"Simultaneous translation" in page.read()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
 def test_card_needs_a_model(tmp_path, capsys):
     assert main(["card", str(tmp_path)]) == 1
     assert "must hold a model saved with its processor" in capsys.readouterr().err
@@ -234,7 +271,7 @@ def test_the_page_says_what_it_needs(folder, monkeypatch, capsys):
 
 
 def test_wait_k_in_generate_and_in_the_generation_configuration(folder):
-    from transformers_simul.cli.translate import load
+    from transformers_simul.cli.loading import load
 
     model, processor = load(str(folder))
     inputs, options = processor(source=SOURCES), {"return_dict_in_generate": True}

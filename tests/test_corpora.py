@@ -133,6 +133,14 @@ def test_libreoffice_says_what_it_needs(tmp_path, monkeypatch):
             load_libreoffice("en", "de", tmp_path)
 
 
+@pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="needs dpkg-deb")
+def test_a_broken_libreoffice_package_is_named(tmp_path):
+    for language in ("en-us", "de"):
+        (tmp_path / f"libreoffice-help-{language}_1_all.deb").write_text("no package")
+    with pytest.raises(ValueError, match="libreoffice-help-en-us_1_all.deb' must be one that dpkg-deb reads"):
+        load_libreoffice("en", "de", tmp_path)
+
+
 def test_home_assistant_joins_on_keys_and_filters(wheel):
     assert load_home_assistant("en", "de", str(wheel)) == [Pair("Turn the light on now", "Schalte jetzt das Licht ein")]
     with pytest.raises(ValueError, match="language must be one"):

@@ -166,3 +166,21 @@ def test_the_preset_is_the_papers():
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         ExperimentArguments(**arguments)
+
+
+def test_a_system_that_the_base_cannot_have_is_named(tmp_path, monkeypatch):
+    write_corpus(tmp_path)
+    flags = [
+        "--output_dir",
+        tmp_path / "out",
+        "--target_langs",
+        "de",
+        "--max_steps",
+        2,
+        "--systems",
+        "SM-group",
+        *SMALL,
+    ]
+    with pytest.raises(ValueError, match="system SM-group cannot have this base: positions must be one of"):
+        run(monkeypatch, *flags, "--train_file", tmp_path / "train.jsonl", "--test_file", tmp_path / "test.jsonl")
+    assert not list(tmp_path.rglob("*.safetensors"))

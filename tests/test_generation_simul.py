@@ -19,7 +19,7 @@ from transformers_simul import (
 )
 from transformers_simul.mask_picture import _Forced as Forced
 from transformers_simul.row_decoder_simul import RowDecoder
-from transformers_simul.schedule_simul import CONTINUES, EOS, STARTS, Peek, training_row
+from transformers_simul.schedule_simul import BLANK_START, CONTINUES, EOS, STARTS, Peek, training_row
 from transformers_simul.text_simul import split_words
 
 TOLERANCE = 1e-5
@@ -541,3 +541,16 @@ def test_without_a_policy_generate_is_stock(model, processor):
     ids = model.generate(**inputs, max_new_tokens=5)
     plain = model.generate(inputs["input_ids"], attention_mask=inputs["attention_mask"], max_new_tokens=5)
     assert ids.tolist() == plain.tolist()
+
+
+def test_a_row_that_ends_behind_a_lone_space_shows_no_empty_word(model, processor):
+    """Of a runaway row the last word may be nothing but its space, which nobody can see yet."""
+    space = processor.tokenizer.convert_tokens_to_ids("Ġ")
+    assert processor.token_kinds[space] == BLANK_START
+    first = processor.encode("dog")[0]
+    output = run(
+        model, processor, ["a dog runs"], OfflinePolicy(), max_new_tokens=len(first) + 1,
+        logits_processor=LogitsProcessorList([Forced([*first, space, space], processor.tail_ids)]),
+    )  # fmt: skip
+    assert output.words[0] == [first]
+    assert output.stop_reasons == ["max_new_tokens"]

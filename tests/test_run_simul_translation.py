@@ -154,6 +154,7 @@ def test_a_full_disk_loses_nothing(data, tmp_path):
         (["--model_name_or_path", "{gpt2}"], "model_type must be one of .*'llama'.*, got 'gpt2'"),
         (["--model_name_or_path", "{llama}", "--positions", "modified"], "positions must be one of \\('own_frame'"),
         (["--use_chat_template"], "tokenizer must have a chat_template"),
+        (["--use_lora"], "use_lora needs model_name_or_path"),
         (["--positions", "own_frame"], "positions must be one of \\('modified'"),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from transformers_simul.cli.translate import load
+from transformers_simul.cli.loading import load
 from transformers_simul.live_page import build_page
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"

@@ -146,7 +146,7 @@ class SimulGenerationMixin(GenerationMixin):
         if policy is not None and wait_k is not None:
             raise ValueError(f"wait_k must not stand beside a policy, got {wait_k} and {policy!r}.")
         if policy is None and wait_k is None and "source_words" in kwargs:
-            wait_k = config.to_dict().get("wait_k")
+            wait_k = vars(config).get("wait_k")
         if wait_k is not None:
             policy = WaitKPolicy(wait_k)
         if policy is None:

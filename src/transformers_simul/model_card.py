@@ -3,22 +3,29 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from .evaluation.report import FULL_SOURCE, ReportLine, folder_lines, markdown_table
+from .evaluation.report import FULL_SOURCE, ReportLine, markdown_table
 from .text_files import write_text
 
 _METRICS = {"BLEU": "bleu", "chrF++": "chrf"}
 
 
-def write_model_card(folder: str | os.PathLike, name: str | None = None, license: str | None = None) -> Path:
-    """Write `README.md` into a folder that was trained: metadata, scores of `logs/`, how to stream, limits.
+def write_model_card(
+    folder: str | os.PathLike,
+    lines: Sequence[ReportLine] = (),
+    name: str | None = None,
+    license: str | None = None,
+) -> Path:
+    """Write `README.md` into a folder that was trained: metadata, scores, how to stream, limits.
 
     Args:
-        folder (`str` or `os.PathLike`): with a model and its processor; `training.json` and `logs/` if there are any.
+        folder (`str` or `os.PathLike`): with a model and its processor, and `training.json` if it was trained here.
+        lines (`Sequence[ReportLine]`, *optional*): scores of these weights, one a policy; see [`folder_lines`].
         name (`str`, *optional*): of the model on the hub; the folder's unless told.
         license (`str`, *optional*): of the weights, as the hub writes it; nothing is claimed without.
 
@@ -33,7 +40,7 @@ def write_model_card(folder: str | os.PathLike, name: str | None = None, license
     >>> folder = tempfile.mkdtemp()
     >>> model.save_pretrained(folder)
     >>> _ = processor.save_pretrained(folder)
-    >>> print(write_model_card(folder, "team/simul").read_text().splitlines()[1])
+    >>> print(write_model_card(folder, name="team/simul").read_text().splitlines()[1])
     language:
 
     ```
@@ -47,7 +54,6 @@ def write_model_card(folder: str | os.PathLike, name: str | None = None, license
         raise ValueError(f"folder must hold a model saved with its processor, but has no {error.filename}.") from error
     name = name or folder.resolve().name
     record = json.loads(text) if (text := _read(folder / "training.json")) else {}
-    lines = folder_lines(folder / "logs") if (folder / "logs").is_dir() else []
     metadata = _metadata(name, license, processor, record, lines)
     text = f"---\n{metadata.to_yaml()}\n---\n\n{_text(name, folder, config, processor, record, lines)}"
     write_text(folder / "README.md", text)
@@ -58,7 +64,9 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _metadata(name: str, license: str | None, processor: dict, record: dict, lines: list[ReportLine]) -> ModelCardData:
+def _metadata(
+    name: str, license: str | None, processor: dict, record: dict, lines: Sequence[ReportLine]
+) -> ModelCardData:
     languages = [processor["source_lang"], processor["target_lang"]]
     dataset = record.get("dataset") or "own data"
     results = [
@@ -104,7 +112,7 @@ def _base(record: dict[str, Any]) -> str:
     return (record.get("model") or record.get("base") or {}).get("model_name_or_path") or ""
 
 
-def _text(name: str, folder: Path, config: dict, processor: dict, record: dict, lines: list[ReportLine]) -> str:
+def _text(name: str, folder: Path, config: dict, processor: dict, record: dict, lines: Sequence[ReportLine]) -> str:
     source, target = processor["source_lang"], processor["target_lang"]
     parts = [
         f"# {name}",

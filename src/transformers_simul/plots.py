@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures: quality against latency, and who sees whom."""
 
+import io
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,6 +12,7 @@ from matplotlib.figure import Figure
 
 from .evaluation.quality import Quality
 from .evaluation.report import FULL_SOURCE, ReportLine
+from .text_files import write_bytes
 
 _INK, _GREY = "#222222", "#bbbbbb"
 _COLOURS = (
@@ -72,7 +75,13 @@ def plot_curves(
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
-    figure.savefig(path)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | os.PathLike) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, format=Path(path).suffix.removeprefix(".") or "png")
+    write_bytes(path, picture.getvalue())
 
 
 def _score(line: ReportLine, metric: str) -> Quality:
@@ -103,7 +112,7 @@ def plot_boxes(path: str | os.PathLike, boxes: Mapping[str, Sequence[float]], la
     axes.set_xlabel(label)
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_path(path: str | os.PathLike, source: Sequence[str], target: Sequence[str], delays: Sequence[int]) -> None:
@@ -139,7 +148,7 @@ def plot_path(path: str | os.PathLike, source: Sequence[str], target: Sequence[s
     axes.grid(which="minor", color=_GREY, linewidth=0.5)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def plot_masks(
@@ -165,7 +174,7 @@ def plot_masks(
         axes.grid(which="minor", color=_GREY, linewidth=0.4)
         axes.tick_params(which="both", length=0)
         axes.set_title(title, fontsize=9)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 __all__ = ["plot_boxes", "plot_curves", "plot_masks", "plot_path"]

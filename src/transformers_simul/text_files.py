@@ -53,11 +53,16 @@ def json_rows(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Replace a text file atomically: written beside it, flushed to the disk, then renamed.
+    """Replace a text file atomically, in UTF-8; see [`write_bytes`]."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Replace a file atomically: written beside it, flushed to the disk, then renamed.
 
     Args:
         path (`str` or `os.PathLike`): of the file; its folder is made.
-        text (`str`): all of it.
+        data (`bytes`): all of it.
 
     Raises:
         OSError: if it cannot be written; the old file is untouched then.
@@ -66,8 +71,8 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -76,4 +81,4 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         raise
 
 
-__all__ = ["json_rows", "read_lines", "write_text"]
+__all__ = ["json_rows", "read_lines", "write_bytes", "write_text"]

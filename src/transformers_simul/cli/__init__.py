@@ -4,14 +4,37 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from . import card, corpus, mask, page, plot, programs, score, translate
 
 COMMANDS = (translate, programs, score, plot, mask, page, corpus, card)
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """Whose examples stay a line each."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | options)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The flags of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="transformers-simul",
+        description="Simultaneous translation with large language models.",
+        epilog="transformers-simul COMMAND --help shows a command's flags and examples.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
+    for module in COMMANDS:
+        module.add_command(commands)
+    return parser
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status: 0, 1 for an input that is wrong, 2 for a wrong flag, 130 for Ctrl-C.
+
+    `train` and `evaluate` leave with theirs (`SystemExit`), as the program that they are.
 
     Args:
         arguments (`Sequence[str]`, *optional*): the command line's unless told.
@@ -25,14 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     ```
     """
-    parser = argparse.ArgumentParser(
-        prog="transformers-simul",
-        description="Simultaneous translation with large language models.",
-        epilog="transformers-simul COMMAND --help shows a command's flags and examples.",
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in COMMANDS:
-        module.add_command(commands)
+    parser = make_parser()
     args, others = parser.parse_known_args(arguments)
     if others and args.command not in programs.NAMES:
         parser.error(f"unrecognized arguments: {' '.join(others)}")
@@ -47,4 +63,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]

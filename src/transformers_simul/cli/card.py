@@ -3,6 +3,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 EXAMPLES = """
@@ -19,7 +20,6 @@ def add_command(commands: Any) -> None:
         help="write a trained folder's model card, with the scores of its logs",
         description="Write FOLDER/README.md for the Hub: metadata, scores of FOLDER/logs, how to stream.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", help="a trained folder, such as output/demo")
     parser.add_argument("--name", help="of the model on the hub")
@@ -28,9 +28,11 @@ def add_command(commands: Any) -> None:
 
 
 def _card(args: argparse.Namespace) -> int:
+    from ..evaluation.report import folder_lines
     from ..model_card import write_model_card
 
-    path = write_model_card(args.folder, args.name, args.license)
+    logs = Path(args.folder) / "logs"
+    path = write_model_card(args.folder, folder_lines(logs) if logs.is_dir() else [], args.name, args.license)
     print(f"written: {path}", file=sys.stderr)
     return 0
 

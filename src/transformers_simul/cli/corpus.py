@@ -23,7 +23,6 @@ def add_command(commands: Any) -> None:
         help="download sentence pairs: train.en, train.de, validation.en, ...",
         description="Download sentence pairs, split them, and write a text file per split and language.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", help="home_assistant, libreoffice, or a hub data set with a column 'translation'")
     parser.add_argument("source_lang", help="code, such as en")
@@ -52,7 +51,7 @@ def _corpus(args: argparse.Namespace) -> int:
         for side, language in (("source", args.source_lang), ("target", args.target_lang)):
             path = Path(args.folder) / f"{name}.{language}"
             # A line feed inside a sentence would shift every later line.
-            write_text(path, "".join(" ".join(getattr(pair, side).split("\n")) + "\n" for pair in pairs))
+            write_text(path, "".join(getattr(pair, side).replace("\n", " ") + "\n" for pair in pairs))
         print(f"{name}: {len(pairs)} pairs", file=sys.stderr)
     return 0
 

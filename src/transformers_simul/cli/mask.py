@@ -19,7 +19,6 @@ def add_command(commands: Any) -> None:
         help="draw the training mask beside what decoding attended to",
         description="Draw who sees whom for one sentence pair; fails if decoding broke the law.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", help="a trained folder, such as output/demo")
     parser.add_argument("--source", required=True, help="source sentence")
@@ -36,7 +35,7 @@ def _mask(args: argparse.Namespace) -> int:
     from ..mask_picture import draw_mask
     from ..plots import plot_path
     from ..policies import WaitKPolicy
-    from .translate import load
+    from .loading import load
 
     model, processor = load(args.model, attn_implementation="eager")
     policy = WaitKPolicy(args.wait_k)

@@ -2,6 +2,7 @@
 """`transformers-simul demo`: the live page."""
 
 import argparse
+import sys
 from typing import Any
 
 EXAMPLES = """
@@ -18,7 +19,6 @@ def add_command(commands: Any) -> None:
         help="a page that translates while you watch",
         description="Serve a page on this machine that translates word by word and draws what was read when.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", help="a trained folder, such as output/demo, or a name on the hub")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
@@ -30,12 +30,24 @@ def add_command(commands: Any) -> None:
 def _demo(args: argparse.Namespace) -> int:
     if args.max_streams < 1:
         raise ValueError(f"max-streams must be at least 1, got {args.max_streams}.")
-    from ..live_page import build_page
-    from .translate import load
+    from ..live_page import build_page, check_gradio
+
+    # Before the model is loaded.
+    check_gradio()
+    from .loading import load
 
     page = build_page(*load(args.model), max_streams=args.max_streams)
     # Nobody has a file to send.
-    page.launch(server_name=args.host, server_port=args.port, share=False, quiet=True, max_file_size=1024)
+    _, url, _ = page.launch(
+        server_name=args.host,
+        server_port=args.port,
+        share=False,
+        quiet=True,
+        max_file_size=1024,
+        prevent_thread_lock=True,
+    )
+    print(f"open {url} in a browser; Ctrl-C ends it", file=sys.stderr, flush=True)
+    page.block_thread()
     return 0
 
 

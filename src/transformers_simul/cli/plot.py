@@ -2,6 +2,7 @@
 """`transformers-simul plot`: quality over latency, a curve per folder of logs."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,9 @@ def add_command(commands: Any) -> None:
         help="draw quality over latency from logs",
         description="Draw quality over LAAL: a curve per folder, a point per log in it (k=3/instances.log).",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folders", nargs="+", metavar="[NAME=]FOLDER", help="of logs, with a name for the legend")
-    parser.add_argument("--metric", default="BLEU", choices=("BLEU", "chrF", "chrF++", "TER"), help="quality (BLEU)")
+    parser.add_argument("--metric", default="BLEU", help="quality: BLEU, chrF, chrF++ or TER (BLEU)")
     parser.add_argument("--title", default="", help="above the picture")
     parser.add_argument("--output", default="curves.png", help="PNG or SVG file (curves.png)")
     parser.set_defaults(run=_plot)
@@ -34,13 +34,14 @@ def _plot(args: argparse.Namespace) -> int:
 
     curves = {}
     for given in args.folders:
-        name, found, folder = given.rpartition("=") if "=" in given and not Path(given).is_dir() else ("", "", given)
-        label = name if found else Path(folder).resolve().name
+        # A folder of its own may have "=" in its name.
+        name, _, folder = ("", "", given) if "=" not in given or Path(given).is_dir() else given.partition("=")
+        label = name or Path(folder).resolve().name
         if label in curves:
             raise ValueError(f"every curve must have a name of its own, got {label!r} twice: use NAME=FOLDER.")
         curves[label] = folder_lines(Path(folder), args.metric)
     plot_curves(args.output, curves, args.title, args.metric)
-    print(f"written: {args.output}")
+    print(f"written: {args.output}", file=sys.stderr)
     return 0
 
 

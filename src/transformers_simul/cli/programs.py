@@ -3,6 +3,7 @@
 them."""
 
 import argparse
+import sys
 from typing import Any
 
 NAMES = ("train", "evaluate")
@@ -11,8 +12,6 @@ _HELP = {
     "train": "fine-tune a checkpoint, or a small new model; --help lists all flags",
     "evaluate": "translate a test set under several policies: table, curve, logs",
 }
-
-
 EXAMPLES = """
 examples:
   transformers-simul train --model_name_or_path tiiuae/falcon-rw-1b --train_file train.jsonl --output_dir output/mine
@@ -27,14 +26,13 @@ def add_command(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    import sys
-
+    from ..finetuning import run_program
     from .train import main
 
     sys.argv[0] = f"transformers-simul {args.command}"
     if {"-h", "--help"} & {*args.others}:
         print(EXAMPLES.strip() + "\n")
-    main([_ADDED[args.command], *args.others])
+    run_program(lambda: main([_ADDED[args.command], *args.others]))
     return 0
 
 

@@ -29,7 +29,6 @@ def add_command(commands: Any) -> None:
         help="latency and quality of a log",
         description="AL, LAAL, AP, DAL, ATD of a log, and BLEU, chrF, chrF++, TER where it has references.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("log", help="SimulEval's instances.log, or OmniSTEval's or simulstream's JSON lines")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

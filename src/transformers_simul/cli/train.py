@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from transformers import (
     EarlyStoppingCallback,
     HfArgumentParser,
@@ -22,6 +21,8 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+
+from accelerate import PartialState
 
 from .. import (
     AutoSimulModel,
@@ -216,7 +217,7 @@ def predict(model, processor, test: list[Pair], args: SimulArguments, output_dir
         output_dir / "quality_latency.png", {"SimulMask": lines}, f"{processor.source_lang}-{processor.target_lang}"
     )
     if folder == str(output_dir):
-        write_model_card(output_dir)
+        write_model_card(output_dir, lines)
     print(
         f"\n{table}\n\nWritten: {output_dir / 'results.md'}, {output_dir / 'quality_latency.png'}, logs/*/instances.log"
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..text_files import read_lines, write_text
 from ..text_simul import split_words
+from .loading import load
 
 EXAMPLES = """
 examples:
@@ -31,7 +32,6 @@ def add_command(commands: Any) -> None:
         help="translate a file, or stdin while it is typed",
         description="Translate a file in batches, or stdin word by word while it arrives.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", help="a trained folder, such as output/demo, or a name on the hub")
     parser.add_argument("file", nargs="?", help="one sentence a line; stdin, as it is typed or piped, without")
@@ -44,22 +44,6 @@ def add_command(commands: Any) -> None:
     parser.set_defaults(run=_translate)
 
 
-def load(name: str, **options: Any) -> tuple[Any, Any]:
-    """A trained model in evaluation mode, on the GPU if there is one, and its processor.
-
-    Args:
-        name (`str`): of a folder, or on the hub.
-        **options: of [`AutoSimulModel.from_pretrained`].
-    """
-    import torch
-
-    from ..auto import AutoSimulModel
-    from ..processing_simul import SimulProcessor
-
-    model = AutoSimulModel.from_pretrained(name, **options).eval()
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), SimulProcessor.from_pretrained(name)
-
-
 def _translate(args: argparse.Namespace) -> int:
     from ..finetuning import training_policy
 
@@ -69,6 +53,8 @@ def _translate(args: argparse.Namespace) -> int:
     for name in ("output", "references"):
         if getattr(args, name) and (not args.file or args.show_delays):
             raise ValueError(f"{name} needs a file to translate, and no show-delays: what streams goes to stdout.")
+    if args.references and not args.json:
+        raise ValueError(f"references need json, whose log holds them, got {args.references!r}.")
     # Before the model is loaded: a wrong file should cost nothing.
     sources = _read_sources(args.file) if args.file else []
     references = read_lines(args.references) if args.references else [""] * len(sources)
@@ -188,4 +174,4 @@ def typed_words(descriptor: int) -> Iterator[str | None]:
             return
 
 
-__all__ = ["add_command", "load", "typed_words"]
+__all__ = ["add_command", "typed_words"]

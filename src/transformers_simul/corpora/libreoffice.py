@@ -60,17 +60,21 @@ def _package(language: str, folder: Path) -> Path:
 
 def _paragraphs(package: Path) -> dict[tuple[str, str], str]:
     """Text by page and paragraph."""
+    broken = f"package {str(package)!r} must be one that dpkg-deb reads; remove it to download it anew"
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as reader:
         paragraphs: dict[tuple[str, str], str] = {}
-        with tarfile.open(fileobj=reader.stdout, mode="r|") as archive:
-            for member in archive:
-                _, inside, page = member.name.partition("/text/")
-                if inside and page.endswith(".html") and (file := archive.extractfile(member)):
-                    parser = _Page()
-                    parser.feed(file.read().decode("utf-8"))
-                    paragraphs |= {(page, key): text for key, text in parser.paragraphs().items()}
+        try:
+            with tarfile.open(fileobj=reader.stdout, mode="r|") as archive:
+                for member in archive:
+                    _, inside, page = member.name.partition("/text/")
+                    if inside and page.endswith(".html") and (file := archive.extractfile(member)):
+                        parser = _Page()
+                        parser.feed(file.read().decode("utf-8"))
+                        paragraphs |= {(page, key): text for key, text in parser.paragraphs().items()}
+        except tarfile.TarError as error:
+            raise ValueError(f"{broken}: {error}.") from error
     if reader.returncode:
-        raise ValueError(f"dpkg-deb must read {str(package)!r}, but ended with {reader.returncode}.")
+        raise ValueError(f"{broken}: it ended with {reader.returncode}.")
     return paragraphs
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page itself, in Gradio: typed or played source, two policies side by side. Runs as a Space as it is."""
 
+import importlib.util
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,13 +15,25 @@ from .translation import LiveTranslation
 MAX_CHARACTERS = 2000
 # How long a visitor waits for a place.
 WAIT_S = 10.0
+# Words per second, slowest and fastest.
+RATES = (0.5, 20.0)
 _POLICIES: dict[str, Policy] = {f"wait-{k}": WaitKPolicy(k) for k in (1, 2, 3, 5, 7)} | {"full source": OfflinePolicy()}
 _NONE = "nothing"
 _FULL = "All places are taken; try again in a moment."
 
 
+def check_gradio() -> None:
+    """Fail early where Gradio is missing.
+
+    Raises:
+        ValueError: if it is not installed.
+    """
+    if importlib.util.find_spec("gradio") is None:
+        raise ValueError("the page needs gradio: pip install 'transformers_simul[page]'.")
+
+
 def build_page(model: Any, processor: Any, max_streams: int = 8, examples: Sequence[str] = ()) -> Any:
-    """The page, ready for `launch()`.
+    """The page, ready for `launch()`. Its engine works until the process ends.
 
     Args:
         model: of any family, trained.
@@ -34,14 +47,12 @@ def build_page(model: Any, processor: Any, max_streams: int = 8, examples: Seque
     Returns:
         `gradio.Blocks`
     """
-    try:
-        import gradio
-    except ImportError as error:
-        raise ValueError("the page needs gradio: pip install 'transformers_simul[page]'.") from error
+    check_gradio()
+    import gradio
+
     if processor.unit != "word":
         raise ValueError(f"the page shows words: unit must be 'word', got {processor.unit!r}.")
-    # One more than are promised: a visitor's old translation may still be leaving.
-    engine = StreamEngine(model, processor, max_streams=max_streams + 1)
+    engine = StreamEngine(model, processor, max_streams=max_streams)
     engine.start()
     visitors = Visitors(engine)
     languages = f"{processor.source_lang} → {processor.target_lang}"
@@ -65,7 +76,7 @@ def build_page(model: Any, processor: Any, max_streams: int = 8, examples: Seque
                 with gradio.Row():
                     left = gradio.Dropdown(list(_POLICIES), value="wait-3", label="Policy", elem_id="left")
                     right = gradio.Dropdown([*_POLICIES, _NONE], value=_NONE, label="Compare with", elem_id="right")
-                rate = gradio.Slider(0.5, 20, value=3, step=0.5, label="Words per second", elem_id="rate")
+                rate = gradio.Slider(*RATES, value=3, step=0.5, label="Words per second", elem_id="rate")
         with gradio.Row():
             play = gradio.Button("Play", variant="primary", elem_id="play")
             stop = gradio.Button("Stop", elem_id="stop")
@@ -89,8 +100,10 @@ def build_page(model: Any, processor: Any, max_streams: int = 8, examples: Seque
         def on_leave(request: gradio.Request):
             visitors.stop(str(request.session_hash))
 
+        # What comes new takes the place of what runs.
+        options["trigger_mode"] = "multiple"
         play.click(on_play, [source, rate, left, right], **options)
-        source.input(on_type, [source, left, right], trigger_mode="multiple", **options)
+        source.input(on_type, [source, left, right], **options)
         stop.click(on_leave, None, None, queue=False)
         page.unload(on_leave)
     return page
@@ -108,7 +121,18 @@ class Visitors:
         self._live: dict[str, list[LiveTranslation]] = {}
 
     def play(self, visitor: str, text: str, rate: float, left: str, right: str) -> Iterator[list[str]]:
-        """Feed the words of a text at so many a second."""
+        """Feed the words of a text at so many a second, until the visitor stops, leaves or begins anew.
+
+        Args:
+            visitor (`str`): who.
+            text (`str`): the source.
+            rate (`float`): words per second, from 0.5 to 20.
+            left, right (`str`): names of policies; `right` may be `"nothing"`.
+
+        Yields:
+            `list[str]`: HTML of both boards, whenever they change.
+        """
+        rate = min(max(rate, RATES[0]), RATES[1])
         words = split_words(text[:MAX_CHARACTERS])
         if not words:
             yield [_message("Type or paste a source first."), ""]
@@ -122,23 +146,36 @@ class Visitors:
             for count in range(1, len(words) + 1):
                 for panel in panels:
                     panel.feed(words[:count])
-                yield from _watch(panels, time.monotonic() + 1 / rate)
+                yield from self._watch(visitor, panels, time.monotonic() + 1 / rate)
+                if not self._shows(visitor, panels):
+                    return
             for panel in panels:
                 panel.end()
-            yield from _watch(panels)
+            yield from self._watch(visitor, panels)
         finally:
             # Also where the visitor has gone and Gradio drops this generator.
             for panel in panels:
                 panel.cancel()
 
     def type(self, visitor: str, text: str, left: str, right: str) -> Iterator[list[str]]:
-        """Feed what was typed: words that a space or line end follows; a line end ends the source."""
+        """Feed what was typed: words that a space or line end follows; a line end ends the source.
+
+        Args:
+            visitor, left, right: as in [`Visitors.play`].
+            text (`str`): all that stands in the field.
+
+        Yields:
+            `list[str]`: HTML of both boards, whenever they change.
+        """
         text = text[:MAX_CHARACTERS]
         words = split_words(text[: max(text.rfind(" "), text.rfind("\n")) + 1])
         panels = self._live.get(visitor, [])
         if not words:
             return
-        if not panels or any(panel.is_done or panel.source != words[: len(panel.source)] for panel in panels):
+        goes_on = [panel.title for panel in panels] == _titles(left, right) and not any(
+            panel.is_done or panel.source != words[: len(panel.source)] for panel in panels
+        )
+        if not goes_on:
             try:
                 panels = self._open(visitor, left, right)
             except EngineFull:
@@ -149,7 +186,7 @@ class Visitors:
             if text.endswith("\n"):
                 panel.end()
         # The next key press shows what comes later; without one, this has to.
-        yield from _watch(panels, time.monotonic() + 3)
+        yield from self._watch(visitor, panels, time.monotonic() + 3)
 
     def stop(self, visitor: str) -> None:
         """Give up what a visitor has running; also called when the page is left."""
@@ -161,9 +198,8 @@ class Visitors:
             panel.cancel()
         panels: list[LiveTranslation] = []
         try:
-            for name in (left, right):
-                if name != _NONE:
-                    panels.append(LiveTranslation(self.engine, _POLICIES[name], wait_s=WAIT_S))
+            for title in _titles(left, right):
+                panels.append(LiveTranslation(self.engine, _POLICIES[title], title, wait_s=WAIT_S))
         except EngineFull:
             for panel in panels:
                 panel.cancel()
@@ -171,29 +207,35 @@ class Visitors:
         self._live[visitor] = panels
         return panels
 
+    def _shows(self, visitor: str, panels: list[LiveTranslation]) -> bool:
+        """Whether these are still what the visitor wants to see."""
+        return self._live.get(visitor) is panels
 
-def _watch(panels: list[LiveTranslation], until: float | None = None) -> Iterator[list[str]]:
-    """Boards as they change, until a time or the end of all."""
-    shown = None
-    while True:
-        is_done = all(panel.is_done for panel in panels)
-        state = [(len(panel.source), len(panel.target), panel.error) for panel in panels]
-        if state != shown:
-            yield _boards(panels)
-            shown = state
-        if (until is not None and time.monotonic() >= until) or (until is None and is_done):
-            return
-        time.sleep(0.05)
+    def _watch(self, visitor: str, panels: list[LiveTranslation], until: float | None = None) -> Iterator[list[str]]:
+        """Boards as they change, until a time or the end of all."""
+        shown = None
+        while self._shows(visitor, panels):
+            is_done = all(panel.is_done for panel in panels)
+            state = [(len(panel.source), len(panel.target), panel.error) for panel in panels]
+            if state != shown:
+                yield _boards(panels)
+                shown = state
+            if (until is not None and time.monotonic() >= until) or (until is None and is_done):
+                return
+            time.sleep(0.05)
+
+
+def _titles(left: str, right: str) -> list[str]:
+    return [title for title in (left, right) if title != _NONE]
 
 
 def _boards(panels: list[LiveTranslation]) -> list[str]:
-    names = {repr(policy): name for name, policy in _POLICIES.items()}
     drawn = []
     for panel in panels:
         words = list(panel.target)
         drawn.append(
             board(
-                names[repr(panel.policy)],
+                panel.title,
                 list(panel.source),
                 [word.text for word in words],
                 [word.delay for word in words],

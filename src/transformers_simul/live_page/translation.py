@@ -18,6 +18,7 @@ class LiveTranslation:
     Args:
         engine (`StreamEngine`): started.
         policy (`Policy`): when to READ and WRITE.
+        title (`str`, *optional*): what the page calls it.
         wait_s (`float`, *optional*): how long to wait for a place.
 
     Raises:
@@ -39,8 +40,8 @@ class LiveTranslation:
     ```
     """
 
-    def __init__(self, engine: StreamEngine, policy: Policy, wait_s: float = 0.0):
-        self.policy = policy
+    def __init__(self, engine: StreamEngine, policy: Policy, title: str = "", wait_s: float = 0.0):
+        self.title = title
         self.source: list[str] = []
         self.target: list[Word] = []
         # Milliseconds from the last word that a target word needed to the word itself.
