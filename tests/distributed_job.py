@@ -11,10 +11,11 @@ from helpers import make_model, make_processor, random_sentence
 from transformers_simul import AutoSimulModel, MixturePolicy, SimulMaskDataCollator, WaitKPolicy
 from transformers_simul.corpora import Pair
 from transformers_simul.evaluation.decode import finished_log, translate_corpus
-from transformers_simul.finetuning import encode, fine_tune, run_program
+from transformers_simul.finetuning import ModelArguments, encode, fine_tune, run_program
+from transformers_simul.finetuning.models import add_lora
 
 
-def main(folder: str, per_device_batch: int, *flags: str) -> None:
+def main(folder: str, per_device_batch: int, settings: str = "{}", use_lora: str = "") -> None:
     draw = random.Random(0)
     texts = [random_sentence(draw, 2, 9) for _ in range(40)]
     processor = make_processor()
@@ -23,10 +24,11 @@ def main(folder: str, per_device_batch: int, *flags: str) -> None:
         folder, remove_unused_columns=False, max_steps=6, per_device_train_batch_size=per_device_batch, use_cpu=True,
         # Not Adam, which makes large steps of gradients that are zero but for rounding, as those of key biases are.
         optim="sgd", learning_rate=0.3, logging_steps=1, report_to="none", disable_tqdm=True, save_strategy="no", seed=1,
-        **json.loads(flags[0] if flags else "{}"),
+        **json.loads(settings),
     )  # fmt: skip
+    model = make_model(processor)
     fine_tune(
-        make_model(processor),
+        add_lora(model, ModelArguments(lora_rank=4)) if use_lora else model,
         processor,
         collator,
         encode(processor, [Pair(text, text) for text in texts]),

@@ -136,7 +136,7 @@ def test_every_command_has_help_with_examples():
     done = subprocess.run(program, capture_output=True, text=True, check=True)
     assert time.perf_counter() - started < 30
     assert "| torch\n" not in done.stderr
-    names = ["translate", "train", "evaluate", "score", "plot", "mask", "demo", "corpus", "card"]
+    names = ["translate", "train", "evaluate", "score", "plot", "mask", "demo", "corpus", "card", "custom-generate"]
     assert all(name in done.stdout for name in names)
     assert len(COMMANDS) == len(names) - 1
     for name in names:

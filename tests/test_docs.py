@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import transformers_simul
-from families import make_family
+from families import make_family, stock_of
 from helpers import make_model, make_processor
 from transformers_simul import cli
+from transformers_simul.custom_generate import save_custom_generate
 from transformers_simul.evaluation import Instance, write_instances
 from transformers_simul.evaluation.decode import translate_corpus
 from transformers_simul.finetuning.training import with_wait_k
@@ -39,9 +40,11 @@ def reader(tmp_path, monkeypatch):
     model = make_model(processor, seed=3)
     model.generation_config = with_wait_k(model.generation_config, 2)
     for name in NAMES:
+        # The names of other makers are stock models.
         this = make_family("Llama", processor) if "SmolLM2" in name else model
-        this.save_pretrained(name)
+        (this if name.startswith(("output", "my-team")) else stock_of(this)).save_pretrained(name)
         processor.save_pretrained(name)
+    save_custom_generate("my-team/simul-decoding")
     Path("train.jsonl").write_text('{"source": "a dog", "target": "ein Hund"}\n' * 4)
     sources = references = ["a dog runs", "two children watch him"]
     log = translate_corpus(model, processor, sources, references, transformers_simul.WaitKPolicy(1), max_new_tokens=5)

@@ -11,6 +11,7 @@ _MODULES = {
     "cache_simul": ["SimulCache"],
     "data_collator": ["SimulMaskDataCollator"],
     "engine": ["EngineFull", "EngineStream", "StreamEngine"],
+    "families_simul": ["adopt"],
     "generation_simul": ["SimulGenerateOutput", "SimulLogitsProcessor"],
     "modeling_simul_bloom": ["SimulBloomConfig", "SimulBloomForCausalLM", "SimulBloomModel"],
     "modeling_simul_falcon": ["SimulFalconConfig", "SimulFalconForCausalLM", "SimulFalconModel"],
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from .cache_simul import SimulCache
     from .data_collator import SimulMaskDataCollator
     from .engine import EngineFull, EngineStream, StreamEngine
+    from .families_simul import adopt
     from .generation_simul import SimulGenerateOutput, SimulLogitsProcessor
     from .modeling_simul_bloom import SimulBloomConfig, SimulBloomForCausalLM, SimulBloomModel
     from .modeling_simul_falcon import SimulFalconConfig, SimulFalconForCausalLM, SimulFalconModel

@@ -1,47 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The families: made known to Transformers' Auto classes, and found by a checkpoint's `model_type`."""
+"""The families, made known to Transformers' Auto classes, and checkpoints of any of them."""
 
-import importlib
 from typing import Any
 
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig
 
-# Our family by the `model_type` of its stock checkpoints; ours have "simul_" before the family's name.
-FAMILIES = {
-    "bloom": "bloom",
-    "falcon": "falcon",
-    "gemma3_text": "gemma3",
-    "llama": "llama",
-    "mistral": "mistral",
-    "mpt": "mpt",
-    "qwen2": "qwen2",
-    "qwen3": "qwen3",
-}
+from .families_simul import family_class
 
 
 def simul_class(model_type: str) -> Any:
-    """The `Simul...ForCausalLM` that loads checkpoints of a `model_type`.
+    """[`family_class`], made known to the Auto classes.
 
     Args:
         model_type (`str`): of a configuration, ours or a stock one.
 
     Raises:
         ValueError: for a family that is not served.
-
-    Example:
-
-    ```python
-    >>> from transformers_simul.auto import simul_class
-    >>> simul_class("llama").__name__, simul_class("simul_llama").__name__
-    ('SimulLlamaForCausalLM', 'SimulLlamaForCausalLM')
-
-    ```
     """
-    family = model_type.removeprefix("simul_") if model_type.startswith("simul_") else FAMILIES.get(model_type)
-    if family not in FAMILIES.values():
-        raise ValueError(f"model_type must be one of {sorted(FAMILIES)}, or of ours, got {model_type!r}.")
-    module = importlib.import_module(f".modeling_simul_{family}", __package__)
-    model_class = getattr(module, next(name for name in module.__all__ if name.endswith("ForCausalLM")))
+    model_class = family_class(model_type)
     config_class = model_class.config_class
     AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
     AutoModel.register(config_class, model_class.layers_class, exist_ok=True)
@@ -103,4 +79,4 @@ def simul_config(name: str, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
     return config, rest
 
 
-__all__ = ["FAMILIES", "AutoSimulModel", "simul_class", "simul_config"]
+__all__ = ["AutoSimulModel", "simul_class", "simul_config"]

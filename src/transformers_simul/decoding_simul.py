@@ -2,6 +2,7 @@
 """The decoding step, one for known, live and many streams: rows ask, one forward answers all that are ready."""
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, chain
 from typing import Any
@@ -55,16 +56,18 @@ def _columns(ask: Ask) -> tuple[list[int], list[int], list[int], list[int]]:
     return ids, [0] * source + [1] * (len(ids) - source), offsets, visible
 
 
-def decode_rows(model: Any, cache: Any, rows: Sequence[RowDecoder]) -> int:
+def decode_rows(model: Any, cache: Any, rows: Sequence[RowDecoder], synced: bool = False) -> int:
     """Run rows to their ends, together. Rows whose source has nothing yet are left out until it has; the call blocks
     only when none can go on.
 
     Args:
         model, cache: as in [`decode_step`].
         rows (`Sequence[RowDecoder]`): as many as the cache has.
+        synced (`bool`, *optional*): every process decodes rows of its own, and no forward can end before all have
+            joined it (ZeRO-3, FSDP): those with nothing to ask go along until the last has finished.
 
     Returns:
-        `int`: the number of forwards.
+        `int`: the number of forwards that answered a row.
 
     Raises:
         ValueError: as [`decode_step`] and [`RowDecoder`].
@@ -78,7 +81,7 @@ def decode_rows(model: Any, cache: Any, rows: Sequence[RowDecoder]) -> int:
     forwards = 0
     # What each row is sent next: its answer, or None to begin or to look for source again.
     pending: dict[int, torch.Tensor | None] = dict.fromkeys(range(len(rows)))
-    while pending:
+    while pending or synced:
         arrived.clear()
         asks: dict[int, Ask] = {}
         waiting: dict[int, torch.Tensor | None] = {}
@@ -91,16 +94,41 @@ def decode_rows(model: Any, cache: Any, rows: Sequence[RowDecoder]) -> int:
                 waiting[index] = None
             else:
                 asks[index] = ask
+        others = _others(model, _ASKS if asks else _WAITS if waiting else _DONE) if synced else _DONE
+        pending = waiting
         if asks:
             pending = {**waiting, **decode_step(model, cache, asks)}
             forwards += 1
+        elif others == _ASKS:
+            _go_along(model)
+        elif waiting:
+            waits = [wait for index in waiting if (wait := rows[index].source.wait_s) is not None]
+            # Another process may be the next to ask.
+            arrived.wait(min(waits + [_SYNC_S] * synced, default=None))
+        elif others == _DONE:
+            break
         else:
-            pending = waiting
-            if waits := [wait for index in waiting if (wait := rows[index].source.wait_s) is not None]:
-                arrived.wait(min(waits))
-            elif waiting:
-                arrived.wait()
+            time.sleep(_SYNC_S)
     return forwards
+
+
+# How far a process is; the furthest decides what all do.
+_DONE, _WAITS, _ASKS = range(3)
+# How long one that waits for source sleeps before it looks what the others do.
+_SYNC_S = 0.01
+
+
+def _others(model: Any, state: int) -> int:
+    """The state of the process that needs the others most; all must call it."""
+    states = torch.tensor(state, device=model.device)
+    torch.distributed.all_reduce(states, torch.distributed.ReduceOp.MAX)
+    return int(states)
+
+
+@torch.inference_mode()
+def _go_along(model: Any) -> None:
+    """A forward for the sake of other processes."""
+    model(torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False, logits_to_keep=1)
 
 
 __all__ = ["decode_rows", "decode_step"]

@@ -246,7 +246,7 @@ class SimulGenerationMixin(GenerationMixin):
                     on_word=_word_callback(streamer, index),
                 )
             )
-        forwards = decode_rows(self, cache, rows)
+        forwards = decode_rows(self, cache, rows, synced_gpus)
         if streamer is not None:
             streamer.end()
         sequences = _sequences(rows, generation_config, input_ids.device)

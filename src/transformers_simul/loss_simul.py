@@ -64,13 +64,13 @@ def simul_loss(
         ValueError: for peek rows without a table that fits the vocabulary, or a loss that is NaN.
     """
     rows = labels[:, 1:] != -100
-    logits = lm_head(hidden_states[:, :-1][rows]).float()
-    total = F.cross_entropy(logits, labels[:, 1:][rows], reduction="sum", label_smoothing=label_smoothing)
-
-    if peeks is not None and (peeks > 0).any():
-        asked = peeks > 0
-        logits = lm_head(hidden_states[asked]).float()
-        total = total + peek_weight * _peek_loss(logits, peeks[asked], token_kinds)
+    asked = torch.zeros_like(labels, dtype=torch.bool) if peeks is None else peeks > 0
+    # One projection for both, in every process: where weights are gathered for it, all must ask for it equally often.
+    logits = lm_head(torch.cat((hidden_states[:, :-1][rows], hidden_states[asked]))).float()
+    predicted, answers = logits.split((int(rows.sum()), int(asked.sum())))
+    total = F.cross_entropy(predicted, labels[:, 1:][rows], reduction="sum", label_smoothing=label_smoothing)
+    if peeks is not None and len(answers):
+        total = total + peek_weight * _peek_loss(answers, peeks[asked], token_kinds)
 
     count = rows.sum() if num_items_in_batch is None else num_items_in_batch
     loss = total / (count.to(total.device) if torch.is_tensor(count) else count)

@@ -182,10 +182,15 @@ class SimulForCausalLM(SimulGenerationMixin):
 def swap_classes(model: nn.Module, classes: dict[type, type]) -> None:
     """Let modules compute in our way and stay as the family made them: parameters, names and initial values.
 
+    Linear layers that are about to be quantised become plain ones: quantisers look for `nn.Linear` itself and pass over
+    whatever is derived from it.
+
     Args:
         model (`nn.Module`): the family's.
         classes (`dict[type, type]`): ours by theirs.
     """
+    if hasattr(model.config, "quantization_config"):
+        classes = {theirs: nn.Linear if issubclass(theirs, nn.Linear) else ours for theirs, ours in classes.items()}
     for module in model.modules():
         module.__class__ = classes.get(type(module), type(module))
 

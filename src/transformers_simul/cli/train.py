@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from transformers import (
     EarlyStoppingCallback,
     HfArgumentParser,
@@ -21,8 +22,6 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-
-from accelerate import PartialState
 
 from .. import (
     AutoSimulModel,

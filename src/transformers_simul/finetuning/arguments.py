@@ -21,6 +21,12 @@ class ModelArguments:
     )
     target_start: int | None = field(default=None, metadata={"help": "First target position, group and reserved."})
     use_lora: bool = field(default=False, metadata={"help": "Train low-rank adapters only; merged into what is saved."})
+    load_in_4bit: bool = field(
+        default=False, metadata={"help": "Hold the base in 4 bits (nf4) while its adapters train; needs --use_lora."}
+    )
+    load_in_8bit: bool = field(
+        default=False, metadata={"help": "Hold the base in 8 bits while its adapters train; needs --use_lora."}
+    )
     lora_rank: int = field(default=16, metadata={"help": "Of the adapters, on all linear layers but the last."})
     lora_alpha: int = field(default=32, metadata={"help": "Their scale times the rank."})
     vocab_size: int = field(default=4000, metadata={"help": "From scratch: byte-level BPE."})

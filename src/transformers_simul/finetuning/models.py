@@ -5,8 +5,9 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerFast
 
 from ..auto import simul_class, simul_config
 from ..corpora import Pair
@@ -57,6 +58,8 @@ def make_config(args: ModelArguments, tokenizer: Any, positions: str | None = No
     """
     settings: dict[str, Any] = {"positions": positions or args.positions, "target_start": args.target_start}
     settings = {name: value for name, value in settings.items() if value is not None}
+    if (args.load_in_4bit or args.load_in_8bit) and not args.use_lora:
+        raise ValueError("load_in_4bit and load_in_8bit need use_lora: a quantised base cannot be trained itself.")
     if not args.model_name_or_path:
         if args.use_lora:
             raise ValueError("use_lora needs model_name_or_path: adapters change a trained model.")
@@ -98,12 +101,31 @@ def make_model(args: ModelArguments, processor: SimulProcessor, positions: str |
 
     Raises:
         ValueError: as [`make_config`], or if `use_lora` is asked for without `peft`.
+        ImportError: if a quantised base is asked for without `bitsandbytes`.
     """
     config = make_config(args, processor.tokenizer, positions)
     if not args.model_name_or_path:
         return SimulFalconForCausalLM(config)
-    model = simul_class(config.model_type).from_pretrained(args.model_name_or_path, config=config)
+    options = {"quantization_config": quantization(args)} if args.load_in_4bit or args.load_in_8bit else {}
+    model = simul_class(config.model_type).from_pretrained(args.model_name_or_path, config=config, **options)
     return add_lora(model, args) if args.use_lora else model
+
+
+def quantization(args: ModelArguments) -> BitsAndBytesConfig:
+    """How `bitsandbytes` holds a frozen base (Dettmers et al. 2023, QLoRA): on a GPU it computes in bfloat16.
+
+    Args:
+        args (`ModelArguments`): `load_in_4bit` or `load_in_8bit`.
+
+    Raises:
+        ValueError: for both.
+    """
+    return BitsAndBytesConfig(
+        load_in_4bit=args.load_in_4bit,
+        load_in_8bit=args.load_in_8bit,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
+    )
 
 
 def add_lora(model: Any, args: ModelArguments) -> Any:
@@ -117,9 +139,12 @@ def add_lora(model: Any, args: ModelArguments) -> Any:
         ValueError: if `peft` is not installed.
     """
     try:
-        from peft import LoraConfig, get_peft_model
+        from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
     except ImportError as error:
         raise ValueError("use_lora needs peft: pip install 'transformers_simul[lora]'.") from error
+    if args.load_in_4bit or args.load_in_8bit:
+        # The Trainer turns checkpointing on where it is asked to.
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     return get_peft_model(
         model,
         LoraConfig(
@@ -153,4 +178,4 @@ def train_tokenizer(pairs: Iterable[Pair], vocab_size: int) -> PreTrainedTokeniz
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|pad|>")
 
 
-__all__ = ["add_lora", "make_config", "make_model", "make_processor", "train_tokenizer"]
+__all__ = ["add_lora", "make_config", "make_model", "make_processor", "quantization", "train_tokenizer"]

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from transformers import GenerationConfig, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from ..data_collator import SimulMaskDataCollator
 from ..model_card import write_model_card
@@ -63,21 +65,63 @@ def fine_tune(
     trainer.train(resume_from_checkpoint=checkpoint)
     if collator.dropped:
         print(f"{collator.dropped} times a pair longer than {collator.max_length} tokens was left out")
-    # Not trainer.save_model(): it adds a pickle of the training arguments.
-    weights = trainer.accelerator.get_state_dict(trainer.model) if args.world_size > 1 else None
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    if hasattr(trained, "merge_and_unload"):
-        # Merged, so that the folder is one like any other; the adapters alone lie in the checkpoints.
-        trained, weights = trained.merge_and_unload(), None
-    if wait_k is not None:
-        trained.generation_config = with_wait_k(trained.generation_config, wait_k)
+    # Not trainer.save_model(): it adds a pickle of the training arguments. All processes give their shares.
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if args.world_size > 1 else None
     if shows:
-        trained.save_pretrained(folder, state_dict=weights)
-        processor.save_pretrained(folder)
+        save_trained(trainer.accelerator.unwrap_model(trainer.model), weights, processor, folder, wait_k)
         write_text(folder / "training.json", json.dumps(record, indent=2))
         write_model_card(folder)
-    # Who loads the folder next finds it whole.
+    # Who loads the folder next finds it whole, and loads it whole: under ZeRO-3 Transformers would share it out again.
     trainer.accelerator.wait_for_everyone()
+    unset_hf_deepspeed_config()
+
+
+def save_trained(
+    model: Any, weights: dict[str, Any] | None, processor: Any, folder: Path, wait_k: int | None = None
+) -> None:
+    """A trained model and its processor, as a folder like any other.
+
+    Args:
+        model: of any family; a `peft.PeftModel` is merged, the adapters alone lie in the checkpoints.
+        weights (`dict[str, torch.Tensor]`, *optional*): the model's state where it holds a share of it only.
+        processor (`SimulProcessor`): saved beside it.
+        folder (`Path`): where.
+        wait_k (`int`, *optional*): the policy of `generate()` unless told.
+    """
+    if hasattr(model, "merge_and_unload"):
+        base = model.get_base_model()
+        if hasattr(base, "hf_quantizer"):
+            model = _on_unquantised_base(model)
+        elif weights is not None:
+            model = _whole_adapters(model, weights)
+        model, weights = model.merge_and_unload(), None
+    if wait_k is not None:
+        model.generation_config = with_wait_k(model.generation_config, wait_k)
+    model.save_pretrained(folder, state_dict=weights)
+    processor.save_pretrained(folder)
+
+
+def _on_unquantised_base(model: Any) -> Any:
+    """The adapters on the base as it is stored: merged into the quantised one, they would be rounded with it."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    base = model.get_base_model()
+    config = base.config.from_dict({**base.config.to_dict(), "quantization_config": None})
+    del config.quantization_config
+    stored = type(base).from_pretrained(base.config.name_or_path, config=config)
+    whole = type(model)(stored, model.active_peft_config)
+    set_peft_model_state_dict(whole, get_peft_model_state_dict(model))
+    return whole
+
+
+def _whole_adapters(model: Any, weights: dict[str, Any]) -> Any:
+    """The same base and adapters in one process, of the gathered state: shares cannot be merged."""
+    base = model.get_base_model()
+    with torch.device("meta"):
+        whole = type(model)(type(base)(base.config), model.active_peft_config)
+    whole.load_state_dict(weights, assign=True)
+    whole.get_base_model().tie_weights()
+    return whole
 
 
 def with_wait_k(config: GenerationConfig, k: int) -> GenerationConfig:
