@@ -2,12 +2,20 @@ import gzip
 import json
 import shutil
 import subprocess
+import sys
 import zipfile
 
 import pandas
 import pytest
 
-from transformers_simul.corpora import Pair, home_assistant, load_home_assistant, load_libreoffice, read_pairs
+from transformers_simul.corpora import (
+    Pair,
+    home_assistant,
+    load_home_assistant,
+    load_libreoffice,
+    load_wesnoth,
+    read_pairs,
+)
 from transformers_simul.downloads import file_sha256
 
 PAIRS = [Pair("A dog", "Ein Hund"), Pair("Two “cats”, yes", "Zwei\u2028Katzen, ja")]
@@ -110,20 +118,79 @@ PAGE = """<html><body><h1 id="hd_id1"><a name="x"></a>Inserting a Chart into Tex
  text</p><p id="other">not a paragraph of help</p><p id="par_id3">a;b = c of code here</p></body></html>"""
 
 
+needs_dpkg = pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="needs dpkg-deb")
+
+
+def make_package(folder, name, files):
+    """A Debian package with these files, under the name that a download has."""
+    root = folder / name
+    for path, content in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    (root / "DEBIAN").mkdir()
+    control = f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: x\nDescription: x\n"
+    (root / "DEBIAN" / "control").write_text(control)
+    package = folder / f"{name}_1_all.deb"
+    subprocess.run(["dpkg-deb", "--build", str(root), str(package)], check=True, capture_output=True)
+
+
+@needs_dpkg
 def test_libreoffice_joins_on_page_and_paragraph(tmp_path):
-    if shutil.which("dpkg-deb") is None:
-        pytest.skip("no dpkg-deb on this system")
     for language, text in (("en-us", "This is some"), ("de", "Das ist ein wenig")):
-        root = tmp_path / language
-        page = root / "usr/share/libreoffice/help" / language / "text" / "swriter" / "a.html"
-        page.parent.mkdir(parents=True)
-        page.write_text(PAGE.format(text), encoding="utf-8")
-        (root / "DEBIAN").mkdir()
-        control = f"Package: x-{language}\nVersion: 1\nArchitecture: all\nMaintainer: x\nDescription: x\n"
-        (root / "DEBIAN" / "control").write_text(control)
-        package = tmp_path / f"libreoffice-help-{language}_1_all.deb"
-        subprocess.run(["dpkg-deb", "--build", str(root), str(package)], check=True, capture_output=True)
+        page = f"usr/share/libreoffice/help/{language}/text/swriter/a.html"
+        make_package(tmp_path, f"libreoffice-help-{language}", {page: PAGE.format(text).encode()})
     assert load_libreoffice("en", "de", tmp_path) == [Pair("This is some bold text", "Das ist ein wenig bold text")]
+
+
+TEXTS = {
+    "de": {
+        "Where are\nthe orcs now? They are in the hills.": "Wo sind die Orks jetzt? Sie sind in den Bergen.",
+        "One sentence here. And a second one.": "Hier sind alle beide in einem Satz.",
+        "female^She is a brave scout": "Sie ist eine mutige Späherin",
+        "You have $gold pieces of gold": "Ihr habt $gold Stück Gold",
+        "Nobody has translated this yet": "",
+    },
+    "it": {"Where are\nthe orcs now? They are in the hills.": "Dove sono gli orchi adesso? Sono tra le colline."},
+}
+
+
+@pytest.fixture
+def wesnoth(tmp_path, monkeypatch):
+    """Two packages of the same shape."""
+    polib = pytest.importorskip("polib")
+    for part, languages in (("data", ("de", "it")), ("did", ("de",))):
+        files = {}
+        for language in languages:
+            catalogue = polib.MOFile()
+            catalogue.extend(polib.POEntry(msgid=key, msgstr=text) for key, text in TEXTS[language].items())
+            path = tmp_path / "made.mo"
+            catalogue.save(str(path))
+            files[f"usr/share/games/wesnoth/1.16/locale/{language}/LC_MESSAGES/wesnoth-{part}.mo"] = path.read_bytes()
+        make_package(tmp_path, f"wesnoth-1.16-{part}", files)
+    monkeypatch.setattr("transformers_simul.corpora.wesnoth._PARTS", ["data", "did"])
+    return tmp_path
+
+
+@needs_dpkg
+def test_wesnoth_joins_on_messages_and_cuts_at_sentences(wesnoth):
+    pairs = [
+        Pair("One sentence here. And a second one.", "Hier sind alle beide in einem Satz."),
+        Pair("Where are the orcs now?", "Wo sind die Orks jetzt?"),
+        Pair("They are in the hills.", "Sie sind in den Bergen."),
+        Pair("She is a brave scout", "Sie ist eine mutige Späherin"),
+    ]
+    assert load_wesnoth("en", "de", wesnoth) == pairs
+    assert load_wesnoth("de", "en", wesnoth) == [Pair(target, source) for source, target in pairs]
+    assert load_wesnoth("it", "de", wesnoth)[0] == Pair("Dove sono gli orchi adesso?", "Wo sind die Orks jetzt?")
+
+
+@needs_dpkg
+def test_wesnoth_names_a_language_that_it_lacks(wesnoth, monkeypatch):
+    with pytest.raises(ValueError, match="language must be one that Wesnoth is translated to, such as 'de', got 'xx'"):
+        load_wesnoth("en", "xx", wesnoth)
+    monkeypatch.setitem(sys.modules, "polib", None)
+    with pytest.raises(ValueError, match="pip install 'transformers_simul\\[wesnoth\\]'"):
+        load_wesnoth("en", "de", wesnoth)
 
 
 def test_libreoffice_says_what_it_needs(tmp_path, monkeypatch):
@@ -133,7 +200,7 @@ def test_libreoffice_says_what_it_needs(tmp_path, monkeypatch):
             load_libreoffice("en", "de", tmp_path)
 
 
-@pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="needs dpkg-deb")
+@needs_dpkg
 def test_a_broken_libreoffice_package_is_named(tmp_path):
     for language in ("en-us", "de"):
         (tmp_path / f"libreoffice-help-{language}_1_all.deb").write_text("no package")

@@ -12,6 +12,7 @@ EXAMPLES = """
 examples:
   transformers-simul corpus home_assistant en de data/
   transformers-simul corpus libreoffice en fr data/
+  transformers-simul corpus wesnoth en it data/
   transformers-simul corpus iwslt2017 en de data/ --config iwslt2017-en-de --revision REVISION
 """
 
@@ -24,7 +25,7 @@ def add_command(commands: Any) -> None:
         description="Download sentence pairs, split them, and write a text file per split and language.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("name", help="home_assistant, libreoffice, or a hub data set with a column 'translation'")
+    parser.add_argument("name", help="home_assistant, libreoffice, wesnoth, or a hub data set with 'translation'")
     parser.add_argument("source_lang", help="code, such as en")
     parser.add_argument("target_lang", help="code, such as de")
     parser.add_argument("folder", help="to write; files in it are replaced")

@@ -3,14 +3,11 @@
 
 import os
 import re
-import shutil
-import subprocess
-import tarfile
-import tempfile
 from html.parser import HTMLParser
 from pathlib import Path
 
 from ..downloads import cache_folder
+from .debian import fetch_package, package_files
 from .files import Pair, join_sentences
 
 _PARAGRAPH = re.compile(r"(par|hd)_id")
@@ -32,49 +29,20 @@ def load_libreoffice(
     Raises:
         ValueError: without `apt-get` and `dpkg-deb`, or if there is no such language.
     """
-    if not shutil.which("dpkg-deb"):
-        raise ValueError("LibreOffice's help is read from Debian packages: dpkg-deb must be there.")
     folder = cache_folder(cache_dir)
-    sources, targets = (_paragraphs(_package(language, folder)) for language in (source_lang, target_lang))
+    sources, targets = (_paragraphs(language, folder) for language in (source_lang, target_lang))
     return join_sentences(sources, targets, _MARKUP)
 
 
-def _package(language: str, folder: Path) -> Path:
-    """The package's file; the newest that is there, or downloaded."""
-    name = f"libreoffice-help-{'en-us' if language == 'en' else language.lower()}"
-    found = sorted(folder.glob(f"{name}_*.deb"))
-    if found:
-        return found[-1]
-    if not shutil.which("apt-get"):
-        raise ValueError("LibreOffice's help is downloaded with apt-get, which must be there.")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        done = subprocess.run(["apt-get", "download", name], cwd=temporary, capture_output=True, text=True, check=False)
-        files = list(Path(temporary).glob("*.deb"))
-        if done.returncode or not files:
-            raise ValueError(
-                f"apt-get must find {name}, for language {language!r}, but says: {done.stderr.strip() or 'nothing'}"
-            )
-        return Path(shutil.move(files[0], folder / files[0].name))
-
-
-def _paragraphs(package: Path) -> dict[tuple[str, str], str]:
+def _paragraphs(language: str, folder: Path) -> dict[tuple[str, str], str]:
     """Text by page and paragraph."""
-    broken = f"package {str(package)!r} must be one that dpkg-deb reads; remove it to download it anew"
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE) as reader:
-        paragraphs: dict[tuple[str, str], str] = {}
-        try:
-            with tarfile.open(fileobj=reader.stdout, mode="r|") as archive:
-                for member in archive:
-                    _, inside, page = member.name.partition("/text/")
-                    if inside and page.endswith(".html") and (file := archive.extractfile(member)):
-                        parser = _Page()
-                        parser.feed(file.read().decode("utf-8"))
-                        paragraphs |= {(page, key): text for key, text in parser.paragraphs().items()}
-        except tarfile.TarError as error:
-            raise ValueError(f"{broken}: {error}.") from error
-    if reader.returncode:
-        raise ValueError(f"{broken}: it ended with {reader.returncode}.")
+    package = fetch_package(f"libreoffice-help-{'en-us' if language == 'en' else language.lower()}", folder)
+    paragraphs: dict[tuple[str, str], str] = {}
+    for name, content in package_files(package, lambda name: "/text/" in name and name.endswith(".html")):
+        parser = _Page()
+        parser.feed(content.decode("utf-8"))
+        page = name.partition("/text/")[2]
+        paragraphs |= {(page, key): text for key, text in parser.paragraphs().items()}
     return paragraphs
 
 

@@ -44,7 +44,7 @@ class DataArguments:
     source_lang: str = field(default="en", metadata={"help": "Code, and the column's name in files."})
     target_lang: str = field(default="de", metadata={"help": "Code, and the column's name in files."})
     dataset_name: str | None = field(
-        default=None, metadata={"help": "'home_assistant', 'libreoffice', or a data set of the hub."}
+        default=None, metadata={"help": "'home_assistant', 'libreoffice', 'wesnoth', or a data set of the hub."}
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Its revision; pin it."})

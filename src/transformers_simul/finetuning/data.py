@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import Dataset, load_dataset
 
-from ..corpora import Pair, load_home_assistant, load_libreoffice, read_pairs
+from ..corpora import CORPORA, Pair, read_pairs
 from .arguments import DataArguments
 
 SPLITS = ("train", "validation", "test")
@@ -24,10 +24,8 @@ def load_pairs(args: DataArguments, needed: Iterable[str] = ()) -> dict[str, lis
         ValueError: if one of these has no pair, or a file is wrong.
     """
     codes = (args.source_lang, args.target_lang)
-    if args.dataset_name == "home_assistant":
-        splits = split_pairs(load_home_assistant(*codes))
-    elif args.dataset_name == "libreoffice":
-        splits = split_pairs(load_libreoffice(*codes))
+    if args.dataset_name in CORPORA:
+        splits = split_pairs(CORPORA[args.dataset_name](*codes))
     elif args.dataset_name:
         config = args.dataset_config_name and _with_languages(args.dataset_config_name, args)
         data = load_dataset(args.dataset_name, config, revision=args.dataset_revision)
