@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # docs/results/ablations.md, on Multi30k English to German, from the base that benchmarks/multi30k.sh trained: training
 # k against decoding k; prefix pairs at one k; the rows of the published code; ALiBi by length; another domain.
 # Resumes. About 40 minutes on two cores.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # docs/results/multi30k: the paper's systems on English to German and French. A small model trained on full sentences,
 # then every system fine-tuned from it for as many steps on the same pairs. Resumes. The languages run side by side, a
 # core each; about two hours.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # docs/results/pretrained: real pretrained weights, fine-tuned with adapters, every position strategy side by side.
 # Resumes. Later flags win: the smaller tables of docs/results/pretrained.md were made with `--systems ...`, and the larger
 # budget with `--max_train_samples 2560 --max_steps 160 --warmup_steps 16 --save_steps 80`.

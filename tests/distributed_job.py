@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What test_distributed.py runs in one process and in two: a training, then a translated corpus."""
 
 import json

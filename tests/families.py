@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tiny random models of every family, with what makes each of them special turned on."""
 
 import torch

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What several test modules need: a tiny tokenizer, tiny models, random sentences."""
 
 import random

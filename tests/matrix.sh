@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Core tests under every Python named, and every Transformers named, each in a fresh environment. Needs the package index.
 # Usage: tests/matrix.sh "python3.11 python3.12 python3.13" "5.20.2 5.23.0"   (python3.10 has 5.20.2 at most)
 set -uo pipefail

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The law as plain loops, sharing no code with the package: who sees whom, with what rank, and which rows peek.
 
 A row is described by the lengths of its parts and by g. Tokens are dictionaries; nothing is vectorised.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Builds wheel and source distribution, installs the wheel without extras into a clean environment, and tries it there.
 # Needs the package index. PYTHON names an interpreter that has `build`.
 set -euo pipefail

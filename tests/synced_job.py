@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What test_distributed.py runs in two processes: each generates from sentences of its own with a model of which it
 holds a share, so that no forward ends before all have joined it."""
 

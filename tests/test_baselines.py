@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The paper's other systems: their rows, and their decoding against oracles that share no code with it."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Slots: given up ones are taken again, what is forgotten is seen by nobody, steps split and join without loss."""
 
 import random

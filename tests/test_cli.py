@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line: translate files and what is typed, plot, mask, corpus, card; exit codes and half-written files."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Our decoding on stock models: with their own parameters, and as a folder that needs no package."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several processes do what one does: the same losses, the same weights, the same log, the same words."""
 
 import os

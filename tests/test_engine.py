@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Many live streams: each gets what it would get alone, none waits long, none harms another, memory is bounded."""
 
 import random

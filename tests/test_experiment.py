@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The comparison, end to end on tiny data: what it writes, that it resumes, and the paper's preset."""
 
 import csv

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every family and position strategy keeps the law; with nothing hidden it is the family's own model."""
 
 import math

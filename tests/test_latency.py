@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Latency: literal cases, properties, and SimulEval 1.1.4's own figures for the same logs."""
 
 import json

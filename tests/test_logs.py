@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Logs of other tools, the score command, the `evaluate` metric and the hook for neural metrics."""
 
 import importlib
@@ -181,6 +182,10 @@ def test_neural_hook(tmp_path, path, capsys):
     del rows[0]["COMET"]
     scores.write_text(json.dumps({"predictions.txt": rows}))
     with pytest.raises(ValueError, match="must hold 'COMET' for each sentence"):
+        read_neural_scores(scores, LOG)
+    rows[0] = {"COMET": 0.8}
+    scores.write_text(json.dumps({"predictions.txt": rows}))
+    with pytest.raises(ValueError, match="must hold 'mt' for each sentence"):
         read_neural_scores(scores, LOG)
     scores.write_text("a half\n")
     with pytest.raises(ValueError, match="must be JSON or one number a line"):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What peek rows are for: a toy language in which nothing tells whether a word goes on.
 
 Each target word is a start token that repeats the source word, and with probability 1/2 one more token. A calibrated

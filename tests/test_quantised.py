@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """4-bit and 8-bit weights by bitsandbytes: handed through, under the law, and as a base of adapters."""
 
 import pytest

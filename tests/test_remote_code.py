@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A saved folder is enough: with torch and transformers alone it loads as remote code and streams the same ids."""
 
 import json

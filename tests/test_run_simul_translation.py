@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The example program, end to end on tiny data, as a user runs it."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The stock Trainer, interrupted in all ways, ends where an uninterrupted run ends."""
 
 import os

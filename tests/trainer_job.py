@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trains a tiny model with the stock Trainer; run as a program so that a test can kill it."""
 
 import random

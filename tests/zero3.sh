@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # DeepSpeed ZeRO-3 in two processes on a CPU: the tests that are skipped where DeepSpeed is not installed. Needs the
 # package index and a C++ compiler, with which DeepSpeed builds what its processes talk through.
 set -euo pipefail

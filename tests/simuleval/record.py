@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Records what SimulEval 1.1.4 says of the logs beside this file; run by record.sh in SimulEval's environment."""
 
 import json

@@ -60,8 +60,11 @@ def read_neural_scores(path: str | os.PathLike, instances: Sequence[Instance], n
     if text.lstrip().startswith("{"):
         systems = json.loads(text)
         rows = next(iter(systems.values()))
-        if any(name not in row for row in rows):
-            raise ValueError(f"scores in {str(path)!r} must hold {name!r} for each sentence, got {sorted(rows[0])}.")
+        for row in rows:
+            if missing := [key for key in (name, "mt") if key not in row]:
+                raise ValueError(
+                    f"scores in {str(path)!r} must hold {missing[0]!r} for each sentence, got {sorted(row)}."
+                )
         scores = [row[name] for row in rows]
         written = [" ".join(each.prediction.split()) for each in instances]
         if [row["mt"] for row in rows] != written:
