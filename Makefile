@@ -23,14 +23,17 @@ demo: $(READY)
 	@echo "    --train_file train.jsonl --test_file test.jsonl --source_lang en --target_lang de --do_train --do_predict \\"
 	@echo "    --wait_k 5 --bf16 --learning_rate 2e-4 --output_dir output/falcon-rw-1b"
 
+# Files of tests side by side, each on one core.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
+
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py

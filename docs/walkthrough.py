@@ -103,8 +103,8 @@ assert same == cells
 assert numpy.isfinite(picture.decoded).all()
 
 # %% [markdown]
-# What reading ahead is worth. A toy language: adjectives stand before the noun in the source and behind it in the target,
-# so whoever writes the noun first must have read it. One model learns all policies at once.
+# What reading ahead is worth. A toy language: adjectives stand before the noun in the source and behind it in the
+# target, so whoever writes the noun first must have read it. One model learns all policies at once.
 
 # %%
 NOUNS = dict(zip("dog cat child horse bird man".split(), "hund katz kind pferd vogel mann".split(), strict=True))
@@ -132,7 +132,7 @@ model = SimulFalconForCausalLM(SimulFalconConfig(**settings))
 collator = SimulMaskDataCollator(toy, MixturePolicy([*map(WaitKPolicy, (1, 2, 3, 5)), OfflinePolicy()]))
 collator.set_epoch(0)
 optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
-for step in range(600):
+for _ in range(600):
     rows = [{"source": source, "target": target} for source, target in draw.sample(pairs, 32)]
     loss = model(**collator(rows)).loss
     loss.backward()

@@ -9,7 +9,6 @@ import torch.distributed as dist
 from helpers import make_model, make_processor
 from transformers_simul import SourceStream, WaitKPolicy, decoding_simul
 
-KIND = sys.argv[1]
 OPTIONS = {"max_word_tokens": 3, "suppress_tokens": [0], "return_dict_in_generate": True}
 
 
@@ -25,9 +24,9 @@ class LateStream(SourceStream):
         return super().poll()
 
 
-def shared(model):
+def shared(model, kind):
     """The model in shares."""
-    if KIND == "zero3":
+    if kind == "zero3":
         import deepspeed
 
         zero = {"stage": 3, "stage3_param_persistence_threshold": 0}
@@ -42,8 +41,8 @@ def shared(model):
     return fully_shard(model, reshard_after_forward=True)
 
 
-def main() -> None:
-    if KIND == "zero3":
+def main(kind: str) -> None:
+    if kind == "zero3":
         import deepspeed
 
         deepspeed.init_distributed("gloo")
@@ -68,7 +67,7 @@ def main() -> None:
         return stream
 
     expected = run(ended)
-    model = shared(model)
+    model = shared(model, kind)
     along, go_along = [], decoding_simul._go_along
     decoding_simul._go_along = lambda model: along.append(1) or go_along(model)
     found = run(LateStream, synced_gpus=True)
@@ -85,4 +84,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])
