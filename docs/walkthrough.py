@@ -13,7 +13,6 @@
 
 # %%
 import random
-import sys
 from pathlib import Path
 
 import numpy
@@ -37,7 +36,7 @@ from transformers_simul.masking_simul import ranks, visible, whole_source
 from transformers_simul.plots import plot_curves, plot_masks, plot_path
 from transformers_simul.schedule_simul import Schedule, training_row
 
-pictures = Path(sys.argv[1] if len(sys.argv) > 1 else "output/walkthrough")
+pictures = Path("output/walkthrough")
 pictures.mkdir(parents=True, exist_ok=True)
 source, target = "a red dog runs home", "ein roter Hund rennt heim"
 
@@ -48,6 +47,9 @@ source, target = "a red dog runs home", "ein roter Hund rennt heim"
 for policy in (WaitKPolicy(1), WaitKPolicy(3)):
     print(policy, policy.delays(source_words=5, target_words=5))
 plot_path(pictures / "path.png", source.split(), target.split(), WaitKPolicy(3).delays(5, 5)[:5])
+
+# %% [markdown]
+# ![](output/walkthrough/path.png)
 
 # %% [markdown]
 # The schedule says who sees whom in training. Two policies, one sentence pair: rows are queries, columns keys.
@@ -72,6 +74,9 @@ for policy in (WaitKPolicy(1), WaitKPolicy(3)):
     schedules[repr(policy)] = schedule
 labels = [tokenizer.decode([token]) for token in row["input_ids"]]
 plot_masks(pictures / "masks.png", masks, labels, labels)
+
+# %% [markdown]
+# ![](output/walkthrough/masks.png)
 
 # %% [markdown]
 # Hidden keys leave no gap: the rank of a key, which ALiBi multiplies with a slope, counts only what the query sees.
@@ -101,6 +106,9 @@ same, cells = picture.agreement
 print(f"{same} of {cells} cells agree; logits differ by {picture.logit_difference:.1e}")
 assert same == cells
 assert numpy.isfinite(picture.decoded).all()
+
+# %% [markdown]
+# ![](output/walkthrough/decoded.png)
 
 # %% [markdown]
 # What reading ahead is worth. A toy language: adjectives stand before the noun in the source and behind it in the
@@ -150,6 +158,9 @@ plot_curves(pictures / "curve.png", {"one model": lines}, "A noun that is writte
 # The noun stands at most two words further on.
 scores = [line.quality[0].score for line in lines]
 assert scores[2] > scores[0] + 30
+
+# %% [markdown]
+# ![](output/walkthrough/curve.png)
 
 # %% [markdown]
 # And a sentence as it streams.
