@@ -3,6 +3,7 @@
 
 import doctest
 import re
+import runpy
 import subprocess
 import sys
 import threading
@@ -102,6 +103,13 @@ def test_the_walkthrough_draws_its_pictures(tmp_path):
         "decoded.png",
         "curve.png",
     }
+
+
+def test_the_drawings_are_drawn(tmp_path, monkeypatch):
+    drawings = runpy.run_path(str(ROOT / "docs" / "tools" / "drawings.py"))
+    monkeypatch.setitem(drawings["main"].__globals__, "IMAGES", tmp_path)
+    drawings["main"]()
+    assert {path.name for path in tmp_path.iterdir()} == {"ranks.png", "cache.png"}
 
 
 def test_every_source_file_names_its_licence():
