@@ -7,10 +7,12 @@ import subprocess
 import sys
 
 import pytest
+from transformers import AutoModelForCausalLM, AutoProcessor, Trainer, TrainingArguments
 
 from families import make_family
 from helpers import make_model, make_processor
-from transformers_simul import AutoSimulModel, SimulProcessor, WaitKPolicy
+from transformers_simul import AutoSimulModel, SimulMaskDataCollator, SimulProcessor, WaitKPolicy
+from transformers_simul.model_card import write_model_card
 
 PROGRAM = """
 import json, sys
@@ -73,3 +75,23 @@ def test_saved_saved_again_and_loaded_without_the_package(tmp_path, family):
     # The package itself reads every generation of it.
     assert AutoSimulModel.from_pretrained(str(tmp_path / "third")).config.vocab_size == model.config.vocab_size
     assert SimulProcessor.from_pretrained(tmp_path / "third").template == processor.template
+
+
+def test_the_stock_trainer_saves_a_whole_folder(tmp_path):
+    processor = make_processor()
+    args = TrainingArguments(
+        str(tmp_path), remove_unused_columns=False, max_steps=1, report_to="none", use_cpu=True, disable_tqdm=True
+    )
+    collator = SimulMaskDataCollator(processor, WaitKPolicy(1))
+    pairs = [{"source": "a dog", "target": "two children"}] * 4
+    trainer = Trainer(
+        make_model(processor), args, data_collator=collator, train_dataset=pairs, processing_class=processor
+    )
+    trainer.train()
+    trainer.save_model(str(tmp_path / "final"))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "final", trust_remote_code=True).eval()
+    again = AutoProcessor.from_pretrained(tmp_path / "final", trust_remote_code=True)
+    options = {"wait_k": 1, "max_new_tokens": 8, "return_dict_in_generate": True}
+    expected = trainer.model.eval().generate(**processor(source="a dog runs"), **options)
+    assert model.generate(**again(source="a dog runs"), **options).words == expected.words
+    assert write_model_card(tmp_path / "final").is_file()
