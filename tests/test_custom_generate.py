@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from families import make_family, stock_of
-from helpers import TEMPLATE, make_model
-from transformers_simul import SourceStream, WaitKPolicy
+from helpers import TEMPLATE, make_model, make_processor
+from transformers_simul import SimulProcessor, SourceStream, WaitKPolicy
 from transformers_simul.custom_generate import save_custom_generate
 from transformers_simul.custom_generate_simul import generate
 from transformers_simul.families_simul import adopt
@@ -93,6 +93,19 @@ def test_a_live_source(processor):
     found = generate(stock, stream, processor.tokenizer, wait_k=2, **template, **OPTIONS)
     assert found.words == generate(stock, SOURCE, processor.tokenizer, wait_k=2, **template, **OPTIONS).words
     assert len(found.words[0]) > 2
+
+
+def test_the_models_own_chat():
+    processor = make_processor()
+    processor.tokenizer.chat_template = (
+        "{% for message in messages %}{{ message.role }}: {{ message.content }}<|endoftext|>{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    chat = SimulProcessor.from_chat_template(processor.tokenizer, target_lang="de")
+    stock = stock_of(make_family("Llama", processor))
+    found = generate(stock, SOURCE, processor.tokenizer, target_lang="de", use_chat_template=True, wait_k=2, **OPTIONS)
+    assert found.words == adopt(stock).generate(**chat(source=SOURCE), wait_k=2, **OPTIONS).words
+    assert found.words != generate(stock, SOURCE, processor.tokenizer, target_lang="de", wait_k=2, **OPTIONS).words
 
 
 @pytest.mark.parametrize(

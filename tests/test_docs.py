@@ -39,6 +39,11 @@ def reader(tmp_path, monkeypatch):
     processor = make_processor()
     model = make_model(processor, seed=3)
     model.generation_config = with_wait_k(model.generation_config, 2)
+    tokenizer = processor.tokenizer
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message.role }}: {{ message.content }}<|endoftext|>{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
     for name in NAMES:
         # The names of other makers are stock models.
         this = make_family("Llama", processor) if "SmolLM2" in name else model
@@ -55,11 +60,6 @@ def reader(tmp_path, monkeypatch):
         *(f"output/experiment/en-de/logs/SM-norec-mod/k={k}/instances.log" for k in (1, 3, 5, 7)),
     ):
         write_instances(path, log)
-    tokenizer = processor.tokenizer
-    tokenizer.chat_template = (
-        "{% for message in messages %}{{ message.role }}: {{ message.content }}<|endoftext|>{% endfor %}"
-        "{% if add_generation_prompt %}assistant: {% endif %}"
-    )
     names = {name: getattr(transformers_simul, name) for name in transformers_simul.__all__}
     return names | {
         "model": model, "processor": processor, "tokenizer": tokenizer, "sources": sources, "references": references,

@@ -70,13 +70,14 @@ model = AutoModelForCausalLM.from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruc
 tokenizer = AutoTokenizer.from_pretrained("HuggingFaceTB/SmolLM2-135M-Instruct")
 output = model.generate(
     custom_generate="{name}", trust_remote_code=True, tokenizer=tokenizer, source="A dog runs over the meadow.",
-    source_lang="en", target_lang="fr", wait_k=3, return_dict_in_generate=True,
+    source_lang="en", target_lang="fr", use_chat_template=True, wait_k=3, return_dict_in_generate=True,
 )
 for ids, delay in zip(output.words[0], output.delays[0]):
     print(tokenizer.decode(ids), "after", delay, "source words")
 ```
 
-`template` is the prompt, with `{{source}}` and `{{target}}`; `positions` how positions follow the schedule.
+Without `use_chat_template`, `template` is the prompt, with `{{source}}` and `{{target}}`; `positions` is how positions
+follow the schedule, `unit` what `wait_k` counts: `"word"`, `"char"` or `"token"`.
 Families, by `model_type`: {families}. A model that was not fine-tuned for it translates worse at a small k.
 """
 

@@ -18,17 +18,20 @@ def generate(
     source_lang: str = "en",
     target_lang: str = "fr",
     template: str = FALCON_TEMPLATE,
+    use_chat_template: bool = False,
     unit: str = "word",
     positions: str | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Translate while reading, with a model that is not of our class; `Transformers` calls this.
+    """Translate while reading, with a model that is not of our class; Transformers calls this.
 
     Args:
         model: a `...ForCausalLM` of a family that is served; its weights are used as they are.
         source (`str` or `Sequence`, *optional*): what [`SimulProcessor`] takes. Not with inputs that it has made.
         tokenizer (`PreTrainedTokenizerFast`, *optional*): the model's; needed for `source`.
         source_lang, target_lang, template, unit: of [`SimulProcessor`].
+        use_chat_template (`bool`, *optional*): the prompt is the tokenizer's own chat instead of `template`, for
+            instruct models.
         positions (`str`, *optional*): of [`SimulConfig`]; the family's default unless told.
         **kwargs: of [`SimulGenerationMixin.generate`], `wait_k` or `policy` among them.
 
@@ -56,7 +59,11 @@ def generate(
     if "source_words" not in kwargs:
         if source is None or tokenizer is None:
             raise ValueError("source and tokenizer must be given, or the inputs that a SimulProcessor has made.")
-        kwargs |= SimulProcessor(tokenizer, source_lang, target_lang, template, unit)(source=source).to(model.device)
+        if use_chat_template:
+            processor = SimulProcessor.from_chat_template(tokenizer, source_lang, target_lang, unit=unit)
+        else:
+            processor = SimulProcessor(tokenizer, source_lang, target_lang, template, unit)
+        kwargs |= processor(source=source).to(model.device)
     elif source is not None:
         kwargs["source"] = source
     settings = {} if positions is None else {"positions": positions}

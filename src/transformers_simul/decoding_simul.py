@@ -103,8 +103,10 @@ def decode_rows(model: Any, cache: Any, rows: Sequence[RowDecoder], synced: bool
             _go_along(model)
         elif waiting:
             waits = [wait for index in waiting if (wait := rows[index].source.wait_s) is not None]
-            # Another process may be the next to ask.
-            arrived.wait(min(waits + [_SYNC_S] * synced, default=None))
+            if synced:
+                # Another process may be the next to ask.
+                waits.append(_SYNC_S)
+            arrived.wait(min(waits, default=None))
         elif others == _DONE:
             break
         else:
