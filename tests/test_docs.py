@@ -89,6 +89,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     reference = (tmp_path / "api" / "index.html").read_text()
+    assert "[<code>" not in reference
     assert all(name in reference for name in ("WaitKPolicy", "SimulProcessor", "StreamEngine", "SimulMaskDataCollator"))
 
 
