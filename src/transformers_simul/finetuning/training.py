@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training with the stock Trainer that resumes where it stopped, and is not run again once it is finished."""
 
+import copy
 import json
 import time
 from collections.abc import Sequence
@@ -89,9 +90,8 @@ def save_trained(
         wait_k (`int`, *optional*): the policy of `generate()` unless told.
     """
     if hasattr(model, "merge_and_unload"):
-        base = model.get_base_model()
-        if hasattr(base, "hf_quantizer"):
-            model = _on_unquantised_base(model)
+        if hasattr(model.get_base_model().config, "quantization_config"):
+            model = _on_unquantised_base(model, weights)
         elif weights is not None:
             model = _whole_adapters(model, weights)
         model, weights = model.merge_and_unload(), None
@@ -101,16 +101,16 @@ def save_trained(
     processor.save_pretrained(folder)
 
 
-def _on_unquantised_base(model: Any) -> Any:
+def _on_unquantised_base(model: Any, weights: dict[str, Any] | None) -> Any:
     """The adapters on the base as it is stored: merged into the quantised one, they would be rounded with it."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     base = model.get_base_model()
-    config = base.config.from_dict({**base.config.to_dict(), "quantization_config": None})
+    config = copy.deepcopy(base.config)
     del config.quantization_config
     stored = type(base).from_pretrained(base.config.name_or_path, config=config)
     whole = type(model)(stored, model.active_peft_config)
-    set_peft_model_state_dict(whole, get_peft_model_state_dict(model))
+    set_peft_model_state_dict(whole, get_peft_model_state_dict(model, state_dict=weights))
     return whole
 
 
