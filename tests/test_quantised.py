@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """4-bit and 8-bit weights by bitsandbytes: handed through, under the law, and as a base of adapters."""
 
+import sys
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainingArguments
@@ -90,3 +92,14 @@ def test_adapters_train_on_a_quantised_base_and_merge_into_the_stored_one(folder
     assert losses[0] - losses[1] > 0.8 * (losses[0] - losses[2])
     changed = [not torch.equal(a, b) for a, b in zip(base.parameters(), merged.parameters(), strict=True)]
     assert 0 < sum(changed) < len(changed)
+
+
+def test_flags_that_do_not_fit(monkeypatch, folders, processor):
+    flags = {"model_name_or_path": str(folders / "Llama"), "load_in_4bit": True}
+    with pytest.raises(ValueError, match="load_in_4bit and load_in_8bit need use_lora"):
+        make_from_flags(ModelArguments(**flags), processor)
+    with pytest.raises(ValueError, match="load_in_4bit and load_in_8bit are both True"):
+        make_from_flags(ModelArguments(**flags, use_lora=True, load_in_8bit=True), processor)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ValueError, match=r"pip install 'transformers_simul\[quantisation\]'"):
+        make_from_flags(ModelArguments(**flags, use_lora=True), processor)

@@ -2,6 +2,7 @@
 """The model and processor that a program fine-tunes: a checkpoint's, or small ones made for the corpus."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -100,8 +101,8 @@ def make_model(args: ModelArguments, processor: SimulProcessor, positions: str |
         positions (`str`, *optional*): instead of the flag's.
 
     Raises:
-        ValueError: as [`make_config`], or if `use_lora` is asked for without `peft`.
-        ImportError: if a quantised base is asked for without `bitsandbytes`.
+        ValueError: as [`make_config`], or if `use_lora` is asked for without `peft`, or a quantised base without
+            `bitsandbytes`.
     """
     config = make_config(args, processor.tokenizer, positions)
     if not args.model_name_or_path:
@@ -118,8 +119,12 @@ def quantization(args: ModelArguments) -> BitsAndBytesConfig:
         args (`ModelArguments`): `load_in_4bit` or `load_in_8bit`.
 
     Raises:
-        ValueError: for both.
+        ValueError: for both, or without the package.
     """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(
+            "load_in_4bit and load_in_8bit need bitsandbytes: pip install 'transformers_simul[quantisation]'."
+        )
     return BitsAndBytesConfig(
         load_in_4bit=args.load_in_4bit,
         load_in_8bit=args.load_in_8bit,
