@@ -4,6 +4,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -237,6 +238,16 @@ def test_the_page_says_where_it_is_and_answers(folder):
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     assert process.returncode == 0
+
+
+def test_the_page_names_a_port_that_is_taken(folder, capsys):
+    pytest.importorskip("gradio")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert main(["demo", str(folder), "--port", str(port)]) == 1
+    assert f"host and port must be ours to listen on, got '127.0.0.1' and {port}" in capsys.readouterr().err
 
 
 def test_card_needs_a_model(tmp_path, capsys):

@@ -22,7 +22,7 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("model", help="a trained folder, such as output/demo, or a name on the hub")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
-    parser.add_argument("--port", type=int, default=7860, help="(7860)")
+    parser.add_argument("--port", type=int, help="(the first that is free from 7860 on)")
     parser.add_argument("--max-streams", type=int, default=8, help="translations at once; more visitors wait (8)")
     parser.set_defaults(run=_demo)
 
@@ -38,14 +38,13 @@ def _demo(args: argparse.Namespace) -> int:
 
     page = build_page(*load(args.model), max_streams=args.max_streams)
     # Nobody has a file to send.
-    _, url, _ = page.launch(
-        server_name=args.host,
-        server_port=args.port,
-        share=False,
-        quiet=True,
-        max_file_size=1024,
-        prevent_thread_lock=True,
-    )
+    options = {"share": False, "quiet": True, "max_file_size": 1024, "prevent_thread_lock": True}
+    try:
+        _, url, _ = page.launch(server_name=args.host, server_port=args.port, **options)
+    except OSError as error:
+        raise ValueError(
+            f"host and port must be ours to listen on, got {args.host!r} and {args.port}: {error}"
+        ) from error
     print(f"open {url} in a browser; Ctrl-C ends it", file=sys.stderr, flush=True)
     page.block_thread()
     return 0
