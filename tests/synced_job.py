@@ -9,7 +9,7 @@ import torch.distributed as dist
 from helpers import make_model, make_processor
 from transformers_simul import SourceStream, WaitKPolicy, decoding_simul
 
-OPTIONS = {"max_word_tokens": 3, "suppress_tokens": [0], "return_dict_in_generate": True}
+OPTIONS = {"max_word_tokens": 3, "suppress_tokens": [0], "return_dict_in_generate": True, "output_logits": True}
 
 
 class LateStream(SourceStream):
@@ -73,6 +73,9 @@ def main(kind: str) -> None:
     found = run(LateStream, synced_gpus=True)
     assert [each.words for each in found] == [each.words for each in expected]
     assert [each.forwards for each in found] == [each.forwards for each in expected]
+    for each, whole in zip(found, expected, strict=True):
+        # The whole model's logits are those of training (test_generation_simul.py).
+        assert all((a - b).abs().max() <= 1e-5 for a, b in zip(each.logits, whole.logits, strict=True))
     whole = sum(parameter.numel() for parameter in make_model(processor).parameters())
     held = sum(getattr(each, "ds_tensor", each.to_local() if hasattr(each, "to_local") else each).numel()
                for each in model.parameters())  # fmt: skip

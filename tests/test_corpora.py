@@ -187,7 +187,7 @@ def test_wesnoth_joins_on_messages_and_cuts_at_sentences(wesnoth):
 
 @needs_dpkg
 def test_wesnoth_names_a_language_that_it_lacks(wesnoth, monkeypatch):
-    with pytest.raises(ValueError, match="language must be one that Wesnoth is translated to, such as 'de', got 'xx'"):
+    with pytest.raises(ValueError, match="language must be one of Wesnoth's translations, such as 'de', got 'xx'"):
         load_wesnoth("en", "xx", wesnoth)
     monkeypatch.setitem(sys.modules, "polib", None)
     with pytest.raises(ValueError, match="pip install 'transformers_simul\\[wesnoth\\]'"):

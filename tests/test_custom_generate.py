@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from families import make_family, stock_of
 from helpers import TEMPLATE, make_model, make_processor
+from test_generation_simul import assert_streamed_equals_trained, run, sentences
 from transformers_simul import SimulProcessor, SourceStream, WaitKPolicy
 from transformers_simul.custom_generate import save_custom_generate
 from transformers_simul.custom_generate_simul import generate
@@ -61,6 +62,11 @@ def test_an_adopted_model_is_ours_and_the_stock_one_stays(processor, name):
     assert found.words == expected.words
     assert found.delays == expected.delays
     assert torch.equal(stock(ids).logits, before)
+    # And under the law.
+    sources = sentences(5, 4)
+    output = run(adopted, processor, sources, WaitKPolicy(1))
+    counts = assert_streamed_equals_trained(adopted, processor, sources, [WaitKPolicy(1)] * 4, output)
+    assert all(counts.values()), counts
     assert type(stock).__module__.startswith("transformers.models")
 
 

@@ -10,5 +10,5 @@ trap 'rm -rf "$work"' EXIT
 export PATH="$work/environment/bin:$PATH"
 pip install --quiet --disable-pip-version-check --constraint constraints.txt -e ".[lora]" pytest
 # Its own build looks at the torch that is there.
-DS_BUILD_OPS=0 pip install --quiet --disable-pip-version-check --no-build-isolation setuptools wheel "deepspeed>=0.18"
+DS_BUILD_OPS=0 pip install --quiet --disable-pip-version-check --no-build-isolation setuptools wheel "deepspeed>=0.19"
 python -m pytest -p no:cacheprovider tests/test_distributed.py -k "zero3"

@@ -78,7 +78,7 @@ for ids, delay in zip(output.words[0], output.delays[0]):
 
 Without `use_chat_template`, `template` is the prompt, with `{{source}}` and `{{target}}`; `positions` is how positions
 follow the schedule, `unit` what `wait_k` counts: `"word"`, `"char"` or `"token"`.
-Families, by `model_type`: {families}. A model that was not fine-tuned for it translates worse at a small k.
+Families, by `model_type`: {families}. A model that was not fine-tuned for it usually translates worse at a small k.
 """
 
 __all__ = ["save_custom_generate"]

@@ -12,6 +12,11 @@ import torch
 from .row_decoder_simul import Ask, RowDecoder
 from .schedule_simul import Schedule
 
+# How far a process is; the furthest decides what all do.
+_DONE, _WAITS, _ASKS = range(3)
+# How long one that waits for source sleeps before it looks what the others do.
+_SYNC_S = 0.01
+
 
 @torch.inference_mode()
 def decode_step(model: Any, cache: Any, asks: Mapping[int, Ask]) -> dict[int, torch.Tensor]:
@@ -112,12 +117,6 @@ def decode_rows(model: Any, cache: Any, rows: Sequence[RowDecoder], synced: bool
         else:
             time.sleep(_SYNC_S)
     return forwards
-
-
-# How far a process is; the furthest decides what all do.
-_DONE, _WAITS, _ASKS = range(3)
-# How long one that waits for source sleeps before it looks what the others do.
-_SYNC_S = 0.01
 
 
 def _others(model: Any, state: int) -> int:

@@ -66,8 +66,8 @@ def simul_loss(
     rows = labels[:, 1:] != -100
     asked = torch.zeros_like(labels, dtype=torch.bool) if peeks is None else peeks > 0
     # One projection for both, in every process: where weights are gathered for it, all must ask for it equally often.
-    logits = lm_head(torch.cat((hidden_states[:, :-1][rows], hidden_states[asked]))).float()
-    predicted, answers = logits.split((int(rows.sum()), int(asked.sum())))
+    both = (hidden_states[:, :-1][rows], hidden_states[asked])
+    predicted, answers = lm_head(torch.cat(both)).float().split([*map(len, both)])
     total = F.cross_entropy(predicted, labels[:, 1:][rows], reduction="sum", label_smoothing=label_smoothing)
     if peeks is not None and len(answers):
         total = total + peek_weight * _peek_loss(answers, peeks[asked], token_kinds)

@@ -53,11 +53,12 @@ def load_wesnoth(
                 for entry in polib.mofile(str(file)):
                     key = (domain, entry.msgid)
                     originals[key], texts[language][key] = _text(entry.msgid), _text(entry.msgstr)
-    for language, found in texts.items():
-        if language == "en":
-            found |= originals
-        elif not found:
-            raise ValueError(f"language must be one that Wesnoth is translated to, such as 'de', got {language!r}.")
+            # The first package has every language: no need to fetch the others in vain.
+            for language, found in texts.items():
+                if language != "en" and not found:
+                    raise ValueError(f"language must be one of Wesnoth's translations, such as 'de', got {language!r}.")
+    if "en" in texts:
+        texts["en"] |= originals
     return join_sentences(*_by_sentence(texts[source_lang], texts[target_lang]), _MARKUP)
 
 
