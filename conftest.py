@@ -9,7 +9,7 @@ os.environ["GRADIO_SERVER_PORT"] = str(7860 + 100 * int(os.environ.get("PYTEST_X
 import pytest
 
 # They import SimulEval, which lives in an environment of its own.
-collect_ignore = ["src/transformers_simul/simuleval_agent.py", "tests/simuleval/record.py"]
+collect_ignore = ["src/transformers_simul/evaluation/simuleval_agent.py", "tests/simuleval/record.py"]
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,9 @@ from transformers.models.falcon.modeling_falcon import FalconForCausalLM
 
 from transformers_simul import SimulFalconConfig, SimulFalconForCausalLM, SimulProcessor
 from transformers_simul.corpora import load_home_assistant
-from transformers_simul.finetuning import split_pairs, train_tokenizer
-from transformers_simul.row_decoder_simul import RowDecoder
+from transformers_simul.models.row_decoder import RowDecoder
 from transformers_simul.text_files import write_text
+from transformers_simul.training import split_pairs, train_tokenizer
 
 ROUNDS = 5
 

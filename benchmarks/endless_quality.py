@@ -16,7 +16,7 @@ import common
 from transformers_simul import AutoSimulModel, SimulProcessor, StreamEngine, WaitKPolicy
 from transformers_simul.corpora import read_pairs
 from transformers_simul.evaluation import quality
-from transformers_simul.text_simul import ends_sentence
+from transformers_simul.models.text import ends_sentence
 
 BLOCK, K, SENTENCES = 20, 3, 400
 CUTS = {

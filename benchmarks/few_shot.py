@@ -15,9 +15,9 @@ from transformers_simul.corpora import read_pairs
 from transformers_simul.evaluation.decode import run_settings, translate_corpus
 from transformers_simul.evaluation.instances import write_instances
 from transformers_simul.evaluation.report import FULL_SOURCE, markdown_table, report_line
-from transformers_simul.finetuning import run_program
-from transformers_simul.processing_simul import LANGUAGES
+from transformers_simul.models.processing import LANGUAGES
 from transformers_simul.text_files import write_text
+from transformers_simul.training import run_program
 
 
 def main() -> None:

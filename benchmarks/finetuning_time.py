@@ -13,9 +13,9 @@ import torch
 
 from common import alternate
 from transformers_simul import MixturePolicy, OfflinePolicy, WaitKPolicy
-from transformers_simul.baselines import SYSTEMS
 from transformers_simul.corpora import read_pairs
-from transformers_simul.finetuning import DataArguments, ModelArguments, make_model, make_processor
+from transformers_simul.research.baselines import SYSTEMS
+from transformers_simul.training import DataArguments, ModelArguments, make_model, make_processor
 
 PAIRS, POLICY = 32, MixturePolicy([WaitKPolicy(k) for k in (1, 3, 5, 7)])
 

@@ -8,7 +8,7 @@ from transformers import LogitsProcessorList
 import common
 from transformers_simul import OfflinePolicy, WaitKPolicy
 from transformers_simul.evaluation.flops import count_flops
-from transformers_simul.linear_simul import SimulLinear
+from transformers_simul.models.linear import SimulLinear
 
 
 def measure(results: dict[str, float], raw: dict[str, list[float]], sentences: int = 6) -> None:

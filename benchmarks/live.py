@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 import common
 from transformers_simul import SourceStream, WaitKPolicy
-from transformers_simul.baselines import RecomputingDecoder
 from transformers_simul.corpora import read_pairs
 from transformers_simul.evaluation.flops import count_flops
-from transformers_simul.row_decoder_simul import RowDecoder
+from transformers_simul.models.row_decoder import RowDecoder
+from transformers_simul.research.baselines import RecomputingDecoder
 
 QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 

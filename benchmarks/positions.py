@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 import common
-from transformers_simul import SimulCache, SimulLlamaConfig, SimulLlamaForCausalLM, attention_simul
-from transformers_simul.decoding_simul import decode_step
-from transformers_simul.row_decoder_simul import Ask
-from transformers_simul.schedule_simul import training_row
+from transformers_simul import SimulCache, SimulLlamaConfig, SimulLlamaForCausalLM
+from transformers_simul.models import attention
+from transformers_simul.models.decoding import decode_step
+from transformers_simul.models.row_decoder import Ask
+from transformers_simul.models.schedule import training_row
 
 STRATEGIES = ("group", "reserved", "own_frame")
 LENGTHS = {"training": (512, 2048, 4096), "decoding": (512, 2048, 8192)}
@@ -91,11 +92,11 @@ def once(kind: str, positions: str, length: int) -> None:
 def compare_kernels() -> None:
     """Own-frame decoding by two products, against keys of both frames side by side in one fused product."""
 
-    few_queries = attention_simul._FEW_QUERIES
+    few_queries = attention._FEW_QUERIES
 
     def under(most: int, step: Callable[[], Any]) -> Callable[[], Any]:
         def run():
-            attention_simul._FEW_QUERIES = most
+            attention._FEW_QUERIES = most
             step()
 
         return run

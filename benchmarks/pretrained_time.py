@@ -11,9 +11,9 @@ from pathlib import Path
 
 import common
 from transformers_simul import AutoSimulModel, OfflinePolicy, SimulProcessor, WaitKPolicy
-from transformers_simul.baselines import ROTARY_SYSTEMS, SYSTEMS
-from transformers_simul.finetuning import run_program
+from transformers_simul.research.baselines import ROTARY_SYSTEMS, SYSTEMS
 from transformers_simul.text_files import read_lines
+from transformers_simul.training import run_program
 
 
 def main() -> None:

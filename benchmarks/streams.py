@@ -8,8 +8,8 @@ import time
 
 import common
 from transformers_simul import StreamEngine, WaitKPolicy
-from transformers_simul.baselines import RecomputingDecoder
-from transformers_simul.row_decoder_simul import RowDecoder
+from transformers_simul.models.row_decoder import RowDecoder
+from transformers_simul.research.baselines import RecomputingDecoder
 
 
 def play(engine: StreamEngine, pairs: list, streams: int, decoder: type[RowDecoder] = RowDecoder) -> float:

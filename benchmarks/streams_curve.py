@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 import common
 from streams import play
 from transformers_simul import StreamEngine
-from transformers_simul.baselines import RecomputingDecoder
-from transformers_simul.row_decoder_simul import RowDecoder
+from transformers_simul.models.row_decoder import RowDecoder
+from transformers_simul.research.baselines import RecomputingDecoder
 
 STREAMS = (1, 2, 4, 8, 16, 32, 64)
 SIDES = {"cache kept": RowDecoder, "recomputed": RecomputingDecoder}

@@ -11,7 +11,7 @@ from transformers_simul.corpora import read_pairs
 from transformers_simul.evaluation.decode import translate_corpus
 from transformers_simul.evaluation.quality import paired_difference
 from transformers_simul.evaluation.report import markdown_table, report_line
-from transformers_simul.row_decoder_simul import RowDecoder
+from transformers_simul.models.row_decoder import RowDecoder
 
 
 def likeliest_token_starts_a_word(self, logits, within: str) -> bool:

@@ -29,12 +29,12 @@ from transformers_simul import (
     translate_stream,
 )
 from transformers_simul.evaluation.decode import translate_corpus
+from transformers_simul.evaluation.mask_picture import draw_mask
+from transformers_simul.evaluation.plots import plot_curves, plot_masks, plot_path
 from transformers_simul.evaluation.report import FULL_SOURCE, markdown_table, report_line
-from transformers_simul.finetuning import train_tokenizer
-from transformers_simul.mask_picture import draw_mask
-from transformers_simul.masking_simul import ranks, visible, whole_source
-from transformers_simul.plots import plot_curves, plot_masks, plot_path
-from transformers_simul.schedule_simul import Schedule, training_row
+from transformers_simul.models.masking import ranks, visible, whole_source
+from transformers_simul.models.schedule import Schedule, training_row
+from transformers_simul.training import train_tokenizer
 
 pictures = Path("output/walkthrough")
 pictures.mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from transformers import HfArgumentParser, TrainingArguments
 
-from transformers_simul.experiment import PAPER, Experiment, ExperimentArguments, write_report
-from transformers_simul.finetuning import DataArguments, ModelArguments, check_writable, load_pairs, run_program
+from transformers_simul.research.experiment import PAPER, Experiment, ExperimentArguments, write_report
+from transformers_simul.training import DataArguments, ModelArguments, check_writable, load_pairs, run_program
 
 
 def main() -> None:

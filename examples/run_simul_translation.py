@@ -6,7 +6,7 @@ is a file of the package, src/transformers_simul/cli/train.py: `transformers-sim
 """
 
 from transformers_simul.cli.train import main
-from transformers_simul.finetuning import run_program
+from transformers_simul.training import run_program
 
 if __name__ == "__main__":
     run_program(main)

@@ -12,8 +12,8 @@ from helpers import make_model, make_processor, random_sentence
 from transformers_simul import AutoSimulModel, MixturePolicy, SimulMaskDataCollator, WaitKPolicy
 from transformers_simul.corpora import Pair
 from transformers_simul.evaluation.decode import finished_log, translate_corpus
-from transformers_simul.finetuning import ModelArguments, encode, fine_tune, run_program
-from transformers_simul.finetuning.models import add_lora
+from transformers_simul.training import ModelArguments, encode, fine_tune, run_program
+from transformers_simul.training.models import add_lora
 
 
 def main(folder: str, per_device_batch: int, settings: str = "{}", use_lora: str = "") -> None:

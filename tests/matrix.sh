@@ -5,8 +5,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 pythons=${1:-python3.10 python3.11 python3.12 python3.13} versions=${2:-5.23.0}
-tests="tests/test_policies.py tests/test_masking_simul.py tests/test_processing_simul.py tests/test_data_collator.py
-  tests/test_modeling_simul_falcon.py tests/test_streams_simul.py tests/test_cli.py tests/test_evaluation.py tests/test_custom_generate.py"
+tests="tests/test_policies.py tests/test_masking.py tests/test_processing.py tests/test_data_collator.py
+  tests/test_modeling_simul_falcon.py tests/test_streams.py tests/test_cli.py tests/test_evaluation.py tests/test_custom_generate.py"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0

@@ -7,7 +7,8 @@ import sys
 import torch.distributed as dist
 
 from helpers import make_model, make_processor
-from transformers_simul import SourceStream, WaitKPolicy, decoding_simul
+from transformers_simul import SourceStream, WaitKPolicy
+from transformers_simul.models import decoding
 
 OPTIONS = {"max_word_tokens": 3, "suppress_tokens": [0], "return_dict_in_generate": True, "output_logits": True}
 
@@ -68,13 +69,13 @@ def main(kind: str) -> None:
 
     expected = run(ended)
     model = shared(model, kind)
-    along, go_along = [], decoding_simul._go_along
-    decoding_simul._go_along = lambda model: along.append(1) or go_along(model)
+    along, go_along = [], decoding._go_along
+    decoding._go_along = lambda model: along.append(1) or go_along(model)
     found = run(LateStream, synced_gpus=True)
     assert [each.words for each in found] == [each.words for each in expected]
     assert [each.forwards for each in found] == [each.forwards for each in expected]
     for each, whole in zip(found, expected, strict=True):
-        # The whole model's logits are those of training (test_generation_simul.py).
+        # The whole model's logits are those of training (test_generation.py).
         assert all((a - b).abs().max() <= 1e-5 for a, b in zip(each.logits, whole.logits, strict=True))
     whole = sum(parameter.numel() for parameter in make_model(processor).parameters())
     held = sum(getattr(each, "ds_tensor", each.to_local() if hasattr(each, "to_local") else each).numel()

@@ -9,9 +9,10 @@ from transformers import LogitsProcessorList
 from transformers.models.falcon.modeling_falcon import FalconForCausalLM
 
 from helpers import random_sentence
-from test_generation_simul import POLICIES, Babble, feed_later
+from test_generation import POLICIES, Babble, feed_later
 from transformers_simul import FixedChunkPolicy, OfflinePolicy, SimulMaskDataCollator, WaitKPolicy
-from transformers_simul.baselines import (
+from transformers_simul.models.row_decoder import RowDecoder
+from transformers_simul.research.baselines import (
     SYSTEMS,
     ConverseDataCollator,
     ConverseDecoder,
@@ -19,7 +20,6 @@ from transformers_simul.baselines import (
     PublishedRowsDataCollator,
     RecomputingDecoder,
 )
-from transformers_simul.row_decoder_simul import RowDecoder
 
 PAIR = {"source": "two children watch him", "target": "remarkably high today"}
 

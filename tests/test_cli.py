@@ -21,8 +21,8 @@ from transformers_simul.cli import COMMANDS, main
 from transformers_simul.corpora import Pair
 from transformers_simul.evaluation import read_instances
 from transformers_simul.evaluation.decode import translate_corpus
-from transformers_simul.finetuning import data as finetuning_data
-from transformers_simul.finetuning.training import with_wait_k
+from transformers_simul.training import data as finetuning_data
+from transformers_simul.training.fine_tuning import with_wait_k
 
 SOURCES = ["a dog runs over the meadow", "two children watch him", "a dog"]
 

@@ -12,11 +12,11 @@ from transformers import AutoModelForCausalLM
 
 from families import make_family, stock_of
 from helpers import TEMPLATE, make_model, make_processor
-from test_generation_simul import assert_streamed_equals_trained, run, sentences
+from test_generation import assert_streamed_equals_trained, run, sentences
 from transformers_simul import SimulProcessor, SourceStream, WaitKPolicy
-from transformers_simul.custom_generate import save_custom_generate
-from transformers_simul.custom_generate_simul import generate
-from transformers_simul.families_simul import adopt
+from transformers_simul.models.custom_generate import generate
+from transformers_simul.models.families import adopt
+from transformers_simul.publishing.custom_generate import save_custom_generate
 
 SOURCE = "a dog runs over the meadow"
 OPTIONS = {"max_new_tokens": 12, "max_word_tokens": 3, "suppress_tokens": [0], "return_dict_in_generate": True}

@@ -15,10 +15,10 @@ import torch
 import transformers_simul
 from families import make_family, stock_of
 from helpers import make_model, make_processor
-from transformers_simul.custom_generate import save_custom_generate
 from transformers_simul.evaluation import Instance, write_instances
 from transformers_simul.evaluation.decode import translate_corpus
-from transformers_simul.finetuning.training import with_wait_k
+from transformers_simul.publishing.custom_generate import save_custom_generate
+from transformers_simul.training.fine_tuning import with_wait_k
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]

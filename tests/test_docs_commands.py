@@ -19,7 +19,7 @@ from families import make_family
 from test_docs import PAGES, ROOT, blocks, reader  # noqa: F401 - a fixture
 from transformers_simul import checkpoints, cli
 from transformers_simul.corpora import Pair
-from transformers_simul.finetuning import data as finetuning_data
+from transformers_simul.training import data as finetuning_data
 
 # A reader's training would take hours; the last of two equal flags counts.
 FEW_STEPS = (

@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import LogitsProcessorList
 
-from test_generation_simul import POLICIES, Babble, assert_streamed_equals_trained, run, sentences
+from test_generation import POLICIES, Babble, assert_streamed_equals_trained, run, sentences
 from transformers_simul import EngineFull, SourceStream, StreamEngine, WaitKPolicy
-from transformers_simul.baselines import ConverseDecoder, RecomputingDecoder
-from transformers_simul.decoding_simul import decode_step
-from transformers_simul.row_decoder_simul import RowDecoder
-from transformers_simul.schedule_simul import EOS, STARTS
+from transformers_simul.models.decoding import decode_step
+from transformers_simul.models.row_decoder import RowDecoder
+from transformers_simul.models.schedule import EOS, STARTS
+from transformers_simul.research.baselines import ConverseDecoder, RecomputingDecoder
 
 
 class Recorded(RowDecoder):
@@ -192,7 +192,7 @@ def test_what_breaks_in_one_stream_ends_it_alone(model, processor):
 
 
 def test_a_forward_that_fails_ends_its_streams_and_the_engine_goes_on(model, processor, monkeypatch):
-    from transformers_simul import engine as module
+    from transformers_simul.streaming import engine as module
 
     calls = iter([True, False])
 

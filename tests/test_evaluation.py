@@ -11,8 +11,8 @@ from transformers_simul.evaluation import (
     read_instances,
     write_instances,
 )
+from transformers_simul.evaluation.plots import plot_curves
 from transformers_simul.evaluation.report import difference, markdown_table, report_line
-from transformers_simul.plots import plot_curves
 
 
 def instance(index, prediction, reference="a b c d", delays=None, source="w x y z"):

@@ -13,13 +13,13 @@ from transformers import TrainingArguments
 import run_experiment
 from helpers import make_config, make_model, make_processor, random_sentence
 from transformers_simul import SimulFalconForCausalLM, WaitKPolicy
-from transformers_simul.baselines import PrefixDataCollator
 from transformers_simul.corpora import Pair
 from transformers_simul.evaluation import read_instances
-from transformers_simul.experiment import PAPER, ExperimentArguments
-from transformers_simul.experiment import run as experiment_run
-from transformers_simul.finetuning import data as finetuning_data
-from transformers_simul.finetuning import encode, fine_tune
+from transformers_simul.research.baselines import PrefixDataCollator
+from transformers_simul.research.experiment import PAPER, ExperimentArguments
+from transformers_simul.research.experiment import run as experiment_run
+from transformers_simul.training import data as finetuning_data
+from transformers_simul.training import encode, fine_tune
 
 SMALL = (
     "--vocab_size 300 --hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 --per_device_train_batch_size 4 "

@@ -11,7 +11,7 @@ from transformers import Trainer, TrainingArguments
 import test_baselines
 from families import FAMILIES, WINDOW, make_family, stock_of
 from helpers import make_processor, random_sentence, teach
-from test_generation_simul import assert_streamed_equals_trained, feed_later, run, sentences
+from test_generation import assert_streamed_equals_trained, feed_later, run, sentences
 from transformers_simul import (
     AutoSimulModel,
     OfflinePolicy,
@@ -20,12 +20,12 @@ from transformers_simul import (
     SourceStream,
     StreamEngine,
     WaitKPolicy,
-    attention_simul,
 )
-from transformers_simul import modeling_simul_rotary as rotary
 from transformers_simul.auto import simul_class
-from transformers_simul.linear_simul import SimulLinear
-from transformers_simul.schedule_simul import Schedule, training_row
+from transformers_simul.models import attention
+from transformers_simul.models import modeling_simul_rotary as rotary
+from transformers_simul.models.linear import SimulLinear
+from transformers_simul.models.schedule import Schedule, training_row
 
 CASES = [(name, positions) for name, (_, _, strategies) in FAMILIES.items() for positions in strategies]
 
@@ -192,7 +192,7 @@ def wrong_distance(monkeypatch):
 
 
 def keys_mixed_up(monkeypatch):
-    context = attention_simul.AttentionContext
+    context = attention.AttentionContext
     monkeypatch.setattr(rotary, "AttentionContext", lambda step, far, target: context(step, far, target.roll(1, -1)))
 
 
@@ -330,8 +330,8 @@ def test_mixed_precision_training(processor, name, positions):
 
 @pytest.mark.slow
 def test_lora_trains_resumes_and_merges(processor, tmp_path):
-    from transformers_simul.finetuning import ModelArguments, fine_tune, make_model
-    from transformers_simul.finetuning.data import Pair, encode
+    from transformers_simul.training import ModelArguments, fine_tune, make_model
+    from transformers_simul.training.data import Pair, encode
 
     base = make_family("Gemma3", processor)
     base.save_pretrained(tmp_path / "base")
@@ -370,7 +370,7 @@ def test_lora_trains_resumes_and_merges(processor, tmp_path):
 
 
 def test_the_stock_trainer_takes_every_kind(processor, tmp_path):
-    from transformers_simul.finetuning.data import Pair, encode
+    from transformers_simul.training.data import Pair, encode
 
     data = encode(processor, [Pair(text, text) for text in sentences(1, 8)])
     for name in ("Llama", "Bloom"):
@@ -452,7 +452,7 @@ def test_trls_sft_trainer_takes_our_collator(processor, tmp_path):
     """TRL prepares text and computes the loss of labels itself; told to leave rows alone, it trains on ours, without peek
     rows, whose loss it does not know."""
     trl = pytest.importorskip("trl")
-    from transformers_simul.finetuning.data import Pair, encode
+    from transformers_simul.training.data import Pair, encode
 
     data = encode(processor, [Pair(text, text) for text in sentences(1, 8)])
     collator = SimulMaskDataCollator(processor, WaitKPolicy(1), peek_rows=0)

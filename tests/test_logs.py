@@ -197,4 +197,4 @@ def test_neural_hook(tmp_path, path, capsys):
 
 def test_the_simuleval_agent_names_what_is_missing():
     with pytest.raises(ImportError, match="needs SimulEval 1.1.4"):
-        importlib.import_module("transformers_simul.simuleval_agent")
+        importlib.import_module("transformers_simul.evaluation.simuleval_agent")

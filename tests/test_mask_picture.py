@@ -5,9 +5,10 @@ import pytest
 
 from families import WINDOW, make_family
 from helpers import make_model, make_processor, random_sentence
-from transformers_simul import FixedChunkPolicy, OfflinePolicy, WaitKPolicy, decoding_simul
-from transformers_simul.mask_picture import draw_mask
-from transformers_simul.plots import plot_path
+from transformers_simul import FixedChunkPolicy, OfflinePolicy, WaitKPolicy
+from transformers_simul.evaluation.mask_picture import draw_mask
+from transformers_simul.evaluation.plots import plot_path
+from transformers_simul.models import decoding
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +68,8 @@ def test_path_of_a_sentence(tmp_path):
 
 
 def test_a_decoder_that_breaks_the_law_shows(parts, tmp_path, monkeypatch):
-    columns = decoding_simul._columns
-    monkeypatch.setattr(decoding_simul, "_columns", lambda ask: columns(ask._replace(visible_source=99)))
+    columns = decoding._columns
+    monkeypatch.setattr(decoding, "_columns", lambda ask: columns(ask._replace(visible_source=99)))
     same, cells = draw_mask(tmp_path / "m.png", *parts, "a dog runs over", "two children", WaitKPolicy(1)).agreement
     assert same < cells
 

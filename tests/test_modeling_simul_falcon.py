@@ -95,8 +95,8 @@ def test_positions_and_roundings_differ_where_they_should():
 
 def test_plain_alibi_equals_falcon_under_the_same_mask():
     """The ablation has an oracle of its own: stock ALiBi by index, hidden keys masked."""
-    from transformers_simul.masking_simul import additive_mask, alibi_bias, alibi_slopes, visible, whole_source
-    from transformers_simul.schedule_simul import Schedule
+    from transformers_simul.models.masking import additive_mask, alibi_bias, alibi_slopes, visible, whole_source
+    from transformers_simul.models.schedule import Schedule
 
     processor = make_processor()
     batch = SimulMaskDataCollator(processor, WaitKPolicy(1), peek_rows=0)(PAIRS[:1])

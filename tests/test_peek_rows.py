@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from transformers_simul import SimulFalconConfig, SimulFalconForCausalLM, WaitKPolicy
-from transformers_simul.schedule_simul import CONTINUES, EOS, STARTS, WORD_ENDS, due_peeks, training_row
+from transformers_simul.models.schedule import CONTINUES, EOS, STARTS, WORD_ENDS, due_peeks, training_row
 
 WORDS, SENTENCE = 6, 6
 EOS_ID, TAIL_ID, CONTINUE_ID, FIRST_SOURCE = 0, 1, 2, 3

@@ -9,11 +9,11 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainingArgum
 
 from families import make_family, stock_of
 from helpers import make_model, make_processor
-from test_generation_simul import assert_streamed_equals_trained, run, sentences
+from test_generation import assert_streamed_equals_trained, run, sentences
 from transformers_simul import AutoSimulModel, SimulMaskDataCollator, WaitKPolicy, adopt
-from transformers_simul.finetuning import ModelArguments, fine_tune
-from transformers_simul.finetuning import make_model as make_from_flags
-from transformers_simul.finetuning.data import Pair, encode
+from transformers_simul.training import ModelArguments, fine_tune
+from transformers_simul.training import make_model as make_from_flags
+from transformers_simul.training.data import Pair, encode
 
 pytest.importorskip("bitsandbytes")
 # LLM.int8()'s outlier columns are chosen for all tokens of a forward together: with them, a token's numbers depend on

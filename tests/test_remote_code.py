@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoProcessor, Trainer, TrainingA
 from families import make_family
 from helpers import make_model, make_processor
 from transformers_simul import AutoSimulModel, SimulMaskDataCollator, SimulProcessor, WaitKPolicy
-from transformers_simul.model_card import write_model_card
+from transformers_simul.publishing.model_card import write_model_card
 
 PROGRAM = """
 import json, sys

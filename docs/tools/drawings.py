@@ -14,10 +14,10 @@ from matplotlib.patches import FancyBboxPatch
 from transformers import LogitsProcessorList
 
 from transformers_simul import SimulCache, SimulFalconConfig, SimulFalconForCausalLM, SimulProcessor, WaitKPolicy
-from transformers_simul.finetuning import train_tokenizer
-from transformers_simul.mask_picture import _Forced
-from transformers_simul.masking_simul import own_ranks, ranks, visible, whole_source
-from transformers_simul.schedule_simul import Schedule, training_row
+from transformers_simul.evaluation.mask_picture import _Forced
+from transformers_simul.models.masking import own_ranks, ranks, visible, whole_source
+from transformers_simul.models.schedule import Schedule, training_row
+from transformers_simul.training import train_tokenizer
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
 SOURCE, TARGET = "a red dog runs home", "ein roter Hund rennt heim"

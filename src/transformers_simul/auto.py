@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig
 
-from .families_simul import family_class
+from .models.families import family_class
 
 
 def simul_class(model_type: str) -> Any:

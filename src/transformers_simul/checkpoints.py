@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .downloads import Wheel, cache_folder, fetch_wheel, file_sha256
-from .finetuning.program import run_program
+from .training.program import run_program
 
 
 class Checkpoint(NamedTuple):

@@ -73,7 +73,7 @@ def agent_log() -> list[dict]:
             (root / name).write_text("".join(text + "\n" for text in sources))
         subprocess.run(
             [
-                "simuleval", "--agent-class", "transformers_simul.simuleval_agent.SimulAgent", "--model",
+                "simuleval", "--agent-class", "transformers_simul.evaluation.simuleval_agent.SimulAgent", "--model",
                 str(root / "model"), "--wait-k", "2", "--source", str(root / "source"), "--target",
                 str(root / "target"), "--source-type", "text", "--target-type", "text", "--output", str(root / "log"),
                 "--eval-latency-unit", "word",

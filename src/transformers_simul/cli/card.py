@@ -29,7 +29,7 @@ def add_command(commands: Any) -> None:
 
 def _card(args: argparse.Namespace) -> int:
     from ..evaluation.report import folder_lines
-    from ..model_card import write_model_card
+    from ..publishing.model_card import write_model_card
 
     logs = Path(args.folder) / "logs"
     path = write_model_card(args.folder, folder_lines(logs) if logs.is_dir() else [], args.name, args.license)

@@ -35,7 +35,7 @@ def add_command(commands: Any) -> None:
 
 
 def _corpus(args: argparse.Namespace) -> int:
-    from ..finetuning import DataArguments, load_pairs
+    from ..training import DataArguments, load_pairs
 
     splits = load_pairs(
         DataArguments(

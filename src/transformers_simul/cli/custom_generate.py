@@ -26,7 +26,7 @@ def add_command(commands: Any) -> None:
 
 
 def _custom_generate(args: argparse.Namespace) -> int:
-    from ..custom_generate import save_custom_generate
+    from ..publishing.custom_generate import save_custom_generate
 
     print(f"written: {save_custom_generate(args.folder, args.name)}", file=sys.stderr)
     return 0

@@ -14,7 +14,7 @@ def load(name: str, **options: Any) -> tuple[Any, Any]:
     import torch
 
     from ..auto import AutoSimulModel
-    from ..processing_simul import SimulProcessor
+    from ..models.processing import SimulProcessor
 
     model = AutoSimulModel.from_pretrained(name, **options).eval()
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), SimulProcessor.from_pretrained(name)

@@ -32,9 +32,9 @@ def add_command(commands: Any) -> None:
 
 
 def _mask(args: argparse.Namespace) -> int:
-    from ..mask_picture import draw_mask
-    from ..plots import plot_path
-    from ..policies import WaitKPolicy
+    from ..evaluation.mask_picture import draw_mask
+    from ..evaluation.plots import plot_path
+    from ..models.policies import WaitKPolicy
     from .loading import load
 
     model, processor = load(args.model, attn_implementation="eager")

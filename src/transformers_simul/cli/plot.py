@@ -29,8 +29,8 @@ def add_command(commands: Any) -> None:
 
 
 def _plot(args: argparse.Namespace) -> int:
+    from ..evaluation.plots import plot_curves
     from ..evaluation.report import folder_lines
-    from ..plots import plot_curves
 
     curves = {}
     for given in args.folders:

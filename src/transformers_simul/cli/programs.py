@@ -26,7 +26,7 @@ def add_command(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from ..finetuning import run_program
+    from ..training import run_program
     from .train import main
 
     sys.argv[0] = f"transformers-simul {args.command}"

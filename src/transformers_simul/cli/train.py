@@ -33,8 +33,11 @@ from .. import (
 )
 from ..corpora import Pair
 from ..evaluation.decode import finished_log, run_settings, translate_corpus, weights_key
+from ..evaluation.plots import plot_curves
 from ..evaluation.report import FULL_SOURCE, difference, markdown_table, report_line
-from ..finetuning import (
+from ..publishing.model_card import write_model_card
+from ..text_files import write_text
+from ..training import (
     DataArguments,
     ModelArguments,
     check_writable,
@@ -46,9 +49,6 @@ from ..finetuning import (
     make_processor,
     training_policy,
 )
-from ..model_card import write_model_card
-from ..plots import plot_curves
-from ..text_files import write_text
 
 
 @dataclass

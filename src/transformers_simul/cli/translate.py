@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ..models.text import split_words
 from ..text_files import read_lines, write_text
-from ..text_simul import split_words
 from .loading import load
 
 EXAMPLES = """
@@ -45,7 +45,7 @@ def add_command(commands: Any) -> None:
 
 
 def _translate(args: argparse.Namespace) -> int:
-    from ..finetuning import training_policy
+    from ..training import training_policy
 
     policy = training_policy([args.wait_k])
     if args.batch_size < 1:
@@ -94,7 +94,7 @@ def _translate_lines(model, processor, policy, sources, references, args) -> str
 
 def _stream(model, processor, policy, words: Iterable[str | None], args) -> None:
     """Each line of words as it comes, None ending a line; a line without words stays one."""
-    from ..translate import translate_stream
+    from ..streaming.translate import translate_stream
 
     def show(number: int, arrived: queue.SimpleQueue) -> None:
         for index, word in enumerate(translate_stream(model, processor, iter(arrived.get, None), policy)):

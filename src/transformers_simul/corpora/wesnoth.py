@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..downloads import cache_folder
-from ..text_simul import ends_sentence
+from ..models.text import ends_sentence
 from .debian import fetch_package, package_files
 from .files import Pair, join_sentences
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..downloads import file_sha256
-from ..policies import Policy
+from ..models.policies import Policy
 from ..text_files import write_text
 from .instances import Instance, read_instances, write_instances
 

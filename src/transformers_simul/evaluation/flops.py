@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from ..policies import Policy
+from ..models.policies import Policy
 
 
 def count_flops(run: Callable[[], Any]) -> int:

@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..models.text import split_words
 from ..text_files import json_rows, write_text
-from ..text_simul import split_words
 from .instances import Instance, read_instances
 from .latency import computation_aware, work
 

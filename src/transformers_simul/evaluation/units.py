@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..text_simul import split_words
+from ..models.text import split_words
 from .instances import Instance
 
 LATENCY_UNITS = ("word", "char", "spm")

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..engine import EngineFull, StreamEngine
-from ..policies import OfflinePolicy, Policy, WaitKPolicy
-from ..text_simul import split_words
+from ..models.policies import OfflinePolicy, Policy, WaitKPolicy
+from ..models.text import split_words
+from ..streaming.engine import EngineFull, StreamEngine
 from .board import STYLE, board
 from .translation import LiveTranslation
 

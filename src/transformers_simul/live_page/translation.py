@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Sequence
 
-from ..engine import StreamEngine
 from ..evaluation.latency import length_adaptive_average_lagging
-from ..policies import Policy
-from ..streamer import Word
+from ..models.policies import Policy
+from ..streaming.engine import StreamEngine
+from ..streaming.streamer import Word
 
 
 class LiveTranslation:

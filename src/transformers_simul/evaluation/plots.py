@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures: quality against latency, and who sees whom."""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..text_files import write_bytes
+from .quality import Quality
+from .report import FULL_SOURCE, ReportLine
+
+_INK, _GREY = "#222222", "#bbbbbb"
+_COLOURS = (
+    "#0b6e99",
+    "#d9622b",
+    "#5b8c2a",
+    "#7a4fa3",
+    "#a8860b",
+    "#c2377a",
+    "#4a4a4a",
+    "#2aa198",
+    "#9c5a3c",
+    "#8aa0d6",
+)
+_MARKERS = "osD^vPX<>*"
+
+
+def plot_curves(
+    path: str | os.PathLike, curves: Mapping[str, Sequence[ReportLine]], title: str = "", metric: str = "BLEU"
+) -> None:
+    """Quality over LAAL, one curve per system, like the paper's figures 5 to 9.
+
+    Args:
+        path (`str` or `os.PathLike`): a PNG or SVG file.
+        curves (`Mapping[str, Sequence[ReportLine]]`): lines of each system; one named `"full source"` is drawn as a
+            level, since its lagging only says how long the sentences are.
+        title (`str`, *optional*): above the picture.
+        metric (`str`, *optional*): which quality.
+    """
+    many = len(curves) > 5
+    figure = Figure(figsize=(8.4, 5.2) if many else (6.4, 4.2), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    labelled = next((name for name, lines in curves.items() if any(line.name != FULL_SOURCE for line in lines)), None)
+    for (name, lines), colour, marker in zip(curves.items(), _COLOURS * 3, _MARKERS * 3, strict=False):
+        points = [line for line in lines if line.name != FULL_SOURCE]
+        laal = [line.latency["LAAL"] for line in points]
+        quality = [_score(line, metric) for line in points]
+        scores = [each.score for each in quality]
+        errors = [[each.score - each.low for each in quality], [each.high - each.score for each in quality]]
+        if points:
+            _, _, bars = axes.errorbar(
+                laal, scores, yerr=errors, marker=marker, markersize=5, color=colour, capsize=2, label=name
+            )
+            # Intervals of many curves would hide the curves.
+            for bar in bars:
+                bar.set_alpha(0.3 if many else 1.0)
+        # Several curves share their policies: one set of labels, and the legend says what the levels are.
+        if name == labelled:
+            for line, x, y in zip(points, laal, scores, strict=True):
+                axes.annotate(line.name, (x, y), textcoords="offset points", xytext=(7, -11), fontsize=8, color=_INK)
+        for line in lines:
+            if line.name == FULL_SOURCE:
+                level = None if points else f"{name}, {FULL_SOURCE}"
+                axes.axhline(_score(line, metric).score, color=colour, linestyle="--", linewidth=1, label=level)
+    if all(any(line.name != FULL_SOURCE for line in lines) for lines in curves.values()):
+        axes.plot([], [], color=_INK, linestyle="--", linewidth=1, label=f"{FULL_SOURCE}, whatever its lagging")
+    axes.set_xlabel("LAAL (source words)")
+    axes.set_ylabel(f"{metric} (95% intervals)")
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: str | os.PathLike) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, format=Path(path).suffix.removeprefix(".") or "png")
+    write_bytes(path, picture.getvalue())
+
+
+def _score(line: ReportLine, metric: str) -> Quality:
+    return next(each for each in line.quality if each.name == metric)
+
+
+def plot_boxes(path: str | os.PathLike, boxes: Mapping[str, Sequence[float]], label: str, title: str = "") -> None:
+    """A box per system, as the paper's figure of FLOPs: quartiles, whiskers to 1.5 times their distance, the rest.
+
+    Args:
+        path (`str` or `os.PathLike`): a PNG or SVG file.
+        boxes (`Mapping[str, Sequence[float]]`): numbers of each system.
+        label (`str`): of the axis.
+        title (`str`, *optional*): above the picture.
+    """
+    figure = Figure(figsize=(6.8, 0.42 * len(boxes) + 1.4), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.boxplot(
+        list(boxes.values()),
+        tick_labels=list(boxes),
+        orientation="horizontal",
+        flierprops={"marker": ".", "markersize": 3, "markeredgecolor": _GREY},
+        medianprops={"color": _COLOURS[1], "linewidth": 1.6},
+    )
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel(label)
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def plot_path(path: str | os.PathLike, source: Sequence[str], target: Sequence[str], delays: Sequence[int]) -> None:
+    """The read/write path of a sentence: a READ goes right, a WRITE down; what a word could see is shaded.
+
+    Args:
+        path (`str` or `os.PathLike`): a PNG or SVG file.
+        source, target (`Sequence[str]`): words.
+        delays (`Sequence[int]`): source words read before each target word.
+    """
+    figure = Figure(figsize=(0.5 * len(source) + 2.2, 0.34 * len(target) + 1.6), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    seen = numpy.array([[0.35 * (column < delay) for column in range(len(source))] for delay in delays])
+    axes.imshow(seen, cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(0, len(source), len(target), 0))
+    across, down, read = [0], [0], 0
+    for row, delay in enumerate(delays):
+        if delay > read:
+            across.append(delay)
+            down.append(row)
+        across.append(delay)
+        down.append(row + 1)
+        read = delay
+    if read < len(source):
+        across.append(len(source))
+        down.append(len(target))
+    axes.plot(across, down, color=_COLOURS[1], linewidth=2.4, solid_joinstyle="miter", clip_on=False)
+    axes.set_xticks(numpy.arange(len(source)) + 0.5, source, rotation=60, ha="left", fontsize=8)
+    axes.set_yticks(numpy.arange(len(target)) + 0.5, target, fontsize=8)
+    axes.xaxis.tick_top()
+    axes.set_xticks(range(len(source) + 1), minor=True)
+    axes.set_yticks(range(len(target) + 1), minor=True)
+    axes.grid(which="minor", color=_GREY, linewidth=0.5)
+    axes.tick_params(which="both", length=0)
+    axes.spines[:].set_visible(False)
+    _save(figure, path)
+
+
+def plot_masks(
+    path: str | os.PathLike, panels: Mapping[str, numpy.ndarray], queries: Sequence[str], keys: Sequence[str]
+) -> None:
+    """Who sees whom, panels side by side: rows are queries, columns keys.
+
+    Args:
+        path (`str` or `os.PathLike`): a PNG or SVG file.
+        panels (`Mapping[str, numpy.ndarray]`): title to an array of shape `(queries, keys)` with 0 where hidden.
+        queries, keys (`Sequence[str]`): labels.
+    """
+    width = 0.28 * len(keys) + 1.6
+    figure = Figure(figsize=(width * len(panels), 0.24 * len(queries) + 2.2), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, seen) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        shades = numpy.where(seen > 0, 0.35 + 0.65 * seen / max(seen.max(), 1e-9), 0.0)
+        axes.imshow(shades, cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
+        axes.set_xticks(range(len(keys)), keys, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(queries)), queries, fontsize=7)
+        axes.set_xticks(numpy.arange(len(keys)) - 0.5, minor=True)
+        axes.set_yticks(numpy.arange(len(queries)) - 0.5, minor=True)
+        axes.grid(which="minor", color=_GREY, linewidth=0.4)
+        axes.tick_params(which="both", length=0)
+        axes.set_title(title, fontsize=9)
+    _save(figure, path)
+
+
+__all__ = ["plot_boxes", "plot_curves", "plot_masks", "plot_path"]

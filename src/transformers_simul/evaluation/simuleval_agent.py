@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An agent for SimulEval 1.1.4, which then does the reading and the scoring. In an environment with SimulEval:
+
+`simuleval --agent-class transformers_simul.evaluation.simuleval_agent.SimulAgent --model output/demo
+--wait-k 3 --source test.en --target test.de --source-type text --target-type text --output log`
+"""
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+try:
+    from simuleval.agents import TextToTextAgent
+    from simuleval.agents.actions import Action, ReadAction, WriteAction
+    from simuleval.utils import entrypoint
+except ImportError as error:
+    raise ImportError(
+        "transformers_simul.evaluation.simuleval_agent needs SimulEval 1.1.4: pip install "
+        "'transformers_simul[simuleval]', then pip install --no-deps simuleval==1.1.4 (docs/evaluation.md)."
+    ) from error
+
+# SimulEval runs an agent's file outside its package, so imports are absolute.
+from transformers_simul import AutoSimulModel, SimulCache, SimulLogitsProcessor, SimulProcessor, SourceStream
+from transformers_simul.models.decoding import decode_step
+from transformers_simul.models.policies import WaitKPolicy
+from transformers_simul.models.row_decoder import RowDecoder
+
+
+@entrypoint
+class SimulAgent(TextToTextAgent):
+    """Drives a trained folder through SimulEval, word by word, with the cache kept.
+
+    SimulEval sends a source word before every answer, so an answer holds all words that the policy writes before its
+    next READ.
+    """
+
+    def __init__(self, args: Namespace):
+        self.model = AutoSimulModel.from_pretrained(args.model).eval()
+        self.processor = SimulProcessor.from_pretrained(args.model)
+        self.wait_k = args.wait_k
+        super().__init__(args)
+
+    @staticmethod
+    def add_args(parser: ArgumentParser) -> None:
+        parser.add_argument("--model", required=True, help="a trained folder")
+        parser.add_argument("--wait-k", type=int, default=3, help="source words before the first target word")
+
+    def to(self, device: str, *args, **kwargs) -> None:
+        self.model.to(device)
+
+    def reset(self) -> None:
+        super().reset()
+        self.source, self.fed = SourceStream(), 0
+        self.written: list[list[int]] = []
+        self.answer: Any = None
+        self.cache = SimulCache(1)
+        row = RowDecoder(
+            source=self.source.bind(self.processor),
+            policy=WaitKPolicy(self.wait_k),
+            head=self.processor.head_ids,
+            tail=self.processor.tail_ids,
+            word_rule=SimulLogitsProcessor(
+                self.processor.token_kinds.to(self.model.device),
+                self.model.config.vocab_size,
+                self.processor.bare_first_word,
+            ),
+            on_word=lambda ids, delay, elapsed_ms: self.written.append(ids),
+        )
+        self.run = row.run()
+
+    def policy(self) -> Action:
+        for word in self.states.source[self.fed :]:
+            self.source.put(f"{word} ")
+        self.fed = len(self.states.source)
+        if self.states.source_finished:
+            self.source.end()
+        finished = self._advance()
+        words, self.written = self.processor.words(self.written), []
+        if finished or words:
+            return WriteAction(self.processor.join(words), finished=finished)
+        return ReadAction()
+
+    def _advance(self) -> bool:
+        """Go on until the row waits for source or ends; whether it ended."""
+        try:
+            while (ask := self.run.send(self.answer)) is not None:
+                self.answer = decode_step(self.model, self.cache, {0: ask})[0]
+            self.answer = None
+        except StopIteration:
+            return True
+        return False

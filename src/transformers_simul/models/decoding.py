@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The decoding step, one for known, live and many streams: rows ask, one forward answers all that are ready."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain
+from typing import Any
+
+import torch
+
+from .row_decoder import Ask, RowDecoder
+from .schedule import Schedule
+
+# How far a process is; the furthest decides what all do.
+_DONE, _WAITS, _ASKS = range(3)
+# How long one that waits for source sleeps before it looks what the others do.
+_SYNC_S = 0.01
+
+
+@torch.inference_mode()
+def decode_step(model: Any, cache: Any, asks: Mapping[int, Ask]) -> dict[int, torch.Tensor]:
+    """One forward for all rows that ask.
+
+    Args:
+        model: takes `input_ids`, a schedule and the cache.
+        cache (`SimulCache`): with a row for each ask.
+        asks (`Mapping[int, Ask]`): by row of the cache.
+
+    Returns:
+        `dict[int, torch.Tensor]`: for each row, float32 of shape `(1, vocabulary)`, or `(2, vocabulary)` where a
+        replacement was asked for too: the logits of its last tokens.
+
+    Raises:
+        ValueError: if a row outgrows the cache.
+    """
+    rows = sorted(asks)
+    columns = [_columns(asks[row]) for row in rows]
+    counts = [asks[row].tokens for row in rows]
+    table = torch.tensor([[*chain(*lists)] for lists in zip(*columns, strict=True)], device=model.device)[:, None]
+    ids, in_target, offsets, visible_source = table
+    schedule = Schedule(torch.ones_like(ids), in_target.bool(), offsets, visible_source, torch.zeros_like(ids))
+    cache.place(rows, counts, [asks[row].forgets for row in rows], schedule)
+
+    answers = [1 if asks[row].replacement is None else 2 for row in rows]
+    asked = [end - back for end, size in zip(accumulate(counts), answers, strict=True) for back in range(size, 0, -1)]
+    kept = torch.tensor(asked, device=model.device)
+    outputs = model(ids, past_key_values=cache, logits_to_keep=kept, return_dict=True, **schedule._asdict())
+    return dict(zip(rows, outputs.logits[0].float().split(answers), strict=True))
+
+
+def _columns(ask: Ask) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Ids, `in_target`, `offsets` and `visible_source` of one row's tokens."""
+    source, target = len(ask.source_ids), len(ask.target_ids)
+    before = range(ask.source_offset, ask.source_offset + source)
+    behind = range(ask.target_offset, ask.target_offset + target)
+    ids = [*ask.source_ids, *ask.target_ids]
+    offsets, visible = [*before, *behind], [*(offset + 1 for offset in before), *[ask.visible_source] * target]
+    if ask.replacement is not None:
+        ids, offsets, visible = [*ids, ids[-1]], [*offsets, offsets[-1]], [*visible, ask.replacement]
+    return ids, [0] * source + [1] * (len(ids) - source), offsets, visible
+
+
+def decode_rows(model: Any, cache: Any, rows: Sequence[RowDecoder], synced: bool = False) -> int:
+    """Run rows to their ends, together. Rows whose source has nothing yet are left out until it has; the call blocks
+    only when none can go on.
+
+    Args:
+        model, cache: as in [`decode_step`].
+        rows (`Sequence[RowDecoder]`): as many as the cache has.
+        synced (`bool`, *optional*): every process decodes rows of its own, and no forward can end before all have
+            joined it (ZeRO-3, FSDP): those with nothing to ask go along until the last has finished.
+
+    Returns:
+        `int`: the number of forwards that answered a row.
+
+    Raises:
+        ValueError: as [`decode_step`] and [`RowDecoder`].
+    """
+    arrived = threading.Event()
+    for row in rows:
+        if not row.source.is_known:
+            row.source.listen(arrived.set)
+
+    runs = [row.run() for row in rows]
+    forwards = 0
+    # What each row is sent next: its answer, or None to begin or to look for source again.
+    pending: dict[int, torch.Tensor | None] = dict.fromkeys(range(len(rows)))
+    while pending or synced:
+        arrived.clear()
+        asks: dict[int, Ask] = {}
+        waiting: dict[int, torch.Tensor | None] = {}
+        for index, answer in pending.items():
+            try:
+                ask = runs[index].send(answer)
+            except StopIteration:
+                continue
+            if ask is None:
+                waiting[index] = None
+            else:
+                asks[index] = ask
+        others = _others(model, _ASKS if asks else _WAITS if waiting else _DONE) if synced else _DONE
+        pending = waiting
+        if asks:
+            pending = {**waiting, **decode_step(model, cache, asks)}
+            forwards += 1
+        elif others == _ASKS:
+            _go_along(model)
+        elif waiting:
+            waits = [wait for index in waiting if (wait := rows[index].source.wait_s) is not None]
+            if synced:
+                # Another process may be the next to ask.
+                waits.append(_SYNC_S)
+            arrived.wait(min(waits, default=None))
+        elif others == _DONE:
+            break
+        else:
+            time.sleep(_SYNC_S)
+    return forwards
+
+
+def _others(model: Any, state: int) -> int:
+    """The state of the process that needs the others most; all must call it."""
+    states = torch.tensor(state, device=model.device)
+    torch.distributed.all_reduce(states, torch.distributed.ReduceOp.MAX)
+    return int(states)
+
+
+@torch.inference_mode()
+def _go_along(model: Any) -> None:
+    """A forward for the sake of other processes."""
+    model(torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False, logits_to_keep=1)
+
+
+__all__ = ["decode_rows", "decode_step"]

@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`generate()` that reads while it writes: its output, the processor that keeps words whole, and the mixin."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
+from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
+from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationMixin
+
+from .cache import SimulCache
+from .decoding import decode_rows
+from .policies import WaitKPolicy
+from .row_decoder import KnownSource, Query, RowDecoder
+from .schedule import BLANK_START, CONTINUES, EOS, HEAD, NEVER, PADDING, STARTS
+
+# Stands for "no limit given": the decoder then bounds each row by what it has read.
+_FROM_SOURCE = 2**40
+
+
+@dataclass
+class SimulGenerateOutput(GenerateDecoderOnlyOutput):
+    """What `generate(policy=..., return_dict_in_generate=True)` returns.
+
+    Attributes:
+        sequences (`torch.LongTensor` of shape `(batch, length)`): prompt with all source that was read, then the
+            target and its EOS; prompts padded on the left, targets on the right.
+        words (`list[list[list[int]]]`): ids of each target word, per row.
+        delays (`list[list[int]]`): source words read when each was written, per row.
+        elapsed_ms (`list[list[float]]`): time since the call when each was committed, per row.
+        stop_reasons (`list[str]`): `"eos"`, `"max_new_tokens"`, `"stopping_criteria"`, `"cancelled"` or `"timeout"`.
+        queries (`list[list[Query]]`): every question to the model, in order: which token, how much source it saw.
+        logits (`tuple[torch.Tensor]`, *optional*): its answers, `(queries, vocabulary)` per row, with `output_logits`.
+        forwards (`int`): forward passes of the whole batch.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import WaitKPolicy
+    >>> inputs = processor(source="a dog runs")
+    >>> output = model.generate(**inputs, policy=WaitKPolicy(9), max_new_tokens=4, return_dict_in_generate=True)
+    >>> set(output.delays[0]) <= {3}
+    True
+
+    ```
+    """
+
+    words: list[list[list[int]]] | None = None
+    delays: list[list[int]] | None = None
+    elapsed_ms: list[list[float]] | None = None
+    stop_reasons: list[str] | None = None
+    queries: list[list[Query]] | None = None
+    forwards: int | None = None
+
+
+class SimulLogitsProcessor(LogitsProcessor):
+    """Keeps words whole: after a committed word only a word start or EOS, inside a word neither.
+
+    `generate(policy=...)` puts one before all other processors. Tokens that no word can hold (special tokens, other
+    white space) are never written.
+
+    Args:
+        token_kinds (`torch.Tensor` of shape `(vocabulary,)`): the processor's word-boundary table.
+        vocab_size (`int`): of the model, which may be padded beyond the tokenizer's.
+        bare_first_word (`bool`, *optional*): whether the target begins without a space.
+
+    Attributes:
+        expect (`str`): `"any"`, `"start"` (a word start or EOS), `"bare"` (a bare word's start or EOS) or `"continue"`.
+        first (`str`): what to expect of the first token.
+        eos_token_id (`int`): the table's EOS.
+
+    Raises:
+        ValueError: if the table is larger than the model's vocabulary, or has not one EOS.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul import SimulLogitsProcessor
+    >>> rule = SimulLogitsProcessor(torch.tensor([2, 1, 0]), vocab_size=4)  # EOS, a start, a continuation, no token
+    >>> rule.expect = "start"
+    >>> rule(torch.tensor([[1]]), torch.zeros(1, 4)).tolist()
+    [[0.0, 0.0, -inf, -inf]]
+
+    ```
+    """
+
+    def __init__(self, token_kinds: torch.Tensor, vocab_size: int, bare_first_word: bool = False):
+        if len(token_kinds) > vocab_size:
+            raise ValueError(
+                f"token_kinds has {len(token_kinds)} entries, but the model's vocabulary {vocab_size}: it belongs to "
+                "another tokenizer, or call model.resize_token_embeddings()."
+            )
+        kinds = torch.nn.functional.pad(token_kinds, (0, vocab_size - len(token_kinds)), value=NEVER)
+        self.kinds = kinds
+        self.ends_word = (kinds == STARTS) | (kinds == BLANK_START) | (kinds == EOS)
+        eos = (kinds == EOS).nonzero().flatten().tolist()
+        if len(eos) != 1:
+            raise ValueError(f"token_kinds must mark one token as EOS ({EOS}), got {eos}.")
+        self.eos_token_id = eos[0]
+        self.expect = "any"
+        self.first = "bare" if bare_first_word else "start"
+        self._barred = {
+            "any": kinds == NEVER,
+            "start": (kinds == NEVER) | (kinds == CONTINUES),
+            "bare": (kinds != CONTINUES) & (kinds != EOS),
+            "continue": kinds != CONTINUES,
+        }
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
+        return scores.masked_fill(self._barred[self.expect], -torch.inf)
+
+
+class SimulGenerationMixin(GenerationMixin):
+    """Adds `policy` to the stock `generate()`. Without one, everything is stock."""
+
+    def generate(self, *args: Any, policy: Any = None, wait_k: int | None = None, **kwargs: Any):
+        """As `GenerationMixin.generate`; with a policy, the translation is written while the source is read.
+
+        Args:
+            policy (`Policy` or `Sequence[Policy]`, *optional*): when to READ and WRITE, for all rows or for each.
+            wait_k (`int`, *optional*): instead of a policy, [`WaitKPolicy`]'s k. For a [`SimulProcessor`]'s inputs with
+                neither, `wait_k` of the generation configuration, if it has one.
+            input_ids, attention_mask, source_words, token_kinds, bare_first_word, source: what [`SimulProcessor`]
+                returns.
+            generators (`Sequence[torch.Generator]`, *optional*): one per row, for sampling that does not depend on
+                the row's neighbours.
+            max_word_tokens (`int`, *optional*, defaults to 64): longest word; a word start is forced then.
+            row_decoder (`type`, *optional*): how a row reads and writes, a subclass of [`RowDecoder`]; the baselines
+                bring their own.
+            streamer (`SimulStreamer`, *optional*): gets each word as it is committed; stock streamers get its ids.
+            **kwargs: as in the stock method. Without `max_new_tokens` or `max_length` a row may write 20 tokens and
+                three for each source token that it has read.
+
+        Returns:
+            `torch.LongTensor` or [`SimulGenerateOutput`].
+
+        Raises:
+            ValueError: for a policy beside `wait_k`, a model in training mode, and for beam search and other modes that
+                revise or look ahead.
+        """
+        config = kwargs.get("generation_config") or self.generation_config
+        if policy is not None and wait_k is not None:
+            raise ValueError(f"wait_k must not stand beside a policy, got {wait_k} and {policy!r}.")
+        if policy is None and wait_k is None and "source_words" in kwargs:
+            wait_k = vars(config).get("wait_k")
+        if wait_k is not None:
+            policy = WaitKPolicy(wait_k)
+        if policy is None:
+            return super().generate(*args, **kwargs)
+        if self.training:
+            raise ValueError("model must be in evaluation mode with a policy, without dropout: call model.eval().")
+        _check_mode(config, kwargs)
+        lengths = ("max_new_tokens", "max_length")
+        if all(kwargs.get(name) is None and getattr(config, name) is None for name in lengths):
+            kwargs["max_new_tokens"] = _FROM_SOURCE
+        try:
+            return super().generate(*args, policy=policy, **kwargs)
+        except BaseException as error:
+            # Whoever iterates over the streamer in another thread would wait for ever.
+            if hasattr(kwargs.get("streamer"), "fail"):
+                kwargs["streamer"].fail(error)
+            raise
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: torch.LongTensor,
+        policy=None,
+        source=None,
+        source_words=None,
+        token_kinds=None,
+        bare_first_word=None,
+        generators=None,
+        max_word_tokens=None,
+        row_decoder=None,
+        tokenizer=None,
+        **kwargs,
+    ):
+        """As the stock method; names the arguments of simultaneous decoding, which plain decoding leaves out."""
+        return super().prepare_inputs_for_generation(input_ids, **kwargs)
+
+    def _sample(
+        self,
+        input_ids: torch.LongTensor,
+        logits_processor: LogitsProcessorList,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: Any,
+        synced_gpus: bool = False,
+        streamer: Any = None,
+        policy: Any = None,
+        source: Sequence[Any] | None = None,
+        source_words: torch.Tensor | None = None,
+        token_kinds: torch.Tensor | None = None,
+        bare_first_word: bool = False,
+        generators: Sequence[torch.Generator] | None = None,
+        max_word_tokens: int = 64,
+        row_decoder: Any = None,
+        past_key_values: Any = None,
+        **kwargs: Any,
+    ):
+        if policy is None:
+            return super()._sample(
+                input_ids,
+                logits_processor,
+                stopping_criteria,
+                generation_config,
+                synced_gpus,
+                streamer,
+                past_key_values=past_key_values,
+                **kwargs,
+            )
+        started = time.perf_counter()
+        if source_words is None or token_kinds is None:
+            raise ValueError("source_words and token_kinds must come with a policy: pass **processor(source=...).")
+        batch = input_ids.shape[0]
+        policies = _per_row("policy", policy if isinstance(policy, (list, tuple)) else [policy] * batch, batch)
+        readers = _per_row("source", source, batch) if source is not None else None
+        draws: Sequence[torch.Generator | None] = [None] * batch
+        if generation_config.do_sample:
+            draws = _row_generators(generators, batch, input_ids.device)
+        cache = _cache_for(past_key_values, batch)
+        limit = generation_config.max_length - input_ids.shape[1]
+        keeps_logits = bool(generation_config.output_logits)
+        word_rule = SimulLogitsProcessor(token_kinds.to(self.device), self.config.vocab_size, bare_first_word)
+
+        rows = []
+        for index in range(batch):
+            head, words, tail = _spans(input_ids[index].tolist(), source_words[index].tolist())
+            rows.append(
+                (row_decoder or RowDecoder)(
+                    source=KnownSource(words) if readers is None else readers[index],
+                    policy=policies[index],
+                    head=head,
+                    tail=tail,
+                    word_rule=word_rule,
+                    processors=list(logits_processor),
+                    criteria=[c for c in stopping_criteria if not isinstance(c, (MaxLengthCriteria, EosTokenCriteria))],
+                    generator=draws[index],
+                    max_new_tokens=None if limit >= _FROM_SOURCE else limit,
+                    max_word_tokens=max_word_tokens,
+                    keeps_logits=keeps_logits,
+                    started=started,
+                    on_word=_word_callback(streamer, index),
+                )
+            )
+        forwards = decode_rows(self, cache, rows, synced_gpus)
+        if streamer is not None:
+            streamer.end()
+        sequences = _sequences(rows, generation_config, input_ids.device)
+        if not generation_config.return_dict_in_generate:
+            return sequences
+        return SimulGenerateOutput(
+            sequences=sequences,
+            logits=tuple(_stack(row.logits, self.config.vocab_size) for row in rows) if keeps_logits else None,
+            past_key_values=cache,
+            words=[row.words for row in rows],
+            delays=[row.delays for row in rows],
+            elapsed_ms=[row.elapsed_ms for row in rows],
+            stop_reasons=[row.stop_reason for row in rows],
+            queries=[row.queries for row in rows],
+            forwards=forwards,
+        )
+
+
+def _check_mode(config: Any, kwargs: dict[str, Any]) -> None:
+    allowed = {
+        "num_beams": (None, 1),
+        "num_return_sequences": (None, 1),
+        "min_length": (None, 0),
+        "min_new_tokens": (None, 0),
+        "penalty_alpha": (None, 0),
+        "prompt_lookup_num_tokens": (None,),
+        "encoder_repetition_penalty": (None, 1.0),
+        "guidance_scale": (None, 1, 1.0),
+    }
+    for name, values in allowed.items():
+        value = kwargs[name] if kwargs.get(name) is not None else getattr(config, name)
+        if value not in values:
+            raise ValueError(
+                f"{name}={value} is not supported with a policy: a committed word is never revised and nothing may "
+                "look at unread source. Use greedy search or sampling, one sequence per source."
+            )
+    for name in ("assistant_model", "inputs_embeds", "custom_generate", "negative_prompt_ids"):
+        if kwargs.get(name) is not None:
+            raise ValueError(f"{name} is not supported with a policy: use greedy search or sampling on input_ids.")
+
+
+def _per_row(name: str, values: Sequence[Any], batch: int) -> Sequence[Any]:
+    if len(values) != batch:
+        raise ValueError(f"{name} must hold one entry per row, {batch}, got {len(values)}.")
+    return values
+
+
+def _row_generators(generators, batch: int, device) -> Sequence[torch.Generator]:
+    if generators is not None:
+        return _per_row("generators", generators, batch)
+    seeds = torch.randint(2**62, (batch,)).tolist()
+    return [torch.Generator(device).manual_seed(seed) for seed in seeds]
+
+
+def _cache_for(cache: Any, batch: int) -> SimulCache:
+    # generate() has made a cache of its own unless the user passed one.
+    if not getattr(cache, "_is_user_defined", False):
+        return SimulCache(batch)
+    if not hasattr(cache, "place"):
+        raise ValueError(f"past_key_values must be a SimulCache with a policy, got {type(cache).__name__}.")
+    if cache.batch_size != batch or cache.get_seq_length():
+        raise ValueError(
+            f"past_key_values must be empty and hold {batch} rows, got {cache.batch_size} rows and "
+            f"{cache.get_seq_length()} tokens."
+        )
+    return cache
+
+
+def _spans(ids: list[int], units: list[int]) -> tuple[list[int], list[list[int]], list[int]]:
+    """Head, source words and tail of one prompt."""
+    words: list[list[int]] = [[] for _ in range(max([*units, 0]))]
+    head: list[int] = []
+    tail: list[int] = []
+    for token, unit in zip(ids, units, strict=True):
+        if unit > 0:
+            words[unit - 1].append(token)
+        elif unit != PADDING:
+            (head if unit == HEAD else tail).append(token)
+    if not tail:
+        raise ValueError("source_words must mark at least one tail token (-1): the template has none.")
+    return head, words, tail
+
+
+def _stack(logits: list[torch.Tensor], vocab_size: int) -> torch.Tensor:
+    return torch.stack(logits) if logits else torch.zeros(0, vocab_size)
+
+
+def _word_callback(streamer: Any, row: int):
+    if streamer is None:
+        return None
+    if hasattr(streamer, "put_word"):
+        return lambda ids, delay, elapsed_ms: streamer.put_word(row, ids, delay, elapsed_ms)
+    return lambda ids, delay, elapsed_ms: streamer.put(torch.tensor(ids))
+
+
+def _sequences(rows: list[RowDecoder], generation_config: Any, device) -> torch.Tensor:
+    prompts = [row.before + row.tail for row in rows]
+    targets = [row.target + ([row.eos_token_id] if row.stop_reason == "eos" else []) for row in rows]
+    left, right = max(map(len, prompts)), max(map(len, targets))
+    pad = generation_config._pad_token_tensor
+    pad = rows[0].eos_token_id if pad is None else int(pad)
+    table = [
+        [pad] * (left - len(prompt)) + prompt + target + [pad] * (right - len(target))
+        for prompt, target in zip(prompts, targets, strict=True)
+    ]
+    return torch.tensor(table, dtype=torch.long, device=device)
+
+
+__all__ = ["SimulGenerateOutput", "SimulGenerationMixin", "SimulLogitsProcessor"]

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Linear layers that decode as fast as the weights can be read, on CPUs where the stock kernel does not."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def decoding_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor | None:
+    """`F.linear` through oneDNN: in float32 on a CPU, torch itself takes another library, which for a few rows can be
+    several times slower (`docs/performance.md`).
+
+    It has no gradient and differs from the stock kernel in the last bits, so it is taken in inference mode only, which
+    is what the decoding loop runs in.
+
+    Args:
+        input (`torch.Tensor` of shape `(..., in)`).
+        weight (`torch.Tensor` of shape `(out, in)`).
+        bias (`torch.Tensor` of shape `(out,)`, *optional*).
+
+    Returns:
+        `torch.Tensor` of shape `(..., out)`, or None where this kernel is not the one to take.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.models.linear import decoding_linear
+    >>> decoding_linear(torch.ones(1, 2), torch.ones(3, 2), None) is None  # not in inference mode
+    True
+
+    ```
+    """
+    if not torch.is_inference_mode_enabled() or weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return None
+    if not input.dtype == weight.dtype == torch.float32:
+        return None
+    # The operator that torch.compile emits for a linear layer; no public name leads to it for plain tensors.
+    return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+
+
+class SimulLinear(nn.Linear):
+    """`nn.Linear` with [`decoding_linear`] in inference mode."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        output = decoding_linear(input, self.weight, self.bias)
+        return F.linear(input, self.weight, self.bias) if output is None else output
+
+
+__all__ = ["SimulLinear", "decoding_linear"]

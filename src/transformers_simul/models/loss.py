@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The training loss: cross-entropy of the target tokens, and of the peek rows' question "does this word go on?"."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .schedule import BLANK_START, EOS, STARTS, TARGET_ENDS
+
+
+def word_end_log_probability(logits: torch.Tensor, token_kinds: torch.Tensor) -> torch.Tensor:
+    """Log probability that the next token starts a word or ends the text.
+
+    Args:
+        logits (`torch.Tensor` of shape `(..., vocabulary)`).
+        token_kinds (`torch.Tensor` of shape `(vocabulary,)`, int): from [`SimulProcessor`].
+
+    Returns:
+        `torch.Tensor` of shape `(...)`.
+
+    Example (EOS, a word start and two continuations, all as likely):
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.models.loss import word_end_log_probability
+    >>> round(word_end_log_probability(torch.zeros(4), torch.tensor([2, 1, 0, 0])).exp().item(), 3)
+    0.5
+
+    ```
+    """
+    ends = (token_kinds == STARTS) | (token_kinds == BLANK_START) | (token_kinds == EOS)
+    return logits.masked_fill(~ends, -torch.inf).logsumexp(-1) - logits.logsumexp(-1)
+
+
+def simul_loss(
+    hidden_states: torch.Tensor,
+    lm_head: nn.Module,
+    labels: torch.Tensor,
+    peeks: torch.Tensor | None,
+    token_kinds: torch.Tensor | None,
+    label_smoothing: float = 0.0,
+    peek_weight: float = 1.0,
+    num_items_in_batch: torch.Tensor | int | None = None,
+) -> torch.Tensor:
+    """Loss of a batch, per target token; only rows with a loss are projected to the vocabulary.
+
+    A peek row of kind `WORD_ENDS` costs -log(probability mass of word starts and EOS), one of kind `TARGET_ENDS`
+    -log P(EOS).
+
+    Args:
+        hidden_states (`torch.Tensor` of shape `(batch, length, hidden)`): of the last layer.
+        lm_head (`nn.Module`): hidden to vocabulary.
+        labels (`torch.Tensor` of shape `(batch, length)`): shifted here; -100 has no loss.
+        peeks (`torch.Tensor` of shape `(batch, length)`, *optional*): the kind of peek row, 0 for none.
+        token_kinds (`torch.Tensor` of shape `(vocabulary,)`, *optional*): the word-boundary table.
+        label_smoothing (`float`): of the target tokens.
+        peek_weight (`float`): of a peek row's loss.
+        num_items_in_batch (`torch.Tensor` or `int`, *optional*): divide by this instead of the labels here.
+
+    Returns:
+        `torch.Tensor`: a scalar in float32.
+
+    Raises:
+        ValueError: for peek rows without a table that fits the vocabulary, or a loss that is NaN.
+    """
+    rows = labels[:, 1:] != -100
+    asked = torch.zeros_like(labels, dtype=torch.bool) if peeks is None else peeks > 0
+    # One projection for both, in every process: where weights are gathered for it, all must ask for it equally often.
+    both = (hidden_states[:, :-1][rows], hidden_states[asked])
+    predicted, answers = lm_head(torch.cat(both)).float().split([*map(len, both)])
+    total = F.cross_entropy(predicted, labels[:, 1:][rows], reduction="sum", label_smoothing=label_smoothing)
+    if peeks is not None and len(answers):
+        total = total + peek_weight * _peek_loss(answers, peeks[asked], token_kinds)
+
+    count = rows.sum() if num_items_in_batch is None else num_items_in_batch
+    loss = total / (count.to(total.device) if torch.is_tensor(count) else count)
+    if torch.isnan(loss):
+        raise ValueError(
+            "The loss is NaN: lower the learning rate, clip gradients, or train in float32 or bfloat16, not float16. "
+            "The last checkpoint is untouched."
+        )
+    return loss
+
+
+def _peek_loss(logits: torch.Tensor, kinds: torch.Tensor, token_kinds: torch.Tensor | None) -> torch.Tensor:
+    if token_kinds is None or token_kinds.ndim != 1 or token_kinds.shape[0] > logits.shape[-1]:
+        shape = None if token_kinds is None else tuple(token_kinds.shape)
+        raise ValueError(f"token_kinds must have shape (at most {logits.shape[-1]},) for peek rows, got {shape}.")
+    # A vocabulary padded beyond the tokenizer has ids that are no token at all.
+    table = F.pad(token_kinds, (0, logits.shape[-1] - token_kinds.shape[0]), value=-1)
+    word_ends = word_end_log_probability(logits, table)
+    text_ends = logits.masked_fill(table != EOS, -torch.inf).logsumexp(-1) - logits.logsumexp(-1)
+    return -torch.where(kinds == TARGET_ENDS, text_ends, word_ends).sum()
+
+
+__all__ = ["simul_loss", "word_end_log_probability"]

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all families share when attention follows a read/write schedule: the schedule on its way in, the loss on its way
+out."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.attention.flex_attention import create_block_mask
+from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_utils import PreTrainedModel
+
+from .generation import SimulGenerationMixin
+from .linear import SimulLinear
+from .loss import simul_loss
+from .masking import flex_mask
+from .schedule import Schedule
+
+
+class Placed(NamedTuple):
+    """A forward's queries and keys.
+
+    Attributes:
+        queries, keys (`Schedule`): fields of shape `(batch, queries)` and `(batch, keys)`.
+        slots (`torch.Tensor` of shape `(batch, queries)`): which key each query is itself.
+        step (`SimulCache`, *optional*): while decoding.
+    """
+
+    queries: Schedule
+    keys: Schedule
+    slots: torch.Tensor
+    step: Any = None
+
+
+def place(cache: Any, *fields: torch.Tensor | None) -> Placed | None:
+    """Queries and keys of a forward that was given a schedule; None without one.
+
+    Args:
+        cache (`SimulCache`, *optional*): of a decoding step; in training, a row is its own keys.
+        *fields (`torch.Tensor`, *optional*): of [`Schedule`].
+
+    Raises:
+        ValueError: for some fields without the others.
+    """
+    given = [field for field in fields if field is not None]
+    if not given:
+        return None
+    if len(given) < len(Schedule._fields):
+        raise ValueError(f"A schedule has five fields, {Schedule._fields}: give all of them, or none.")
+    queries = Schedule(*given)
+    if cache is not None:
+        return Placed(Schedule(*(cache.split(field) for field in queries)), cache.schedule, cache.slots, cache)
+    batch, length = queries.offsets.shape
+    slots = torch.arange(length, device=queries.offsets.device).expand(batch, length)
+    return Placed(queries, queries, slots)
+
+
+def block_mask(placed: Placed, window: int | None = None) -> Any:
+    """FlexAttention's form of who sees whom.
+
+    Args:
+        placed (`Placed`): of the forward.
+        window (`int`, *optional*): of sliding layers.
+    """
+    queries, keys, slots, _ = placed
+    (batch, length), stored = queries.offsets.shape, keys.offsets.shape[1]
+    mask = flex_mask(queries, keys, slots, window)
+    return create_block_mask(mask, batch, None, length, stored, device=str(queries.offsets.device))
+
+
+class SimulForCausalLM(SimulGenerationMixin):
+    """Mixin in front of a family's `...ForCausalLM`: schedule in, loss and logits out, `generate(policy=...)`.
+
+    Weights and their names are the family's, so that its checkpoints load as they are. Without a schedule the model is
+    the family's own.
+
+    Attributes:
+        layers_class (`type`): the model without head, with our forward.
+    """
+
+    # Saved folders carry this code; Transformers notes one Auto name for it, and the folder needs two.
+    _auto_class = "AutoModelForCausalLM"
+    _supports_sdpa = _supports_flex_attn = True
+    _supports_flash_attn = False
+    layers_class: type
+
+    def __init__(self, config: Any):
+        # Not the family's, which would make its own layers.
+        PreTrainedModel.__init__(self, config)  # type: ignore[arg-type]
+        config.auto_map = {"AutoModel": f"{self.layers_class.__module__.split('.')[-1]}.{self.layers_class.__name__}"}
+        setattr(self, self.base_model_prefix, self.layers_class(config))
+        self.lm_head = SimulLinear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        past_key_values: Any = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        return_dict: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        pair_ids: torch.Tensor | None = None,
+        in_target: torch.Tensor | None = None,
+        offsets: torch.Tensor | None = None,
+        visible_source: torch.Tensor | None = None,
+        peeks: torch.Tensor | None = None,
+        token_kinds: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast | tuple:
+        """As the family's, with five more tensors of shape `(batch, length)` that [`SimulMaskDataCollator`] makes.
+
+        Args:
+            pair_ids, in_target, offsets, visible_source, peeks (`torch.Tensor` of shape `(batch, length)`):
+                Who sees whom: see [`Schedule`]. All or none; none is plain causal attention.
+            labels (`torch.LongTensor` of shape `(batch, length)`, *optional*):
+                The ids to predict, -100 where nothing is to be learnt. Shifted inside, as everywhere in Transformers.
+            token_kinds (`torch.Tensor` of shape `(vocabulary,)`, *optional*):
+                Which tokens start a word or end the text; needed where there are peek rows.
+
+        Returns:
+            `CausalLMOutputWithPast`: `loss` per target token, and `logits` of shape `(batch, length, vocabulary)`, None
+            in training, where only labelled rows are projected.
+
+        Raises:
+            ValueError: for a schedule in training without labels, peek rows without `token_kinds`, NaN in the loss, or
+                a row that positions have no room for.
+        """
+        return_dict = self.config.return_dict if return_dict is None else return_dict
+        if self.training and pair_ids is not None and labels is None and torch.is_grad_enabled():
+            raise ValueError(
+                "labels are missing beside a schedule: TrainingArguments.label_smoothing_factor takes them away "
+                "from the model; leave it at 0 and set config.label_smoothing instead."
+            )
+        items = kwargs.pop("num_items_in_batch", None)
+        outputs = self.base_model(
+            input_ids,
+            past_key_values=past_key_values,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            return_dict=True,
+            pair_ids=pair_ids,
+            in_target=in_target,
+            offsets=offsets,
+            visible_source=visible_source,
+            peeks=peeks,
+            **kwargs,
+        )
+        hidden_states = outputs.last_hidden_state
+
+        loss, logits = None, None
+        if labels is not None:
+            loss = simul_loss(
+                hidden_states,
+                self.lm_head,
+                labels,
+                peeks,
+                token_kinds,
+                label_smoothing=self.config.label_smoothing if self.training else 0.0,
+                peek_weight=self.config.peek_weight,
+                num_items_in_batch=items,
+            )
+        if loss is None or not self.training:
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.lm_head(hidden_states[:, kept])
+
+        output = CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+        return output if return_dict else output.to_tuple()
+
+
+def swap_classes(model: nn.Module, classes: dict[type, type]) -> None:
+    """Let modules compute in our way and stay as the family made them: parameters, names and initial values.
+
+    Linear layers that are about to be quantised become plain ones: quantisers look for `nn.Linear` itself and pass over
+    whatever is derived from it.
+
+    Args:
+        model (`nn.Module`): the family's.
+        classes (`dict[type, type]`): ours by theirs.
+    """
+    if hasattr(model.config, "quantization_config"):
+        classes = {theirs: nn.Linear if issubclass(theirs, nn.Linear) else ours for theirs, ours in classes.items()}
+    for module in model.modules():
+        module.__class__ = classes.get(type(module), type(module))
+
+
+__all__ = ["Placed", "SimulForCausalLM", "block_mask", "place", "swap_classes"]

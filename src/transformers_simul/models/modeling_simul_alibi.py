@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Families with an attention of their own, which ours replaces: Falcon, Bloom, MPT. Their other layers stay theirs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.cache_utils import DynamicCache
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+from .attention import AttentionContext, attend
+from .masking import additive_mask, alibi_bias, flex_bias, visible, whole_source
+from .modeling_simul import Placed, block_mask, place
+from .schedule import Schedule
+
+
+def attend_with_cache(
+    layer: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: tuple[Any, AttentionContext, str],
+    cache: Any,
+    scale: float,
+    dropout: float,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Store keys and values, then attend.
+
+    Args:
+        layer (`nn.Module`): the family's attention, which knows its `layer_idx` and whether it trains.
+        query, key, value (`torch.Tensor` of shape `(batch, heads, length, head_dim)`): of this forward.
+        attention_mask (`tuple`): what [`SimulAlibiModel`] hands to its layers.
+        cache (`Cache`, *optional*): holds what came before.
+        scale (`float`): of the scores.
+        dropout (`float`): of the weights, in training.
+
+    Returns:
+        As [`attend`].
+    """
+    mask, context, backend = attention_mask
+    if cache is not None:
+        key, value = cache.update(key, value, layer.layer_idx)
+    dropout = dropout if layer.training else 0.0
+    return attend(query, key, value, mask, backend, scale, dropout, context, layer.layer_idx)  # type: ignore[arg-type]
+
+
+class SimulAlibiModel:
+    """Mixin in front of a family's model without head. Without a schedule, everything earlier is visible."""
+
+    _auto_class = "AutoModel"
+    _supports_sdpa = _supports_flex_attn = True
+    _supports_flash_attn = False
+    # Where the family keeps its embedding, its blocks and its last norm.
+    parts: tuple[str, str, str]
+    # How its blocks call ALiBi.
+    bias_argument = "alibi"
+
+    def __init__(self, config: Any):
+        config.check_simul()
+        super().__init__(config)  # type: ignore[call-arg]
+
+    def alibi(self) -> tuple[torch.Tensor, float]:
+        """The heads' slopes, float32 of shape `(heads,)`, and what the bias is divided by."""
+        raise NotImplementedError
+
+    def embed(self, input_ids: torch.LongTensor) -> torch.Tensor:
+        """Hidden states of ids."""
+        return getattr(self, self.parts[0])(input_ids)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        past_key_values: Any = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        pair_ids: torch.Tensor | None = None,
+        in_target: torch.Tensor | None = None,
+        offsets: torch.Tensor | None = None,
+        visible_source: torch.Tensor | None = None,
+        peeks: torch.Tensor | None = None,
+        **kwargs: Any,
+    ):
+        """As the family's, with the schedule of the rows (see [`SimulForCausalLM.forward`])."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give exactly one of input_ids and inputs_embeds.")
+        config: Any = self.config
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        return_dict = config.return_dict if return_dict is None else return_dict
+        hidden_states = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
+
+        placed = place(past_key_values, pair_ids, in_target, offsets, visible_source, peeks)
+        if placed is None:
+            use_cache = config.use_cache if use_cache is None else use_cache
+            if use_cache and past_key_values is None and not (self.gradient_checkpointing and self.training):
+                past_key_values = DynamicCache(config=config)
+            placed = _causal(hidden_states, attention_mask, past_key_values)
+        backend = config._attn_implementation
+        if output_attentions and backend == "flex_attention":
+            raise ValueError("output_attentions must be False with attn_implementation='flex_attention'; use 'eager'.")
+        mask = self._mask(placed, hidden_states.dtype, decoding=past_key_values is not None)
+        backend = "eager" if output_attentions else backend
+        options = {self.bias_argument: None, "attention_mask": (mask, self.context(placed), backend)}
+        options |= self.position_options(placed, hidden_states)
+
+        all_hidden_states, all_attentions = [], []
+        for block in self._blocks():
+            all_hidden_states.append(hidden_states)
+            hidden_states, attention = block(
+                hidden_states, layer_past=past_key_values, output_attentions=output_attentions, **options
+            )
+            all_attentions.append(attention)
+        hidden_states = getattr(self, self.parts[2])(hidden_states)
+        all_hidden_states.append(hidden_states)
+
+        output = BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=hidden_states,
+            past_key_values=past_key_values,
+            hidden_states=tuple(all_hidden_states) if output_hidden_states else None,
+            attentions=tuple(all_attentions) if output_attentions else None,
+        )
+        return output if return_dict else output.to_tuple()
+
+    def position_options(self, placed: Placed, hidden_states: torch.Tensor) -> dict[str, Any]:
+        """Further arguments of the blocks."""
+        return {}
+
+    @property
+    def attention_modules(self) -> list[nn.Module]:
+        """The attention of each layer."""
+        return [block.self_attention for block in self._blocks()]
+
+    def windows(self) -> None:
+        """No layer slides."""
+
+    def _blocks(self) -> Iterable[Any]:
+        return getattr(self, self.parts[1])
+
+    def context(self, placed: Placed) -> AttentionContext:
+        """What attention needs beside masks."""
+        return AttentionContext(placed.step)
+
+    def _mask(self, placed: Placed, dtype: torch.dtype, decoding: bool) -> Any:
+        """Mask and bias of all layers, built once: additive for eager and SDPA, a pair for flex."""
+        config: Any = self.config
+        queries, keys, slots, _ = placed
+        # The unmodified ALiBi is an ablation of training; a decoder only has what it has read.
+        shown = whole_source(queries) if config.positions == "plain" and not decoding else queries.visible_source
+        has_bias = config.has_alibi and config.positions != "none"
+        slopes, divisor = self.alibi()
+        rounding = config.alibi_rounding
+
+        if config._attn_implementation == "flex_attention":
+            score_mod = flex_bias(queries, keys, slopes, 1 / divisor, rounding, shown) if has_bias else None
+            return block_mask(placed), score_mod
+        bias = alibi_bias(queries, keys, slopes, dtype, rounding, shown) / divisor if has_bias else None
+        return additive_mask(visible(queries, keys, slots), bias, dtype)
+
+
+def _causal(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, cache: Any) -> Placed:
+    """The schedule of a plain causal model: everything earlier is visible."""
+    batch, length, _ = hidden_states.shape
+    total = length + (cache.get_seq_length() if cache is not None else 0)
+    if attention_mask is None:
+        attention_mask = torch.ones(batch, total, device=hidden_states.device, dtype=torch.int32)
+    if attention_mask.ndim != 2 or attention_mask.shape[1] != total:
+        raise ValueError(f"attention_mask must have shape ({batch}, {total}), got {tuple(attention_mask.shape)}.")
+    keys = Schedule.causal(attention_mask)
+    slots = torch.arange(total - length, total, device=hidden_states.device).expand(batch, length)
+    return Placed(keys.last(length), keys, slots)
+
+
+__all__ = ["SimulAlibiModel", "attend_with_cache"]

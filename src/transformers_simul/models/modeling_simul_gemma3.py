@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SimulGemma3: Gemma 3, text only; most layers slide over a window and turn by other frequencies."""
+
+from huggingface_hub.dataclasses import strict
+from transformers.models.gemma3.configuration_gemma3 import Gemma3TextConfig
+from transformers.models.gemma3.modeling_gemma3 import Gemma3ForCausalLM, Gemma3TextModel
+
+from .configuration_simul import SimulConfig
+from .modeling_simul_rotary import SimulRotaryForCausalLM, SimulRotaryModel, windows_by_layer_type
+from .positions import without_scale
+
+
+@strict
+class SimulGemma3Config(SimulConfig, Gemma3TextConfig):
+    """[`Gemma3TextConfig`] and what [`SimulConfig`] adds."""
+
+    model_type = "simul_gemma3"
+    _auto_class = "AutoConfig"
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if self.use_bidirectional_attention or self.attn_logit_softcapping or self.final_logit_softcapping:
+            raise ValueError(
+                "use_bidirectional_attention, attn_logit_softcapping and final_logit_softcapping must be unset, got "
+                f"{self.use_bidirectional_attention}, {self.attn_logit_softcapping}, {self.final_logit_softcapping}."
+            )
+
+
+class SimulGemma3Model(SimulRotaryModel, Gemma3TextModel):
+    """Gemma3 without head, under a read/write schedule."""
+
+    config_class = SimulGemma3Config
+
+    def windows(self):
+        return windows_by_layer_type(self.config)
+
+    def rotations(self, states, angles):
+        each = {kind: without_scale(*self.rotary_emb(states, angles, kind)) for kind in set(self.config.layer_types)}
+        return [each[kind] for kind in self.config.layer_types]
+
+
+class SimulGemma3ForCausalLM(SimulRotaryForCausalLM, Gemma3ForCausalLM):
+    """Gemma3 that translates while it reads; see [`SimulForCausalLM`].
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul import SimulGemma3Config, SimulGemma3ForCausalLM
+    >>> heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    >>> sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1} | heads
+    >>> model = SimulGemma3ForCausalLM(SimulGemma3Config(vocab_size=50, **sizes)).eval()
+    >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+    torch.Size([1, 3, 50])
+
+    ```
+    """
+
+    config_class = SimulGemma3Config
+    layers_class = SimulGemma3Model
+
+
+__all__ = ["SimulGemma3Config", "SimulGemma3ForCausalLM", "SimulGemma3Model"]

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SimulMpt: MPT, with ALiBi."""
+
+from huggingface_hub.dataclasses import strict
+from torch import nn
+from transformers.models.mpt.configuration_mpt import MptConfig
+from transformers.models.mpt.modeling_mpt import MptAttention, MptForCausalLM, MptModel
+
+from .configuration_simul import SimulAlibiConfig
+from .linear import SimulLinear
+from .modeling_simul import SimulForCausalLM, swap_classes
+from .modeling_simul_alibi import SimulAlibiModel, attend_with_cache
+
+
+@strict
+class SimulMptConfig(SimulAlibiConfig, MptConfig):
+    """[`MptConfig`] and what [`SimulConfig`] adds."""
+
+    model_type = "simul_mpt"
+    _auto_class = "AutoConfig"
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if not self.attn_config.alibi:
+            raise ValueError("attn_config.alibi must be True: MPT has no rotary positions in Transformers.")
+
+
+class SimulMptAttention(MptAttention):
+    """MPT's attention under a mask that holds ALiBi too."""
+
+    def forward(self, hidden_states, position_bias, past_key_values=None, attention_mask=None, **kwargs):
+        mixed = self.Wqkv(hidden_states)
+        if self.clip_qkv:
+            mixed = mixed.clamp(min=-self.clip_qkv, max=self.clip_qkv)
+        query, key, value = (
+            part.unflatten(-1, (self.n_heads, self.head_dim)).transpose(1, 2) for part in mixed.chunk(3, dim=-1)
+        )
+        output, weights = attend_with_cache(
+            self, query, key, value, attention_mask, past_key_values, self.softmax_scale, self.attn_dropout_p
+        )
+        return self.out_proj(output), weights
+
+
+class SimulMptModel(SimulAlibiModel, MptModel):
+    """MPT without head, under a read/write schedule."""
+
+    config_class = SimulMptConfig
+    parts = ("wte", "blocks", "norm_f")
+    bias_argument = "position_bias"
+
+    def __init__(self, config: SimulMptConfig):
+        super().__init__(config)
+        swap_classes(self, {MptAttention: SimulMptAttention, nn.Linear: SimulLinear})
+
+    def alibi(self):
+        # The family's own bias of a key one token back: its order of slopes, and its `alibi_bias_max`.
+        return -self.build_mpt_alibi_tensor(self.num_heads, 2, device=self.device)[:, 0, 0], 1.0
+
+    @property
+    def attention_modules(self) -> list[nn.Module]:
+        """The attention of each layer."""
+        return [block.attn for block in self.blocks]
+
+
+class SimulMptForCausalLM(SimulForCausalLM, MptForCausalLM):
+    """MPT that translates while it reads; see [`SimulForCausalLM`].
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul import SimulMptConfig, SimulMptForCausalLM
+    >>> model = SimulMptForCausalLM(SimulMptConfig(vocab_size=50, d_model=32, n_heads=4, n_layers=1)).eval()
+    >>> model(torch.tensor([[1, 2, 3]])).logits.shape
+    torch.Size([1, 3, 50])
+
+    ```
+    """
+
+    config_class = SimulMptConfig
+    layers_class = SimulMptModel
+
+
+__all__ = ["SimulMptConfig", "SimulMptForCausalLM", "SimulMptModel"]

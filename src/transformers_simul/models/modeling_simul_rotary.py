@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Families with rotary positions whose attention goes through Transformers' registry: Llama, Mistral, Qwen, Gemma.
+
+Their forward stays theirs. It takes masks made elsewhere and position ids, and hands further arguments down to the
+attention function; ours is registered beside the stock ones.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .attention import AttentionContext, attend
+from .linear import SimulLinear
+from .masking import additive_mask, visible
+from .modeling_simul import Placed, SimulForCausalLM, block_mask, place, swap_classes
+from .positions import rotary_position_ids, source_distances, without_scale
+
+_BACKENDS = ("eager", "sdpa", "flex_attention")
+_PREFIX = "simul_"
+
+
+def _register(backend: str) -> None:
+    def attention(module, query, key, value, attention_mask, scaling, dropout=0.0, simul_context=None, **kwargs):
+        if simul_context is None and backend != "eager":
+            # No schedule: the stock kernel.
+            stock = ALL_ATTENTION_FUNCTIONS[backend]
+            return stock(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
+        mask = 0.0 if attention_mask is None else attention_mask
+        mask = (mask, None) if backend == "flex_attention" else mask
+        context = AttentionContext() if simul_context is None else simul_context
+        return attend(query, key, value, mask, backend, scaling, dropout, context, module.layer_idx)
+
+    ALL_ATTENTION_FUNCTIONS.register(_PREFIX + backend, attention)
+    ALL_MASK_ATTENTION_FUNCTIONS.register(_PREFIX + backend, ALL_MASK_ATTENTION_FUNCTIONS[backend])
+
+
+for _backend in _BACKENDS:
+    _register(_backend)
+
+
+def check_rope(config: Any) -> None:
+    """Refuse positions that change with the length of the text.
+
+    Raises:
+        ValueError: for such a `rope_type`: stored keys would be turned by other angles than new ones.
+    """
+    parameters = config.rope_parameters
+    for each in [parameters] if "rope_type" in parameters else parameters.values():
+        if each["rope_type"] in ("dynamic", "longrope"):
+            raise ValueError(f"rope_type must not depend on the length of the text, got {each['rope_type']!r}.")
+
+
+def place_rotary(config: Any, placed: Placed) -> torch.Tensor:
+    """Position ids of a forward's tokens, of a decoding step's in one row, as the family works on them.
+
+    Args:
+        config (`SimulConfig`): names the strategy.
+        placed (`Placed`): of the forward.
+
+    Raises:
+        ValueError: if a token stands behind what RoPE was trained for, where quality would fall silently.
+    """
+    positions = rotary_position_ids(placed.queries, config.positions, config.first_target_position)
+    distances = source_distances(placed.queries) if config.positions == "own_frame" else 0
+    farthest = int((positions + distances).max())
+    if farthest >= config.max_position_embeddings:
+        raise ValueError(
+            f"a row must fit the model's max_position_embeddings, {config.max_position_embeddings}, but reaches "
+            f"position {farthest}."
+        )
+    return positions if placed.step is None else placed.step.join(positions)
+
+
+def rotary_context(model: Any, placed: Placed) -> AttentionContext:
+    """What attention needs beside masks and position ids.
+
+    Args:
+        model: with `config`, and `rotations` for own-frame positions.
+        placed (`Placed`): of the forward.
+    """
+    if model.config.positions != "own_frame":
+        return AttentionContext(placed.step)
+    like = torch.empty(0, dtype=model.dtype, device=placed.slots.device)
+    rotations = model.rotations(like, source_distances(placed.queries))
+    return AttentionContext(placed.step, rotations, placed.keys.in_target)
+
+
+def windows_by_layer_type(config: Any) -> dict[str, int | None]:
+    """The sliding window of each kind of layer that a model has, as Transformers names them.
+
+    Args:
+        config: with `layer_types` and `sliding_window`.
+
+    Raises:
+        ValueError: for a kind that is neither full nor sliding.
+    """
+    windows = {"full_attention": None, "sliding_attention": config.sliding_window}
+    unknown = set(config.layer_types) - set(windows)
+    if unknown:
+        raise ValueError(f"layer_types must be among {sorted(windows)}, got {sorted(unknown)}.")
+    return {kind: windows[kind] for kind in set(config.layer_types)}
+
+
+class RegisteredAttention:
+    """Mixin: `attn_implementation` names our functions, which look at the schedule."""
+
+    def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
+        backend = (requested_attention or "sdpa").removeprefix(_PREFIX)
+        if backend not in _BACKENDS:
+            raise ValueError(f"attn_implementation must be one of {_BACKENDS}, got {backend!r}.")
+        return _PREFIX + backend
+
+
+class SimulRotaryModel(RegisteredAttention):
+    """Mixin in front of a family's model without head."""
+
+    _auto_class = "AutoModel"
+    _supports_flash_attn = False
+
+    def __init__(self, config: Any):
+        config.check_simul()
+        super().__init__(config)  # type: ignore[call-arg]
+        check_rope(config)
+        swap_classes(self, {nn.Linear: SimulLinear})  # type: ignore[arg-type]
+
+    @property
+    def attention_modules(self) -> list[nn.Module]:
+        """The attention of each layer."""
+        return [layer.self_attn for layer in self.layers]
+
+    def windows(self) -> int | dict[str, int | None] | None:
+        """The sliding window of all layers, or by the names that the family's forward gives to kinds of layers."""
+        return None
+
+    def rotations(self, states: torch.Tensor, angles: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Cosine and sine of angles by which what was rotated turns further, for each layer.
+
+        Args:
+            states (`torch.Tensor`): of the dtype and device that is wanted.
+            angles (`torch.Tensor` of shape `(batch, queries)`): in positions.
+        """
+        return [without_scale(*self.rotary_emb(states, angles))] * len(self.layers)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Any = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        pair_ids: torch.Tensor | None = None,
+        in_target: torch.Tensor | None = None,
+        offsets: torch.Tensor | None = None,
+        visible_source: torch.Tensor | None = None,
+        peeks: torch.Tensor | None = None,
+        **kwargs: Any,
+    ):
+        """As the family's, with the schedule of the rows (see [`SimulForCausalLM.forward`])."""
+        placed = place(past_key_values, pair_ids, in_target, offsets, visible_source, peeks)
+        if placed is not None:
+            position_ids = place_rotary(self.config, placed)
+            attention_mask = self._masks(placed)
+            # By a name that no family's own argument has.
+            kwargs["simul_context"] = rotary_context(self, placed)
+            use_cache = past_key_values is not None
+        return super().forward(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+
+    def _masks(self, placed: Placed) -> Any:
+        windows = self.windows()
+        if isinstance(windows, dict):
+            return {kind: self._mask(placed, window) for kind, window in windows.items()}
+        return self._mask(placed, windows)
+
+    def _mask(self, placed: Placed, window: int | None) -> Any:
+        if self.config._attn_implementation == _PREFIX + "flex_attention":
+            return block_mask(placed, window)
+        queries, keys, slots, _ = placed
+        return additive_mask(visible(queries, keys, slots, window), None, self.dtype)
+
+
+class SimulRotaryForCausalLM(RegisteredAttention, SimulForCausalLM):
+    """[`SimulForCausalLM`] for these families."""
+
+
+__all__ = [
+    "RegisteredAttention",
+    "SimulRotaryForCausalLM",
+    "SimulRotaryModel",
+    "check_rope",
+    "place_rotary",
+    "rotary_context",
+    "windows_by_layer_type",
+]

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Positions as a strategy: how far a key is from a query when source arrives after the key was stored.
+
+Under ALiBi a key carries no position and the bias is made anew for each query (`models/masking.py`). Under rotary
+positions (RoPE, Su et al. 2021) the key is rotated when it is stored, so its position must not depend on what arrives
+later. Three ways (`docs/positions.md`):
+
+| strategy | a source token stands at | a tail or target token stands at | exact |
+|---|---|---|---|
+| `own_frame` | its offset | its offset, towards the source behind all that it sees | yes |
+| `group` | its offset | its offset, from `target_start` on | the model must learn it |
+| `reserved` | its offset | its offset behind `target_start` slots kept for the source | as long as these suffice |
+"""
+
+import torch
+
+from .schedule import Schedule
+
+ALIBI_POSITIONS = ("modified", "plain", "none")
+ROTARY_POSITIONS = ("own_frame", "group", "reserved")
+
+
+def rotary_position_ids(queries: Schedule, strategy: str, target_start: int) -> torch.Tensor:
+    """Where each token stands when its key is rotated, which never changes (`"group"`: arXiv 2505.16983; `"reserved"`:
+    arXiv 2603.14903).
+
+    Args:
+        queries (`Schedule`): fields of shape `(batch, length)`.
+        strategy (`str`): one of `ROTARY_POSITIONS`.
+        target_start (`int`): first position of tail and target; `"own_frame"` has none.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, length)`, int.
+
+    Raises:
+        ValueError: with `"reserved"`, if a query behind the source sees more than `target_start` tokens of prompt and
+            source.
+
+    Example (two source tokens, one tail token):
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.models.positions import rotary_position_ids
+    >>> from transformers_simul.models.schedule import Schedule
+    >>> row = Schedule(*(torch.tensor([x]) for x in ([1, 1, 1], [False, False, True], [0, 1, 0], [1, 2, 1], [0, 0, 0])))
+    >>> [rotary_position_ids(row, name, 64).tolist() for name in ("own_frame", "group", "reserved")]
+    [[[0, 1, 0]], [[0, 1, 64]], [[0, 1, 64]]]
+
+    ```
+    """
+    if strategy == "own_frame":
+        return queries.offsets
+    if strategy == "reserved":
+        taken = int(source_distances(queries).max())
+        if taken > target_start:
+            raise ValueError(
+                f"target_start must be at least as large as prompt and source with positions='reserved', but it is "
+                f"{target_start} and they take {taken} tokens."
+            )
+    return queries.offsets + queries.in_target * target_start
+
+
+def source_distances(queries: Schedule) -> torch.Tensor:
+    """How much farther each query stands from source keys than in its own frame, shape `(batch, length)`: the head and
+    source tokens that it sees; 0 for these themselves."""
+    return queries.visible_source * queries.in_target
+
+
+def without_scale(cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine and sine of an angle without the factor that some RoPE types put on both (YaRN, arXiv 2309.00071, section
+    3.4): what is turned a second time has it already.
+
+    Args:
+        cos, sin (`torch.Tensor` of shape `(batch, length, rotary_dim)`): scaled.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.models.positions import without_scale
+    >>> [round(float(part), 2) for part in without_scale(torch.tensor(3.0), torch.tensor(4.0))]
+    [0.6, 0.8]
+
+    ```
+    """
+    scale = torch.hypot(cos, sin)
+    return cos / scale, sin / scale
+
+
+def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotate further what RoPE has rotated already; angles add up.
+
+    Args:
+        states (`torch.Tensor` of shape `(batch, heads, length, head_dim)`).
+        cos, sin (`torch.Tensor` of shape `(batch, length, rotary_dim)`): of the additional angle; dimensions behind
+            `rotary_dim` stay.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.models.positions import rotate
+    >>> rotate(torch.tensor([[[[1.0, 0.0]]]]), cos=torch.zeros(1, 1, 2), sin=torch.ones(1, 1, 2)).tolist()
+    [[[[0.0, 1.0]]]]
+
+    ```
+    """
+    cos, sin = cos[:, None], sin[:, None]
+    turned, rest = states[..., : cos.shape[-1]], states[..., cos.shape[-1] :]
+    first, second = turned.chunk(2, dim=-1)
+    turned = turned * cos + torch.cat((-second, first), dim=-1) * sin
+    return torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
+
+
+__all__ = ["ALIBI_POSITIONS", "ROTARY_POSITIONS", "rotary_position_ids", "rotate", "source_distances", "without_scale"]

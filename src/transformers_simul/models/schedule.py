@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The schedule: five numbers per token that say who sees whom, in training and while streaming.
+
+A row is `[head | source | tail | target | eos]` and then its peek rows. Positions are counted in two frames, so
+that nothing about a token changes when more source arrives: head and source tokens from the start of the row,
+tail and target tokens from the start of the tail.
+
+| field | head, source | tail, target | peek |
+|---|---|---|---|
+| `pair_ids` | number of the pair within the row, 0 = padding | same | same |
+| `in_target` | False | True | True |
+| `offsets` | index from the row's start | index from the tail's start | its twin's |
+| `visible_source` | own index + 1 | head and source tokens that the query sees | one READ fewer than its twin |
+| `peeks` | 0 | 0 | 1: "the word ends", 2: "EOS" |
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+
+WORD_ENDS = 1
+TARGET_ENDS = 2
+
+# `source_words` of a prompt: n is the n-th source word, 0 the head.
+HEAD, TAIL, PADDING = 0, -1, -2
+
+# What a token is to the word it stands in; the processor makes the table, loss and decoder read it.
+CONTINUES, STARTS, EOS, NEVER, BLANK_START = range(5)
+
+
+class Schedule(NamedTuple):
+    """Who sees whom, one number of each kind per token.
+
+    Attributes:
+        pair_ids (`torch.Tensor` of shape `(batch, length)`, int): 0 for padding, n for the n-th pair of a row.
+        in_target (`torch.Tensor` of shape `(batch, length)`, bool): the token stands behind the source.
+        offsets (`torch.Tensor` of shape `(batch, length)`, int): index within head+source or within tail+target.
+        visible_source (`torch.Tensor` of shape `(batch, length)`, int): head and source tokens the query sees.
+        peeks (`torch.Tensor` of shape `(batch, length)`, int): 0, or the kind of peek row.
+    """
+
+    pair_ids: torch.Tensor
+    in_target: torch.Tensor
+    offsets: torch.Tensor
+    visible_source: torch.Tensor
+    peeks: torch.Tensor
+
+    @classmethod
+    def causal(cls, attention_mask: torch.Tensor) -> "Schedule":
+        """The schedule of a plain causal row, with nothing hidden.
+
+        Args:
+            attention_mask (`torch.Tensor` of shape `(batch, length)`): 1 for tokens, 0 for padding.
+
+        Example:
+
+        ```python
+        >>> import torch
+        >>> from transformers_simul.models.schedule import Schedule
+        >>> Schedule.causal(torch.tensor([[0, 1, 1]])).offsets.tolist()
+        [[0, 0, 1]]
+
+        ```
+        """
+        present = attention_mask.to(torch.int32)
+        offsets = (present.cumsum(-1, dtype=torch.int32) - 1) * present
+        nothing = torch.zeros_like(present)
+        return cls(present, nothing.bool(), offsets, offsets + 1, nothing)
+
+    def last(self, length: int) -> "Schedule":
+        """The schedule of the last `length` columns."""
+        return Schedule(*(field[:, -length:] for field in self))
+
+
+class Peek(NamedTuple):
+    """One peek row: the token at `offset` of tail+target, asked while `visible_words` source words were read.
+
+    Attributes:
+        offset (`int`): index in tail+target of the token that is asked.
+        visible_words (`int`): source words that it sees.
+        kind (`int`): `WORD_ENDS` or `TARGET_ENDS`.
+    """
+
+    offset: int
+    visible_words: int
+    kind: int
+
+
+def due_peeks(tail_tokens: int, target_lengths: Sequence[int], delays: Sequence[int]) -> list[Peek]:
+    """The peek rows that a schedule calls for: one for each final token that a READ follows.
+
+    Where no READ follows, the final token's own row already is the question "does the word go on?".
+
+    Args:
+        tail_tokens (`int`): tokens of the tail.
+        target_lengths (`Sequence[int]`): tokens of each target word.
+        delays (`Sequence[int]`): g(0) ... g(EOS), source words, one more than there are target words.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.models.schedule import due_peeks
+    >>> due_peeks(tail_tokens=1, target_lengths=[2, 1], delays=[1, 2, 2])
+    [Peek(offset=2, visible_words=1, kind=1)]
+
+    ```
+    """
+    peeks, offset = [], tail_tokens - 1
+    for word, length in enumerate(target_lengths):
+        offset += length
+        if delays[word + 1] != delays[word]:
+            kind = TARGET_ENDS if word == len(target_lengths) - 1 else WORD_ENDS
+            peeks.append(Peek(offset, delays[word], kind))
+    return peeks
+
+
+def training_row(
+    head: Sequence[int],
+    source: Sequence[Sequence[int]],
+    tail: Sequence[int],
+    target: Sequence[Sequence[int]],
+    eos_token_id: int,
+    delays: Sequence[int],
+    peeks: Sequence[Peek] = (),
+) -> dict[str, list]:
+    """One row of a training batch: ids, labels and schedule (DESIGN law: the query that predicts a token of target
+    word i sees exactly the first g(i) source words).
+
+    Args:
+        head, tail (`Sequence[int]`): ids of the prompt before and behind the source; the tail has at least one.
+        source, target (`Sequence[Sequence[int]]`): ids of each word.
+        eos_token_id (`int`): id that ends the target.
+        delays (`Sequence[int]`): g(0) ... g(EOS), one more than there are target words.
+        peeks (`Sequence[Peek]`, *optional*): loss-only rows behind the EOS.
+
+    Returns:
+        `dict[str, list]`: `input_ids`, `labels` and the fields of [`Schedule`], each a list as long as the row.
+
+    Raises:
+        ValueError: if the delays do not fit the words.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.models.schedule import training_row
+    >>> row = training_row([1], [[2], [3]], [4], [[5, 6], [7]], 0, delays=[1, 2, 2])
+    >>> row["input_ids"], row["visible_source"]
+    ([1, 2, 3, 4, 5, 6, 7, 0], [1, 2, 3, 2, 2, 3, 3, 3])
+
+    ```
+    """
+    _check_delays(delays, len(source), len(target))
+    ends = [len(head)]
+    for word in source:
+        ends.append(ends[-1] + len(word))
+
+    before = [*head, *(token for word in source for token in word)]
+    behind = [*tail, *(token for word in target for token in word), eos_token_id]
+    visible = [ends[delays[0]]] * len(tail)
+    for index, word in enumerate(target):
+        visible += [ends[delays[index]]] * (len(word) - 1) + [ends[delays[index + 1]]]
+    visible.append(ends[-1])
+
+    rows, behinds = len(before), len(behind) + len(peeks)
+    return {
+        "input_ids": [*before, *behind, *(behind[peek.offset] for peek in peeks)],
+        "labels": [-100] * (rows + len(tail)) + behind[len(tail) :] + [-100] * len(peeks),
+        "pair_ids": [1] * (rows + behinds),
+        "in_target": [False] * rows + [True] * behinds,
+        "offsets": [*range(rows), *range(len(behind)), *(peek.offset for peek in peeks)],
+        "visible_source": [*range(1, rows + 1), *visible, *(ends[peek.visible_words] for peek in peeks)],
+        "peeks": [0] * (rows + len(behind)) + [peek.kind for peek in peeks],
+    }
+
+
+def _check_delays(delays: Sequence[int], source_words: int, target_words: int) -> None:
+    if len(delays) != target_words + 1:
+        raise ValueError(
+            f"delays must hold one number per target word and one for EOS, {target_words + 1}, got {len(delays)}."
+        )
+    if any(later < earlier for earlier, later in pairwise(delays)):
+        raise ValueError(f"delays must not decrease, got {list(delays)}.")
+    if delays[0] < 0 or delays[-1] != source_words:
+        raise ValueError(f"delays must lie in 0..{source_words} and end with {source_words}, got {list(delays)}.")
+
+
+__all__ = [
+    "BLANK_START",
+    "CONTINUES",
+    "EOS",
+    "HEAD",
+    "NEVER",
+    "PADDING",
+    "STARTS",
+    "TAIL",
+    "TARGET_ENDS",
+    "WORD_ENDS",
+    "Peek",
+    "Schedule",
+    "due_peeks",
+    "training_row",
+]

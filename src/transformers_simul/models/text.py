@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Words and tokens: how text splits into the units a policy counts, and which tokens start one."""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+
+from .schedule import BLANK_START, CONTINUES, EOS, NEVER, STARTS
+
+UNITS = ("word", "char", "token")
+_ABBREVIATIONS = frozenset("mr mrs ms dr prof st no vs hr fr nr bzw ca mme mlle sig dhr mevr".split())
+# White space breaks words, except the no-break spaces: "Bonjour !" with U+00A0 or U+202F is one word.
+_BREAK = r"[^\S\u00a0\u2007\u202f]"
+_WORD = re.compile(rf"(?:(?!{_BREAK}).)+", re.DOTALL)
+_BREAKS = re.compile(rf"{_BREAK}+")
+_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+def split_words(text: str) -> list[str]:
+    """The white-space separated words of a text; no-break spaces stay inside a word.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.models.text import split_words
+    >>> split_words(" Bonjour\\u00a0!  Ça va ? ")
+    ['Bonjour\\xa0!', 'Ça', 'va', '?']
+
+    ```
+    """
+    return _WORD.findall(text)
+
+
+def split_at_breaks(text: str) -> list[str]:
+    """The text cut at each run of breaking white space; empty strings stand at the ends where one is."""
+    return _BREAKS.split(text)
+
+
+def normalise_spaces(text: str) -> str:
+    """The text with every run of breaking white space made one space, and none at its ends."""
+    return _BREAKS.sub(" ", text).strip(" ")
+
+
+def ends_sentence(word: str) -> bool:
+    """Whether a sentence ends with this word, as far as the word alone can tell: `.`, `!`, `?`, `…` or their wide
+    forms, with quotes and brackets behind, but no initial, ordinal, common title or abbreviation with inner periods.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.models.text import ends_sentence
+    >>> [word for word in 'Dr. Who (U.S.) left . "Why ?" No. 3. etc...'.split() if ends_sentence(word)]
+    ['.', '?"', 'etc...']
+
+    ```
+    """
+    body = word.rstrip("\"'”’»)]")
+    if body.endswith(("!", "?", "…", "。", "！", "？", "...")):
+        return True
+    stem = body.removesuffix(".").lstrip("\"'“‘«([")
+    short = len(stem) == 1 or (stem.isdigit() and len(stem) < 3) or "." in stem or stem.lower() in _ABBREVIATIONS
+    return body.endswith(".") and not short
+
+
+def token_kinds(tokenizer, unit: str, eos_token_id: int) -> torch.Tensor:
+    """What each token is to the unit it stands in: the table that loss and decoder share.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerFast`): byte-level or SentencePiece-like, with an EOS.
+        unit (`str`): `"word"`, `"char"` or `"token"`.
+        eos_token_id (`int`): the id that ends the target.
+
+    Returns:
+        `torch.Tensor` of shape `(len(tokenizer),)`, int8: `CONTINUES`, `STARTS`, `EOS`, `NEVER` (special tokens, and
+        tokens that no training text has: other white space, more than one unit) or `BLANK_START` (a lone space,
+        which a word's visible part must follow).
+
+    Raises:
+        ValueError: if the tokenizer marks neither bytes nor word starts in a way known here.
+    """
+    texts = _token_bytes(tokenizer)
+    kinds = torch.full((len(texts),), CONTINUES, dtype=torch.int8)
+    kind_of = {"word": _kind_in_word, "char": _kind_in_chars, "token": lambda text: STARTS if text else NEVER}[unit]
+    for index, text in enumerate(texts):
+        kinds[index] = NEVER if text is None else kind_of(text)
+    kinds[eos_token_id] = EOS
+    return kinds
+
+
+def _kind_in_word(text: bytes) -> int:
+    body = text.removeprefix(b" ")
+    # Undecodable pieces of a character hold no white space, which is one whole character in UTF-8.
+    if not text or _BREAKS.search(body.decode("utf-8", "replace")):
+        return NEVER
+    if text == b" ":
+        return BLANK_START
+    return STARTS if text.startswith(b" ") else CONTINUES
+
+
+def _kind_in_chars(text: bytes) -> int:
+    leads = [byte for byte in text if not 0x80 <= byte < 0xC0]
+    if not text or len(leads) > 1 or (leads and text[0] != leads[0]) or text in (b"\n", b"\t", b"\r"):
+        return NEVER
+    return STARTS if leads else CONTINUES
+
+
+def _token_bytes(tokenizer) -> list[bytes | None]:
+    """The bytes of each token; None for special tokens and unused ids."""
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    # Chat models mark turns with tokens that are special without having a role of their own; single bytes are text.
+    added = tokenizer.added_tokens_decoder.items()
+    special = {index for index, token in added if token.special and not _BYTE_PIECE.fullmatch(token.content)}
+    special.update(tokenizer.all_special_ids)
+    to_bytes = _byte_reader(tokens)
+    return [None if token is None or index in special else to_bytes(token) for index, token in enumerate(tokens)]
+
+
+def _byte_reader(tokens: list[str | None]) -> Callable[[str], bytes]:
+    starts = Counter(token[0] for token in tokens if token)
+    # A large vocabulary has the other mark too, as the letter that it is.
+    if starts["Ġ"] > starts["▁"]:
+        alphabet = _byte_level_alphabet()
+        return lambda token: b"".join(alphabet.get(char, char.encode()) for char in token)
+    if starts["▁"]:
+
+        def read(token: str) -> bytes:
+            piece = _BYTE_PIECE.fullmatch(token)
+            return bytes([int(piece[1], 16)]) if piece else token.replace("▁", " ").encode()
+
+        return read
+    raise ValueError(
+        "tokenizer must mark word starts with 'Ġ' (byte-level BPE) or '▁' (SentencePiece); its vocabulary has neither."
+    )
+
+
+def _byte_level_alphabet() -> dict[str, bytes]:
+    """Byte-level BPE writes printable Latin-1 bytes as themselves and numbers the other bytes from U+0100."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    alphabet = {chr(byte): bytes([byte]) for byte in printable}
+    return alphabet | {chr(0x100 + index): bytes([byte]) for index, byte in enumerate(others)}
+
+
+__all__ = ["UNITS", "ends_sentence", "normalise_spaces", "split_at_breaks", "split_words", "token_kinds"]

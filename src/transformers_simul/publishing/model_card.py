@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained folder's model card, from what the folder holds: configuration, processor, training record, logs."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from ..evaluation.report import FULL_SOURCE, ReportLine, markdown_table
+from ..text_files import write_text
+
+_METRICS = {"BLEU": "bleu", "chrF++": "chrf"}
+
+
+def write_model_card(
+    folder: str | os.PathLike,
+    lines: Sequence[ReportLine] = (),
+    name: str | None = None,
+    license: str | None = None,
+) -> Path:
+    """Write `README.md` into a folder that was trained: metadata, scores, how to stream, limits.
+
+    Args:
+        folder (`str` or `os.PathLike`): with a model and its processor, and `training.json` if it was trained here.
+        lines (`Sequence[ReportLine]`, *optional*): scores of these weights, one a policy; see [`folder_lines`].
+        name (`str`, *optional*): of the model on the hub; the folder's unless told.
+        license (`str`, *optional*): of the weights, as the hub writes it; nothing is claimed without.
+
+    Raises:
+        ValueError: if the folder holds no model with its processor.
+
+    Example:
+
+    ```python
+    >>> import tempfile
+    >>> from transformers_simul.publishing.model_card import write_model_card
+    >>> folder = tempfile.mkdtemp()
+    >>> model.save_pretrained(folder)
+    >>> _ = processor.save_pretrained(folder)
+    >>> print(write_model_card(folder, name="team/simul").read_text().splitlines()[1])
+    language:
+
+    ```
+    """
+    folder = Path(folder)
+    try:
+        config, processor = (
+            json.loads((folder / file).read_text(encoding="utf-8")) for file in ("config.json", "processor_config.json")
+        )
+    except FileNotFoundError as error:
+        raise ValueError(f"folder must hold a model saved with its processor, but has no {error.filename}.") from error
+    name = name or folder.resolve().name
+    record = json.loads(text) if (text := _read(folder / "training.json")) else {}
+    metadata = _metadata(name, license, processor, record, lines)
+    text = f"---\n{metadata.to_yaml()}\n---\n\n{_text(name, folder, config, processor, record, lines)}"
+    write_text(folder / "README.md", text)
+    return folder / "README.md"
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _metadata(
+    name: str, license: str | None, processor: dict, record: dict, lines: Sequence[ReportLine]
+) -> ModelCardData:
+    languages = [processor["source_lang"], processor["target_lang"]]
+    dataset = record.get("dataset") or "own data"
+    results = [
+        EvalResult(
+            task_type="translation",
+            task_name=f"Simultaneous translation, {line.name}",
+            dataset_type=dataset.replace(" ", "-"),
+            dataset_name=f"{dataset} {'-'.join(languages)}",
+            dataset_config=line.name,
+            metric_type=kind,
+            metric_name=metric,
+            metric_value=round(value, 2),
+        )
+        for line in lines
+        for metric, kind, value in [
+            *((each.name, _METRICS[each.name], each.score) for each in line.quality if each.name in _METRICS),
+            ("LAAL (source words)", "laal", line.latency["LAAL"]),
+        ]
+    ]
+    base = _base(record)
+    return ModelCardData(
+        # Codes only: the hub refuses names.
+        language=[language for language in languages if 2 <= len(language) <= 3 and language.islower()],
+        license=license,
+        library_name="transformers",
+        pipeline_tag="translation",
+        tags=["simultaneous-translation", "simulmask"],
+        base_model=base if base and not Path(base).exists() else None,
+        datasets=[dataset] if "/" in dataset else None,
+        metrics=sorted(set(_METRICS.values())) if lines else None,
+        model_name=name,
+        eval_results=results or None,
+        ignore_metadata_errors=False,
+    )
+
+
+def _k(folder: Path) -> int:
+    """What `generate()` uses unless told."""
+    return json.loads(_read(folder / "generation_config.json") or "{}").get("wait_k", 3)
+
+
+def _base(record: dict[str, Any]) -> str:
+    return (record.get("model") or record.get("base") or {}).get("model_name_or_path") or ""
+
+
+def _text(name: str, folder: Path, config: dict, processor: dict, record: dict, lines: Sequence[ReportLine]) -> str:
+    source, target = processor["source_lang"], processor["target_lang"]
+    parts = [
+        f"# {name}",
+        f"Translates from {source} to {target} **while the source is still arriving**. It was fine-tuned under "
+        "SimulMask ([arXiv 2405.10443](https://arxiv.org/abs/2405.10443)): each target word sees only the source words "
+        "that the read/write policy will have read by then, so the key/value cache is kept while streaming.",
+        "## Intended use",
+        f"Live captions, chat and text that is being typed, one sentence at a time, {source} to {target}. It has no "
+        "filter of its own, can be wrong with confidence, and never revises a word that it has written.",
+        "## How to stream",
+        _USAGE.format(name=name, k=_k(folder)),
+        "## How it was trained",
+        _training(config, record),
+    ]
+    if lines:
+        parts += ["## Quality and latency", markdown_table(lines)]
+        if (folder / "quality_latency.png").is_file():
+            parts.append("![BLEU over LAAL](quality_latency.png)")
+        offline = "" if lines[-1].name != FULL_SOURCE else f" *{FULL_SOURCE}* reads everything before it writes."
+        parts.append(f"Lagging in source words; in brackets 95% bootstrap intervals.{offline}")
+    parts += [
+        "## Limits",
+        "One sentence at a time: endless text must be cut at sentence ends (`StreamEngine`, `sentences=True`). "
+        "Policies that differ much from the training's lose quality. Scores hold for text like the test set's.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_USAGE = """With the package transformers_simul:
+
+```bash
+transformers-simul translate {name} --wait-k {k} --show-delays
+```
+
+With torch and transformers alone, running the code in this folder:
+
+```python
+from transformers import AutoModelForCausalLM, AutoProcessor
+
+model = AutoModelForCausalLM.from_pretrained("{name}", trust_remote_code=True).eval()
+processor = AutoProcessor.from_pretrained("{name}", trust_remote_code=True)
+output = model.generate(**processor(source="..."), wait_k={k}, return_dict_in_generate=True)
+print(processor.words(output.words[0]), output.delays[0])
+```"""
+
+
+def _training(config: dict[str, Any], record: dict[str, Any]) -> str:
+    rows = [("positions", config["positions"]), ("family", config["model_type"].removeprefix("simul_"))]
+    rows += [("base", f"`{_base(record)}`")] if _base(record) else []
+    policy = record.get("policy")
+    known = {
+        "data": record.get("dataset"),
+        "wait-k": ", ".join(map(str, policy)) if isinstance(policy, list) else policy,
+        "share of peek rows": record.get("peek_rows"),
+        **record.get("training", {}),
+    }
+    rows += [(field.replace("_", " "), value) for field, value in known.items() if value is not None]
+    return "\n".join(["| | |", "|---|---|", *(f"| {field} | {value} |" for field, value in rows)])
+
+
+__all__ = ["write_model_card"]

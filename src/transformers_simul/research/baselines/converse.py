@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conversational prompting: source and target chunks take turns in one causal row that only ever grows."""
+
+import random
+from collections.abc import Generator
+from typing import Any
+
+import torch
+
+from ...models.row_decoder import Ask, RowDecoder
+from ...training.data_collator import SimulMaskDataCollator
+from .turns import turns
+
+
+class ConverseDataCollator(SimulMaskDataCollator):
+    """Rows of turns (arXiv 2402.10552; "converse-norec" in arXiv 2405.10443, section 3).
+
+    `[head | chunk | tail | words | eos | chunk | tail | words | eos ...]`, plain causal: a chunk is what the policy
+    READs at a time, and the words those that it then WRITEs. The loss is that of words and EOS. There are no peek rows,
+    whatever `peek_rows` says: where a turn's last word ends, EOS is the label. Arguments, output and errors are those
+    of [`SimulMaskDataCollator`].
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import WaitKPolicy
+    >>> from transformers_simul.research.baselines import ConverseDataCollator
+    >>> collator = ConverseDataCollator(processor, WaitKPolicy(1))
+    >>> row = collator([{"source": "a dog", "target": "a dog"}])["input_ids"][0]
+    >>> processor.tokenizer.decode(row)
+    'Translate: a\\nTo German: a<|endoftext|> dog\\nTo German: dog<|endoftext|>'
+
+    ```
+    """
+
+    def make_rows(
+        self, source: list[list[int]], target: list[list[int]], delays: list[int], draw: random.Random
+    ) -> list[dict[str, list]]:
+        processor = self.processor
+        ids, labels = list(processor.head_ids), [-100] * len(processor.head_ids)
+        read = 0
+        for words, start, stop in turns(len(target), delays):
+            prompt = [token for word in source[read:words] for token in word] + processor.tail_ids
+            answer = [token for word in target[start:stop] for token in word] + [processor.eos_token_id]
+            ids += prompt + answer
+            labels += [-100] * len(prompt) + answer
+            read = words
+        length = len(ids)
+        return [
+            {
+                "input_ids": ids,
+                "labels": labels,
+                "pair_ids": [1] * length,
+                "in_target": [False] * length,
+                "offsets": list(range(length)),
+                "visible_source": list(range(1, length + 1)),
+                "peeks": [0] * length,
+            }
+        ]
+
+
+class ConverseDecoder(RowDecoder):
+    """Decodes such turns with one cache that is only appended to: a READ ends the turn with EOS and opens the next.
+
+    In the output, `sequences` still shows source before target; the row that was fed is the conversation.
+    """
+
+    # Nothing is hidden in a conversation: source is fed when it is read.
+    feeds_ahead = False
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._fed_tokens = self._fed
+
+    def _ask(
+        self, ids: list[int], drops: int = 0, replacement: int | None = None
+    ) -> Generator[Ask, torch.Tensor, torch.Tensor]:
+        fresh, self._fed = self._fed, len(self.before)
+        return (yield from self._append(self.before[fresh:] + ids))
+
+    def _ask_again(self) -> Generator[Ask, torch.Tensor, torch.Tensor]:
+        fresh, self._fed = self._fed, len(self.before)
+        return (yield from self._append([self.eos_token_id, *self.before[fresh:], *self.tail]))
+
+    def _append(self, ids: list[int]) -> Generator[Ask, torch.Tensor, torch.Tensor]:
+        start, self._fed_tokens = self._fed_tokens, self._fed_tokens + len(ids)
+        # Frames make no difference where all is causal: the whole row counts as "head and source".
+        return (yield from self._answer(Ask(ids, start, [], 0, 0)))
+
+
+__all__ = ["ConverseDataCollator", "ConverseDecoder"]

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prefix fine-tuning: each pair becomes pairs of a source prefix and a target prefix, as the policy would meet them."""
+
+import random
+
+from ...models.schedule import training_row
+from ...training.data_collator import SimulMaskDataCollator
+from .turns import turns
+
+
+class PrefixDataCollator(SimulMaskDataCollator):
+    """Data expansion under a policy (arXiv 2405.10443, section 3: "prefix fine-tuning").
+
+    For each number of source words that the policy will have read when it writes, one plain causal row
+    `[head | source prefix | tail | target prefix | eos]`. Its loss is that of the words written at that point and of
+    the EOS behind them, which before the end of the source means READ: each target token is learnt once, in the
+    context that decoding will give it. So a pair costs about as many rows as it has words. There are no peek rows,
+    whatever `peek_rows` says. Arguments, output and errors are those of [`SimulMaskDataCollator`].
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import WaitKPolicy
+    >>> from transformers_simul.research.baselines import PrefixDataCollator
+    >>> collator = PrefixDataCollator(processor, WaitKPolicy(1))
+    >>> len(collator([{"source": "a dog runs", "target": "two children watch"}])["input_ids"])
+    3
+
+    ```
+    """
+
+    def make_rows(
+        self, source: list[list[int]], target: list[list[int]], delays: list[int], draw: random.Random
+    ) -> list[dict[str, list]]:
+        processor, rows = self.processor, []
+        for read, start, stop in turns(len(target), delays):
+            row = training_row(
+                processor.head_ids,
+                source[:read],
+                processor.tail_ids,
+                target[:stop],
+                processor.eos_token_id,
+                delays=[read] * (stop + 1),
+            )
+            learnt = sum(map(len, target[start:stop])) + 1
+            row["labels"] = [-100] * (len(row["labels"]) - learnt) + row["labels"][-learnt:]
+            rows.append(row)
+        return rows
+
+
+__all__ = ["PrefixDataCollator"]

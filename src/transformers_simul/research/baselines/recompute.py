@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recomputation ("-rec"): whenever source arrives, keys and values of all that stands behind it are made anew."""
+
+from collections.abc import Generator
+
+import torch
+
+from ...models.row_decoder import Ask, RowDecoder
+
+
+class RecomputingDecoder(RowDecoder):
+    """Feeds tail and target again after every READ, so that each answer is that of a causal model over
+    `[head | source read so far | tail | target]` (arXiv 2405.10443, section 3: causal-rec, prefix-rec).
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import WaitKPolicy
+    >>> from transformers_simul.research.baselines import RecomputingDecoder
+    >>> inputs = processor(source="a dog runs")
+    >>> ids = model.generate(**inputs, policy=WaitKPolicy(1), row_decoder=RecomputingDecoder, max_new_tokens=4)
+
+    ```
+    """
+
+    feeds_ahead = False
+
+    def _ask_again(self) -> Generator[Ask, torch.Tensor, torch.Tensor]:
+        behind = self.tail + self.target
+        return (yield from self._ask(behind, drops=len(behind)))
+
+
+__all__ = ["RecomputingDecoder"]

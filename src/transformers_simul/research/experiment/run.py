@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The comparison of one language pair: train every system from the same base, translate at every k, keep the logs."""
+
+import copy
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainingArguments, set_seed
+
+from ...auto import AutoSimulModel
+from ...corpora import Pair
+from ...evaluation.decode import finished_log, run_settings, translate_corpus, weights_key
+from ...evaluation.flops import sentence_flops
+from ...evaluation.instances import Instance
+from ...evaluation.report import FULL_SOURCE
+from ...models.policies import OfflinePolicy, Policy, WaitKPolicy
+from ...models.processing import SimulProcessor
+from ...text_files import write_text
+from ...training import (
+    DataArguments,
+    ModelArguments,
+    encode,
+    fine_tune,
+    is_trained,
+    make_config,
+    make_model,
+    make_processor,
+)
+from ..baselines import System, Training
+from ..baselines.systems import CAUSAL
+from .arguments import ExperimentArguments
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One language pair's comparison and where it lives.
+
+    Attributes:
+        folder (`Path`): of everything that it writes.
+        pairs (`Mapping[str, list[Pair]]`): `train`, `validation` and `test`.
+        arguments, data, model, training: the flags.
+    """
+
+    folder: Path
+    pairs: Mapping[str, list[Pair]]
+    arguments: ExperimentArguments
+    data: DataArguments
+    model: ModelArguments
+    training: TrainingArguments
+
+    def cells(self) -> list[tuple[System, str, Policy, Path]]:
+        """System, name of the line, policy to translate with, and folder of the model, for each log."""
+        cells: list[tuple[System, str, Policy, Path]] = []
+        for system in self.arguments.chosen_systems():
+            for k in self._wait_k(system):
+                line, policy = (FULL_SOURCE, OfflinePolicy()) if system.is_offline else (f"k = {k}", WaitKPolicy(k))
+                cells.append((system, line, policy, self.model_folder(system.training, k)))
+        return cells
+
+    def model_folder(self, training: Training, k: int) -> Path:
+        """Where the model lies that translates at k; one for all k with a mixture, or without a policy."""
+        policy = self.arguments.training_policy(k)
+        if training.follows_policy and isinstance(policy, WaitKPolicy):
+            return self.folder / "models" / f"{training.name}-k{policy.k}"
+        return self.folder / "models" / training.name
+
+    def train(self) -> None:
+        """Train what is not trained yet; without a base model to start from, that first."""
+        self._check_positions()
+        base = self._base()
+        done = set()
+        for system in self.arguments.chosen_systems():
+            for k in self._wait_k(system):
+                folder = self.model_folder(system.training, k)
+                if folder not in done:
+                    policy = self.arguments.training_policy(k) if system.training.follows_policy else OfflinePolicy()
+                    self._train(system.training, policy, folder, base, self.training)
+                    done.add(folder)
+
+    def _check_positions(self) -> None:
+        """Before the first hour of training: whether the base can have the positions of every system."""
+        for system in self.arguments.chosen_systems():
+            try:
+                make_config(self.model, self._processor.tokenizer, system.training.positions)
+            except ValueError as error:
+                raise ValueError(f"system {system.name} cannot have this base: {error}") from error
+
+    def translate(self) -> dict[tuple[str, str], list[Instance]]:
+        """The logs of all cells by (system, line); finished ones are read."""
+        test, logs = self.pairs["test"], {}
+        for system, line, policy, folder in self.cells():
+            # A decoder's own name is part of the key: the same weights translate in several ways.
+            key = weights_key(str(folder), test, system.row_decoder.__name__, repr(policy), str(self.dtype))
+            logs[system.name, line] = finished_log(
+                self.folder / "logs" / system.name / line.replace(" ", "") / "instances.log",
+                key,
+                functools.partial(self._translate, system, policy, folder),
+                self.settings(system, policy),
+            )
+        return logs
+
+    def settings(self, system: System, policy: Policy) -> dict[str, str]:
+        """What the signature of a log says of its run."""
+        details = {"system": system.name, "decoder": system.row_decoder.__name__}
+        return run_settings(policy, self.dtype, self.training.device, **details)
+
+    def count_flops(self) -> dict[str, list[int]]:
+        """FLOPs of each of the first test sentences, by system, at one k; finished counts are read."""
+        sources = [pair.source for pair in self.pairs["test"][: self.arguments.flops_sentences]]
+        policy, counts = WaitKPolicy(self.arguments.flops_k), {}
+        for system in self.arguments.chosen_systems():
+            folder = self.model_folder(system.training, self.arguments.flops_k)
+            path = self.folder / "flops" / f"{system.name}.json"
+            key = weights_key(str(folder), sources, system.row_decoder.__name__, repr(policy))
+            found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            if found.get("key") != key:
+                model, processor = self.load(folder)
+                reads = OfflinePolicy() if system.is_offline else policy
+                flops = sentence_flops(model, processor, sources, reads, row_decoder=system.row_decoder)
+                found = {"key": key, "flops": flops}
+                write_text(path, json.dumps(found))
+            counts[system.name] = found["flops"]
+        return counts
+
+    def load(self, folder: Path) -> tuple[Any, SimulProcessor]:
+        """A trained model, ready to translate, and its processor."""
+        model = AutoSimulModel.from_pretrained(str(folder), dtype=self.dtype)
+        return model.to(self.training.device).eval(), SimulProcessor.from_pretrained(folder)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is translated in."""
+        return torch.bfloat16 if self.training.bf16 else torch.float32
+
+    def _translate(self, system: System, policy: Policy, folder: Path) -> list[Instance]:
+        sources, references = zip(*self.pairs["test"], strict=True)
+        return translate_corpus(
+            *self.load(folder),
+            sources,
+            references,
+            policy,
+            self.arguments.predict_batch_size,
+            row_decoder=system.row_decoder,
+        )
+
+    def _wait_k(self, system: System) -> list[int]:
+        """The k's of a system's cells; one stands for all where k plays no part."""
+        return self.arguments.eval_wait_k[:1] if system.is_offline else self.arguments.eval_wait_k
+
+    @functools.cached_property
+    def _processor(self) -> SimulProcessor:
+        """The same for the base and for all systems: a new tokenizer is trained once, and text encoded once."""
+        return make_processor(self.model, self.data, self.pairs["train"])
+
+    @functools.cached_property
+    def _train_dataset(self) -> Dataset:
+        return encode(self._processor, self.pairs["train"])
+
+    @functools.cached_property
+    def _eval_dataset(self) -> Dataset | None:
+        return encode(self._processor, self.pairs["validation"]) if self.training.eval_strategy != "no" else None
+
+    def _base(self) -> ModelArguments:
+        """Flags of the model that every system starts from."""
+        if self.model.model_name_or_path:
+            return self.model
+        folder = self.folder / "models" / "base"
+        args = copy.copy(self.training)
+        args.learning_rate, args.max_steps = self.arguments.base_learning_rate, self.arguments.base_steps
+        self._train(CAUSAL, OfflinePolicy(), folder, self.model, args)
+        return replace(self.model, model_name_or_path=str(folder))
+
+    def _train(
+        self, training: Training, policy: Policy, folder: Path, base: ModelArguments, args: TrainingArguments
+    ) -> None:
+        record = self._record(training, policy, base, args)
+        if is_trained(folder, record):
+            return
+        set_seed(args.seed)
+        print(f"\n{folder.name}: {policy!r}", flush=True)
+        collator = training.collator(
+            self._processor,
+            policy,
+            peek_rows=training.peek_rows,
+            max_length=self.data.max_length,
+            too_long="drop",
+            seed=args.seed,
+        )
+        here = copy.copy(args)
+        here.output_dir = str(folder)
+        parts = _divisor(args.per_device_train_batch_size, training.rows_per_pair)
+        here.per_device_train_batch_size //= parts
+        here.gradient_accumulation_steps *= parts
+        fine_tune(
+            make_model(base, self._processor, training.positions),
+            self._processor,
+            collator,
+            self._train_dataset,
+            self._eval_dataset,
+            here,
+            record,
+        )
+
+    def _record(
+        self, training: Training, policy: Policy, base: ModelArguments, args: TrainingArguments
+    ) -> dict[str, Any]:
+        names = (
+            "learning_rate",
+            "lr_scheduler_type",
+            "warmup_steps",
+            "num_train_epochs",
+            "max_steps",
+            "per_device_train_batch_size",
+            "gradient_accumulation_steps",
+            "weight_decay",
+            "bf16",
+            "seed",
+        )
+        return {
+            "base": asdict(base) | {"weights": weights_key(base.model_name_or_path or "")},
+            "data": hashlib.sha256(repr((self.pairs["train"], self.pairs["validation"])).encode()).hexdigest(),
+            "template": "chat" if self.data.use_chat_template else self.data.template,
+            "max_length": self.data.max_length,
+            "collator": training.collator.__name__,
+            "positions": training.positions,
+            "peek_rows": training.peek_rows,
+            "policy": repr(policy),
+            "training": {name: getattr(args, name) for name in names},
+        }
+
+
+def _divisor(batch_size: int, most: int) -> int:
+    """The largest number up to `most` that divides the batch."""
+    return max(parts for parts in range(1, most + 1) if batch_size % parts == 0)
+
+
+__all__ = ["Experiment"]

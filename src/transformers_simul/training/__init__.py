@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every program that trains here does the same way: its flags, its text, its model, its resumable training."""
+
+from .arguments import DataArguments, ModelArguments, training_policy
+from .data import encode, load_pairs, split_pairs
+from .fine_tuning import fine_tune, is_trained, training_seconds
+from .models import make_config, make_model, make_processor, train_tokenizer
+from .program import check_writable, run_program
+
+__all__ = [
+    "DataArguments",
+    "ModelArguments",
+    "check_writable",
+    "encode",
+    "fine_tune",
+    "is_trained",
+    "load_pairs",
+    "make_config",
+    "make_model",
+    "make_processor",
+    "run_program",
+    "split_pairs",
+    "train_tokenizer",
+    "training_policy",
+    "training_seconds",
+]

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flags that the programs share, for `HfArgumentParser`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..models.policies import MixturePolicy, OfflinePolicy, Policy, WaitKPolicy
+from ..models.processing import FALCON_TEMPLATE
+
+
+@dataclass
+class ModelArguments:
+    """What to train. Without `--model_name_or_path`, a small model from scratch, and a tokenizer for its corpus."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "A Falcon, Bloom, MPT, Llama, Mistral, Qwen2/3 or Gemma 3, or a trained folder."},
+    )
+    positions: str | None = field(
+        default=None, metadata={"help": "How positions follow the schedule (docs/positions.md); the family's default."}
+    )
+    target_start: int | None = field(default=None, metadata={"help": "First target position, group and reserved."})
+    use_lora: bool = field(default=False, metadata={"help": "Train low-rank adapters only; merged into what is saved."})
+    load_in_4bit: bool = field(
+        default=False, metadata={"help": "Hold the base in 4 bits (nf4) while its adapters train; needs --use_lora."}
+    )
+    load_in_8bit: bool = field(
+        default=False, metadata={"help": "Hold the base in 8 bits while its adapters train; needs --use_lora."}
+    )
+    lora_rank: int = field(default=16, metadata={"help": "Of the adapters, on all linear layers but the last."})
+    lora_alpha: int = field(default=32, metadata={"help": "Their scale times the rank."})
+    vocab_size: int = field(default=4000, metadata={"help": "From scratch: byte-level BPE."})
+    hidden_size: int = field(default=256, metadata={"help": "From scratch."})
+    num_hidden_layers: int = field(default=4, metadata={"help": "From scratch."})
+    num_attention_heads: int = field(default=8, metadata={"help": "From scratch."})
+    dropout: float = field(default=0.0, metadata={"help": "Of hidden states, attention and adapters."})
+    label_smoothing: float = field(default=0.0, metadata={"help": "Of target tokens (the Trainer's must stay 0)."})
+
+
+@dataclass
+class DataArguments:
+    """Where the sentence pairs come from. `{source_lang}` and `{target_lang}` in a name stand for the codes."""
+
+    source_lang: str = field(default="en", metadata={"help": "Code, and the column's name in files."})
+    target_lang: str = field(default="de", metadata={"help": "Code, and the column's name in files."})
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "'home_assistant', 'libreoffice', 'wesnoth', or a data set of the hub."}
+    )
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Its revision; pin it."})
+    train_file: list[str] = field(default_factory=list, metadata={"help": "One table, or two text files."})
+    validation_file: list[str] = field(default_factory=list, metadata={"help": "As --train_file."})
+    test_file: list[str] = field(default_factory=list, metadata={"help": "As --train_file."})
+    template: str = field(default=FALCON_TEMPLATE, metadata={"help": "Prompt with {source} and {target}."})
+    use_chat_template: bool = field(
+        default=False,
+        metadata={"help": "Rows are the tokenizer's own chat instead of --template; for instruct models."},
+    )
+    max_length: int = field(default=512, metadata={"help": "Longest row in tokens; longer pairs are left out."})
+    concatenate: int = field(
+        default=1, metadata={"help": "Train on up to so many consecutive pairs joined to one, for long text."}
+    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "Use only so many training pairs."})
+    max_predict_samples: int | None = field(default=None, metadata={"help": "Use only so many test sentences."})
+
+
+def training_policy(names: Sequence[str]) -> Policy:
+    """The policy that flags name: one k, a mixture of several, or `"full"` for the whole source.
+
+    Args:
+        names (`Sequence[str]`): numbers, or `"full"`.
+
+    Raises:
+        ValueError: if one is neither, or a k below 1.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.training import training_policy
+    >>> training_policy(["1", "full"])
+    MixturePolicy([WaitKPolicy(k=1), OfflinePolicy()])
+
+    ```
+    """
+    for name in names:
+        if name != "full" and not name.lstrip("+-").isdigit():
+            raise ValueError(f"k must be a whole number of at least 1, or 'full', got {name!r}.")
+    policies = [OfflinePolicy() if name == "full" else WaitKPolicy(int(name)) for name in names]
+    return policies[0] if len(policies) == 1 else MixturePolicy(policies)
+
+
+__all__ = ["DataArguments", "ModelArguments", "training_policy"]

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sentence pairs of a corpus, split and encoded."""
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from datasets import Dataset, load_dataset
+
+from ..corpora import CORPORA, Pair, read_pairs
+from .arguments import DataArguments
+
+SPLITS = ("train", "validation", "test")
+
+
+def load_pairs(args: DataArguments, needed: Iterable[str] = ()) -> dict[str, list[Pair]]:
+    """Training, validation and test pairs; every file is checked before anything is trained.
+
+    Args:
+        args (`DataArguments`): a data set's name, or files.
+        needed (`Iterable[str]`): splits that must be there; the others may be empty.
+
+    Raises:
+        ValueError: if one of these has no pair, or a file is wrong.
+    """
+    codes = (args.source_lang, args.target_lang)
+    if args.dataset_name in CORPORA:
+        splits = split_pairs(CORPORA[args.dataset_name](*codes))
+    elif args.dataset_name:
+        config = args.dataset_config_name and _with_languages(args.dataset_config_name, args)
+        data = load_dataset(args.dataset_name, config, revision=args.dataset_revision)
+        splits = {name: [Pair(*(row["translation"][code] for code in codes)) for row in data[name]] for name in data}
+    else:
+        files = {name: [_with_languages(file, args) for file in getattr(args, f"{name}_file")] for name in SPLITS}
+        splits = {name: read_pairs(names, *codes) for name, names in files.items() if names}
+    for name in needed:
+        if not splits.get(name):
+            raise ValueError(f"{name}_file or dataset_name must give {name} pairs: the flags given need them.")
+    splits = {name: splits.get(name, []) for name in SPLITS}
+    train = splits["train"][: args.max_train_samples]
+    return splits | {
+        "train": concatenate(train, args.concatenate) if args.concatenate != 1 else train,
+        "test": splits["test"][: args.max_predict_samples],
+    }
+
+
+def _with_languages(name: str, args: DataArguments) -> str:
+    return name.replace("{source_lang}", args.source_lang).replace("{target_lang}", args.target_lang)
+
+
+def split_pairs(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
+    """600 test and 150 validation pairs of a corpus without splits, drawn once and for all; the rest trains."""
+    drawn = list(pairs)
+    random.Random(0).shuffle(drawn)
+    return {"test": drawn[:600], "validation": drawn[600:750], "train": drawn[750:]}
+
+
+def concatenate(pairs: Sequence[Pair], most: int) -> list[Pair]:
+    """Joins runs of one to `most` consecutive pairs, each length as likely, so that a model sees long rows too.
+
+    Raises:
+        ValueError: if `most` is below 1.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.corpora import Pair
+    >>> from transformers_simul.training.data import concatenate
+    >>> joined = concatenate([Pair("a", "ein"), Pair("dog", "Hund"), Pair("runs", "rennt")], most=3)
+    >>> " ".join(pair.source for pair in joined)
+    'a dog runs'
+
+    ```
+    """
+    if most < 1:
+        raise ValueError(f"concatenate must be at least 1, got {most}.")
+    draw, joined, start = random.Random(0), [], 0
+    while start < len(pairs):
+        run = pairs[start : start + draw.randint(1, most)]
+        joined.append(Pair(" ".join(pair.source for pair in run), " ".join(pair.target for pair in run)))
+        start += len(run)
+    return joined
+
+
+def encode(processor: Any, pairs: Iterable[Pair]) -> Dataset:
+    """A data set with the columns that [`SimulMaskDataCollator`] reads, and `length` in tokens to group by.
+
+    Args:
+        processor (`SimulProcessor`): its tokenizer.
+        pairs (`Iterable[Pair]`): at least one.
+
+    Raises:
+        ValueError: for a pair that [`SimulProcessor.encode_pair`] refuses.
+    """
+    rows = []
+    for pair in pairs:
+        row = processor.encode_pair(*pair)
+        rows.append(row | {"length": sum(map(len, row["source_ids"])) + sum(map(len, row["target_ids"]))})
+    return Dataset.from_list(rows)
+
+
+__all__ = ["SPLITS", "concatenate", "encode", "load_pairs", "split_pairs"]

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model and processor that a program fine-tunes: a checkpoint's, or small ones made for the corpus."""
+
+import dataclasses
+import importlib.util
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerFast
+
+from ..auto import simul_class, simul_config
+from ..corpora import Pair
+from ..models.modeling_simul_falcon import SimulFalconConfig, SimulFalconForCausalLM
+from ..models.processing import SimulProcessor
+from ..models.text import split_words
+from .arguments import DataArguments, ModelArguments
+
+
+def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequence[Pair]) -> SimulProcessor:
+    """With the checkpoint's tokenizer, or one trained on the pairs.
+
+    Args:
+        args (`ModelArguments`): names the checkpoint, or the size of a new vocabulary.
+        data_args (`DataArguments`): template and languages.
+        pairs (`Sequence[Pair]`): of training.
+
+    Raises:
+        ValueError: for a checkpoint of another architecture, a template that cannot be split, or a missing chat
+            template.
+    """
+    if args.model_name_or_path:
+        simul_config(args.model_name_or_path)
+        tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
+    else:
+        tokenizer = train_tokenizer(pairs, args.vocab_size)
+    if data_args.use_chat_template:
+        return SimulProcessor.from_chat_template(tokenizer, data_args.source_lang, data_args.target_lang)
+    return SimulProcessor(
+        tokenizer,
+        source_lang=data_args.source_lang,
+        target_lang=data_args.target_lang,
+        template=data_args.template,
+    )
+
+
+def make_config(args: ModelArguments, tokenizer: Any, positions: str | None = None) -> Any:
+    """The configuration of the checkpoint or of a new model, with the flags' settings; looked at before anything is
+    trained.
+
+    Args:
+        args (`ModelArguments`): names the checkpoint, or a new model's size.
+        tokenizer: gives a new model its vocabulary.
+        positions (`str`, *optional*): instead of the flag's.
+
+    Raises:
+        ValueError: for a checkpoint of another architecture, or settings that it has no use for.
+    """
+    settings: dict[str, Any] = {"positions": positions or args.positions, "target_start": args.target_start}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    if (args.load_in_4bit or args.load_in_8bit) and not args.use_lora:
+        raise ValueError("load_in_4bit and load_in_8bit need use_lora: a quantised base cannot be trained itself.")
+    if not args.model_name_or_path:
+        if args.use_lora:
+            raise ValueError("use_lora needs model_name_or_path: adapters change a trained model.")
+        config = SimulFalconConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=args.hidden_size,
+            num_hidden_layers=args.num_hidden_layers,
+            num_attention_heads=args.num_attention_heads,
+            multi_query=False,
+            parallel_attn=False,
+            bias=True,
+            alibi_rounding="exact",
+            bos_token_id=tokenizer.eos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            hidden_dropout=args.dropout,
+            attention_dropout=args.dropout,
+            label_smoothing=args.label_smoothing,
+            **settings,
+        )
+        config.check_simul()
+        return config
+    config, _ = simul_config(str(args.model_name_or_path), label_smoothing=args.label_smoothing, **settings)
+    # Under adapters the frozen layers stay as they are; the adapters have dropout of their own.
+    if not args.use_lora:
+        known = {field.name for field in dataclasses.fields(config)}
+        for name in {"hidden_dropout", "attention_dropout"} & known:
+            setattr(config, name, args.dropout)
+    return config
+
+
+def make_model(args: ModelArguments, processor: SimulProcessor, positions: str | None = None) -> Any:
+    """The checkpoint's model, or a new one; with `use_lora` inside a `peft.PeftModel`.
+
+    Args:
+        args (`ModelArguments`): its size.
+        processor (`SimulProcessor`): gives a new model its vocabulary.
+        positions (`str`, *optional*): instead of the flag's.
+
+    Raises:
+        ValueError: as [`make_config`], or if `use_lora` is asked for without `peft`, or a quantised base without
+            `bitsandbytes`.
+    """
+    config = make_config(args, processor.tokenizer, positions)
+    if not args.model_name_or_path:
+        return SimulFalconForCausalLM(config)
+    options = {"quantization_config": quantization(args)} if args.load_in_4bit or args.load_in_8bit else {}
+    model = simul_class(config.model_type).from_pretrained(args.model_name_or_path, config=config, **options)
+    return add_lora(model, args) if args.use_lora else model
+
+
+def quantization(args: ModelArguments) -> BitsAndBytesConfig:
+    """How `bitsandbytes` holds a frozen base (Dettmers et al. 2023, QLoRA): on a GPU it computes in bfloat16.
+
+    Args:
+        args (`ModelArguments`): `load_in_4bit` or `load_in_8bit`.
+
+    Raises:
+        ValueError: for both, or without the package.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ValueError(
+            "load_in_4bit and load_in_8bit need bitsandbytes: pip install 'transformers_simul[quantisation]'."
+        )
+    return BitsAndBytesConfig(
+        load_in_4bit=args.load_in_4bit,
+        load_in_8bit=args.load_in_8bit,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
+    )
+
+
+def add_lora(model: Any, args: ModelArguments) -> Any:
+    """The model with low-rank adapters (Hu et al. 2022) on all linear layers but the last; only these train.
+
+    Args:
+        model: of any family.
+        args (`ModelArguments`): `lora_rank`, `lora_alpha` and `dropout`.
+
+    Raises:
+        ValueError: if `peft` is not installed.
+    """
+    try:
+        from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    except ImportError as error:
+        raise ValueError("use_lora needs peft: pip install 'transformers_simul[lora]'.") from error
+    if args.load_in_4bit or args.load_in_8bit:
+        # The Trainer turns checkpointing on where it is asked to.
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=args.lora_rank,
+            lora_alpha=args.lora_alpha,
+            lora_dropout=args.dropout,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        ),
+    )
+
+
+def train_tokenizer(pairs: Iterable[Pair], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE for both languages of the pairs.
+
+    Args:
+        pairs (`Iterable[Pair]`): of training.
+        vocab_size (`int`): most tokens, the two special ones included.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<|endoftext|>", "<|pad|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    # Every word stands behind a space, as in the rows.
+    tokenizer.train_from_iterator((f" {' '.join(split_words(text))}" for pair in pairs for text in pair), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|pad|>")
+
+
+__all__ = ["add_lora", "make_config", "make_model", "make_processor", "quantization", "train_tokenizer"]

@@ -1,0 +1,557 @@
+# SPDX-License-Identifier: Apache-2.0
+import itertools
+import random
+import threading
+
+import pytest
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList, TextStreamer
+
+from helpers import make_model, random_sentence
+from transformers_simul import (
+    FixedChunkPolicy,
+    OfflinePolicy,
+    Policy,
+    SimulCache,
+    SimulStreamer,
+    SourceStream,
+    WaitKPolicy,
+)
+from transformers_simul.evaluation.mask_picture import _Forced as Forced
+from transformers_simul.models import decoding
+from transformers_simul.models.row_decoder import RowDecoder
+from transformers_simul.models.schedule import BLANK_START, CONTINUES, EOS, STARTS, Peek, training_row
+from transformers_simul.models.text import split_words
+
+TOLERANCE = 1e-5
+
+
+class LaterIsLess(Policy):
+    """A user's policy: reads ever less."""
+
+    def reads(self, progress):
+        return progress.source_words**2 <= 3 * progress.target_words + 1
+
+
+POLICIES = [
+    WaitKPolicy(1),
+    WaitKPolicy(3),
+    WaitKPolicy(2, catchup=0.3),
+    FixedChunkPolicy(2, 3),
+    OfflinePolicy(),
+    LaterIsLess(),
+]
+
+
+class Babble(LogitsProcessor):
+    """Makes a random model write words of several tokens, end them, and say EOS early and late.
+
+    Its noise is a function of the ids it is shown, so it is the same alone, in a batch and live."""
+
+    def __init__(self, token_kinds):
+        self.bias = (token_kinds == STARTS) * 6.0 + (token_kinds == CONTINUES) * 3.5 + (token_kinds == EOS) * 7.0
+
+    def __call__(self, input_ids, scores):
+        noise = torch.Generator().manual_seed(int((input_ids.sum() * 31 + input_ids.shape[1]) % 10007))
+        return scores + self.bias + 2.5 * torch.randn(scores.shape, generator=noise)
+
+
+def sentences(seed, count):
+    draw = random.Random(seed)
+    return [random_sentence(draw, 1, 9) for _ in range(count)]
+
+
+def run(model, processor, sources, policy, **kwargs):
+    options = {
+        "max_new_tokens": 40,
+        "return_dict_in_generate": True,
+        "output_logits": True,
+        "logits_processor": LogitsProcessorList([Babble(processor.token_kinds)]),
+    }
+    return model.generate(**processor(source=sources), policy=policy, **options | kwargs)
+
+
+def masked_training_logits(model, processor, source, words, delays, queries):
+    """One training forward over the finished row; the logits of every query, provisional ones as peek rows."""
+    read = queries[-1].visible_words
+    last = {query.offset: index for index, query in enumerate(queries)}
+    peeks = [Peek(*query, kind=1) for index, query in enumerate(queries) if last[query.offset] != index]
+    row = training_row(
+        processor.head_ids, source[:read], processor.tail_ids, words, processor.eos_token_id, [*delays, read], peeks
+    )
+    # EOS-READs before the first word come after the tail: its tokens before the last keep seeing g(0).
+    shown = len(processor.head_ids) + sum(len(word) for word in source[: queries[0].visible_words])
+    tail = row["in_target"].index(True)
+    for index in range(tail, tail + len(processor.tail_ids) - 1):
+        row["visible_source"][index] = shown
+    columns = {name: torch.tensor([values]) for name, values in row.items() if name != "labels"}
+    with torch.no_grad():
+        logits = model(**columns, use_cache=False).logits[0].float()
+    behind = len(row["in_target"]) - sum(row["in_target"])
+    peek_rows = iter(range(len(row["peeks"]) - len(peeks), len(row["peeks"])))
+    rows = [
+        behind + query.offset if last[query.offset] == index else next(peek_rows) for index, query in enumerate(queries)
+    ]
+    return logits[rows]
+
+
+def assert_streamed_equals_trained(model, processor, sources, policies, output, tolerance=TOLERANCE):
+    counts = {"multi-token words": 0, "replacements": 0, "EOS-READs": 0}
+    for row, source in enumerate(sources):
+        words, delays, queries = output.words[row], output.delays[row], output.queries[row]
+        encoded = processor.encode(source)
+        expected = masked_training_logits(model, processor, encoded, words, delays, queries)
+        difference = (output.logits[row] - expected).abs().max().item()
+        assert difference <= tolerance
+        g = policies[row].delays(len(encoded), len(words))
+        counts["multi-token words"] += sum(len(word) > 1 for word in words)
+        counts["replacements"] += sum(a.offset == b.offset for a, b in itertools.pairwise(queries))
+        counts["EOS-READs"] += delays != g[:-1]
+    return counts
+
+
+def feed_later(sources):
+    """Live streams whose text comes in odd pieces from another thread."""
+    streams = [SourceStream() for _ in sources]
+
+    def feed():
+        draw = random.Random(0)
+        texts = dict(enumerate(sources))
+        while texts:
+            index = draw.choice(list(texts))
+            size = draw.randint(1, 7)
+            streams[index].put(texts[index][:size])
+            texts[index] = texts[index][size:]
+            if not texts[index]:
+                streams[index].end()
+                del texts[index]
+
+    threading.Thread(target=feed).start()
+    return streams
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: repr(policy).split(" object")[0])
+@pytest.mark.parametrize("bounded", [False, True], ids=["dynamic", "pre-allocated"])
+def test_streamed_logits_equal_one_masked_training_forward(model, processor, policy, bounded):
+    totals = {"multi-token words": 0, "replacements": 0, "EOS-READs": 0}
+    for batch in (1, 3, 8):
+        sources = sentences(batch, batch)
+        cache = {"past_key_values": SimulCache(batch, max_tokens=400)} if bounded else {}
+        known = run(model, processor, sources, policy, **cache)
+        cache = {"past_key_values": SimulCache(batch, max_tokens=400)} if bounded else {}
+        live = run(model, processor, feed_later(sources), policy, **cache)
+        for output in (known, live):
+            counts = assert_streamed_equals_trained(model, processor, sources, [policy] * batch, output)
+            totals = {name: totals[name] + counts[name] for name in totals}
+        for field in ("words", "delays", "stop_reasons"):
+            assert known[field] == live[field]
+    if isinstance(policy, OfflinePolicy):
+        assert totals["replacements"] == 0
+    else:
+        assert all(totals.values()), totals
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"alibi_rounding": "exact"},
+        {"positions": "none"},
+        {"multi_query": True},
+        {"new_decoder_architecture": True, "num_kv_heads": 2, "parallel_attn": True},
+        {"parallel_attn": True},
+        {"attn_implementation": "eager"},
+        {"attn_implementation": "flex_attention"},
+    ],
+    ids=str,
+)
+def test_invariant_on_every_variant_of_the_model(processor, variant):
+    backend = variant.get("attn_implementation", "sdpa")
+    model = make_model(processor, **{k: v for k, v in variant.items() if k != "attn_implementation"})
+    if backend != "sdpa":
+        model = type(model)._from_config(model.config, attn_implementation=backend).eval()
+    sources = sentences(5, 4)
+    output = run(model, processor, sources, WaitKPolicy(2))
+    counts = assert_streamed_equals_trained(model, processor, sources, [WaitKPolicy(2)] * 4, output)
+    assert all(counts.values()), counts
+
+
+def test_invariant_in_bfloat16_within_its_precision(processor):
+    model = make_model(processor).to(torch.bfloat16)
+    sources = sentences(5, 4)
+    output = run(model, processor, sources, WaitKPolicy(2))
+    # Eight bits of mantissa: logits of a few units differ by some hundredths.
+    assert_streamed_equals_trained(model, processor, sources, [WaitKPolicy(2)] * 4, output, tolerance=0.15)
+
+
+class JustInTime(RowDecoder):
+    """Decodes as if no word were there before it is read."""
+
+    feeds_ahead = False
+
+
+def test_forwards(model, processor):
+    """Known or waiting, one per target token and EOS-READ; just in time, one more for each READ that a word waits for,
+    and as many where everything is recomputed. The same ids and logits all the same."""
+    from transformers_simul.research.baselines import RecomputingDecoder
+
+    replaced = 0
+    for source in sentences(17, 8):
+        outputs = {}
+        for name, text, decoder in (
+            ("known", source, RowDecoder),
+            ("waiting", SourceStream(source), RowDecoder),
+            ("just in time", SourceStream(source), JustInTime),
+            ("recomputed", SourceStream(source), RecomputingDecoder),
+        ):
+            if not isinstance(text, str):
+                text.end()
+            forced = LogitsProcessorList([Forced([*processor.encode(source)[0]] * 3 + [0], processor.tail_ids)])
+            outputs[name] = run(model, processor, [text], WaitKPolicy(1), logits_processor=forced, row_decoder=decoder)
+        queries = outputs["known"].queries[0]
+        tokens, asked = len({query.offset for query in queries}), len(queries)
+        last_reads = sum(query.offset == queries[-1].offset for query in queries[:-1])
+        assert outputs["just in time"].forwards == outputs["recomputed"].forwards == asked
+        for name in ("known", "waiting"):
+            # EOS that comes early READs one word at a time, behind the last word.
+            assert tokens <= outputs[name].forwards <= tokens + last_reads
+            replaced += asked - outputs[name].forwards
+            assert outputs[name].words == outputs["just in time"].words
+            assert outputs[name].delays == outputs["just in time"].delays
+            difference = outputs[name].logits[0] - outputs["just in time"].logits[0]
+            assert difference.abs().max() <= TOLERANCE
+    assert replaced > 10
+
+
+def broken_replacement(monkeypatch):
+    place = SimulCache.place
+    monkeypatch.setattr(
+        SimulCache,
+        "place",
+        lambda self, rows, counts, forgets, queries: place(self, rows, counts, [()] * len(rows), queries),
+    )
+
+
+def mutate_asks(monkeypatch, mutated):
+    columns = decoding._columns
+    monkeypatch.setattr(decoding, "_columns", lambda ask: columns(mutated(ask)))
+
+
+def broken_visibility(monkeypatch):
+    mutate_asks(
+        monkeypatch,
+        lambda ask: ask if ask.replacement is None else ask._replace(replacement=ask.replacement - 1),
+    )
+
+
+def broken_live_visibility(monkeypatch):
+    mutate_asks(monkeypatch, lambda ask: ask._replace(visible_source=ask.visible_source - bool(ask.forgets)))
+
+
+def broken_rank(monkeypatch):
+    mutate_asks(monkeypatch, lambda ask: ask._replace(target_offset=ask.target_offset + (ask.target_offset > 8)))
+
+
+def wrong_row_kept(monkeypatch):
+    """After asking ahead, of the two stored rows the other one is forgotten."""
+    place = SimulCache.place
+    other = {(0,): (1,), (1,): (0,)}
+    monkeypatch.setattr(
+        SimulCache,
+        "place",
+        lambda self, rows, counts, forgets, queries: place(
+            self, rows, counts, [other.get(forget, forget) for forget in forgets], queries
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("mutate", "live"),
+    [
+        (broken_replacement, False),
+        (broken_replacement, True),
+        (broken_visibility, False),
+        (broken_live_visibility, True),
+        (broken_rank, False),
+        (wrong_row_kept, False),
+    ],
+)
+def test_mutations_break_the_invariant(model, processor, monkeypatch, mutate, live):
+    mutate(monkeypatch)
+    sources = sentences(8, 8)
+    output = run(model, processor, feed_later(sources) if live else sources, WaitKPolicy(1))
+    with pytest.raises(AssertionError):
+        assert_streamed_equals_trained(model, processor, sources, [WaitKPolicy(1)] * 8, output)
+
+
+@pytest.mark.parametrize("sampling", [False, True])
+def test_a_stream_gets_the_same_ids_alone_and_in_any_batch(model, processor, sampling):
+    sources = sentences(11, 6)
+    policies = [WaitKPolicy(1 + index % 3) for index in range(6)]
+
+    def generators(rows):
+        seeds = [torch.Generator().manual_seed(row) for row in rows]
+        return {"do_sample": True, "temperature": 0.8, "top_k": 50, "generators": seeds} if sampling else {}
+
+    together = run(model, processor, sources, policies, **generators(range(6)))
+    for row in range(6):
+        alone = run(model, processor, [sources[row]], policies[row], **generators([row]))
+        assert alone.words[0] == together.words[row]
+        assert alone.delays[0] == together.delays[row]
+    if sampling:
+        other = run(model, processor, sources, policies, **generators(range(6, 12)))
+        assert other.words != together.words
+
+
+def test_sampling_follows_the_factorised_distribution(processor):
+    """The first word's length in tokens, sampled often, has the probability that the logits give it."""
+    model = make_model(processor, seed=3)
+    source, count = "a dog runs", 1500
+    rule = LogitsProcessorList([FixedBias(processor.token_kinds)])
+    inputs = processor(source=[source] * count)
+    torch.manual_seed(0)
+    output = model.generate(
+        **inputs, policy=WaitKPolicy(1), do_sample=True, top_k=0, logits_processor=rule, max_new_tokens=2,
+        return_dict_in_generate=True, output_logits=True,
+    )  # fmt: skip
+    by_first: dict[int, list] = {}
+    for row in range(count):
+        if output.words[row] and output.delays[row][0] == 1:
+            by_first.setdefault(output.words[row][0][0], []).append(row)
+    _token, rows = max(by_first.items(), key=lambda item: len(item[1]))
+    scores = output.logits[rows[0]][1] + rule[0].bias
+    barred = processor.token_kinds == 3
+    ends = (processor.token_kinds == STARTS) | (processor.token_kinds == EOS) | (processor.token_kinds == 4)
+    expected = scores.masked_fill(barred, -torch.inf).softmax(-1)[ends].sum().item()
+    found = sum(len(output.words[row][0]) == 1 for row in rows) / len(rows)
+    assert len(rows) > 100
+    assert abs(found - expected) < 4 * (expected * (1 - expected) / len(rows)) ** 0.5
+
+
+class FixedBias(LogitsProcessor):
+    def __init__(self, token_kinds):
+        self.bias = (token_kinds == STARTS) * 5.0 + (token_kinds == CONTINUES) * 2.0
+
+    def __call__(self, input_ids, scores):
+        return scores + self.bias
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.3])
+def test_unread_source_changes_nothing_written_before(model, processor, penalty):
+    """The second invariant: whatever comes after the n-th word, what was written by then is the same."""
+    draw = random.Random(0)
+    compared = 0
+    for trial in range(40):
+        source = sentences(100 + trial, 1)[0].split()
+        first = run(model, processor, [" ".join(source)], WaitKPolicy(1), repetition_penalty=penalty)
+        cut = draw.randint(1, len(source))
+        other = source[:cut] + sentences(200 + trial, 1)[0].split()
+        second = run(model, processor, [" ".join(other)], WaitKPolicy(1), repetition_penalty=penalty)
+        kept = [
+            [word for word, delay in zip(out.words[0], out.delays[0], strict=True) if delay <= cut]
+            for out in (first, second)
+        ]
+        # After the cut a shorter source may end where the longer reads on; only what both wrote by then counts.
+        length = min(map(len, kept))
+        before = [out.delays[0][:length] for out in (first, second)]
+        certain = sum(delay < cut for delay in before[0])
+        assert kept[0][:certain] == kept[1][:certain]
+        compared += certain
+    assert compared > 10
+
+
+def test_truly_live_source_word_comes_only_after_the_word_it_answers(model, processor):
+    """wait-k: word k + i + 1 is put only after target word i was shown; peeking or waiting for the end dead-locks."""
+    k, source = 2, ["a", "dog", "runs", "over", "the", "green", "meadow", "today"]
+    stream, streamer = SourceStream(timeout_s=60), SimulStreamer(processor)
+    for word in source[:k]:
+        stream.put(word + " ")
+    kinds = processor.token_kinds
+
+    class NoEos(LogitsProcessor):
+        def __call__(self, input_ids, scores):
+            return scores.masked_fill(kinds == EOS, -torch.inf) + FixedBias(kinds).bias
+
+    def translate():
+        model.generate(
+            **processor(source=stream), policy=WaitKPolicy(k), streamer=streamer, max_new_tokens=60,
+            max_word_tokens=3, logits_processor=LogitsProcessorList([NoEos()]),
+        )  # fmt: skip
+
+    threading.Thread(target=translate, daemon=True).start()
+    rest = iter(source[k:])
+    shown = []
+    for word in streamer:
+        shown.append(word.delay)
+        following = next(rest, None)
+        if following is None:
+            stream.end()
+        else:
+            stream.put(following + " ")
+    assert shown[: len(source) - k + 1] == list(range(k, len(source) + 1))
+
+
+def test_offline_policy_equals_stock_greedy_search(model, processor):
+    """All source read, nothing is provisional: the same ids as generate() without a policy."""
+    kinds = processor.token_kinds
+    sources = sentences(3, 4)
+    for source in sources:
+        inputs = processor(source=source)
+        rule = LogitsProcessorList([FixedBias(kinds)])
+        simul = model.generate(**inputs, policy=OfflinePolicy(), logits_processor=rule, max_new_tokens=15)
+        # Stock search knows no word rules: bar what may never be written, and the first token must start a word.
+        barred = (kinds == 3).nonzero().flatten().tolist()
+        first = ((kinds == CONTINUES) | (kinds == 3)).nonzero().flatten().tolist()
+        stock = model.generate(
+            **inputs, logits_processor=rule, max_new_tokens=15, suppress_tokens=barred, begin_suppress_tokens=first
+        )
+        assert simul.tolist() == stock.tolist()
+
+
+def test_caps_and_stop_reasons(model, processor):
+    rule = LogitsProcessorList([FixedBias(processor.token_kinds)])
+    out = run(model, processor, ["a dog runs"], WaitKPolicy(1), logits_processor=rule, max_new_tokens=7)
+    assert out.stop_reasons == ["max_new_tokens"]
+    assert sum(map(len, out.words[0])) == 7
+    out = run(model, processor, ["a dog runs"], WaitKPolicy(1), logits_processor=rule, max_word_tokens=2)
+    assert max(map(len, out.words[0])) <= 2
+    # Without a limit, 20 tokens and three for each one read.
+    inputs = processor(source="a dog runs")
+    bound = 20 + 3 * int((inputs["source_words"] >= 0).sum())
+    no_eos = model.generate(**inputs, policy=OfflinePolicy(), suppress_tokens=[0], return_dict_in_generate=True)
+    assert sum(map(len, no_eos.words[0])) == bound
+    out = run(model, processor, ["a dog runs"], WaitKPolicy(1), max_time=0.0)
+    assert out.stop_reasons == ["stopping_criteria"]
+    assert out.sequences.shape[0] == 1
+
+
+def test_eos_without_a_word_and_source_shorter_than_k(model, processor):
+    only_eos = LogitsProcessorList([OnlyEos(processor.token_kinds)])
+    out = run(model, processor, ["a dog runs over"], WaitKPolicy(1), logits_processor=only_eos)
+    assert out.words == [[]]
+    assert out.stop_reasons == ["eos"]
+    assert [query.visible_words for query in out.queries[0]] == [1, 2, 3, 4]
+    for source in ("a", "a dog"):
+        out = run(model, processor, [source], WaitKPolicy(7))
+        assert set(out.delays[0]) <= {len(source.split())}
+
+
+class OnlyEos(LogitsProcessor):
+    def __init__(self, token_kinds):
+        self.bias = (token_kinds == EOS) * 1e4
+
+    def __call__(self, input_ids, scores):
+        return scores + self.bias
+
+
+HARD_TEXTS = [
+    "It costs 3.5 dollars .",
+    'The "U.S. troops" (twice)',
+    "no final punctuation",
+    "Bonjour\u00a0! Ça va\u202f?",
+    "naïve Füße Ελλάδα",
+    "flags 🇩🇪 and 👩‍👩‍👧 emoji🙂glued",
+    "שלום עולם مرحبا",
+    "x",
+]
+
+
+@pytest.mark.parametrize("text", HARD_TEXTS)
+@pytest.mark.parametrize("live", [False, True], ids=["known", "live"])
+def test_hard_text_is_read_and_written_unchanged(model, processor, text, live):
+    """The text is both source and forced target: words, delays and stop reason are the policy's."""
+    units = processor.encode(text)
+    forced = [token for word in units for token in word] + [processor.eos_token_id]
+    for policy in (WaitKPolicy(1), WaitKPolicy(9), FixedChunkPolicy(2, 1)):
+        source = text
+        if live:  # character by character; it ends in the middle of a word
+            source = SourceStream()
+            for char in text:
+                source.put(char)
+            source.end()
+        streamer = SimulStreamer(processor)
+        output = run(
+            model, processor, [source], policy, streamer=streamer, tokenizer=processor.tokenizer,
+            logits_processor=LogitsProcessorList([Forced(forced, processor.tail_ids)]), max_new_tokens=300,
+        )  # fmt: skip
+        assert [word.text for word in streamer] == split_words(text)
+        assert processor.text(output.words[0]) == " ".join(split_words(text))
+        assert output.delays[0] == policy.delays(len(units), len(units))[:-1]
+        assert output.stop_reasons == ["eos"]
+        assert output.sequences[0, -len(forced) :].tolist() == forced
+
+
+@pytest.mark.parametrize("how", ["cancelled", "timeout"])
+def test_a_source_that_stops_coming_ends_its_row_only(model, processor, how):
+    broken, whole = SourceStream("a dog runs ", timeout_s=0.3 if how == "timeout" else None), SourceStream("a dog ")
+    whole.end()
+    streamer = SimulStreamer(processor)
+    if how == "cancelled":
+        threading.Timer(0.3, broken.cancel).start()
+    out = run(model, processor, [broken, whole], WaitKPolicy(4), streamer=streamer)
+    assert out.stop_reasons[0] == how
+    assert out.words[0] == []
+    assert out.stop_reasons[1] in ("eos", "max_new_tokens")
+    assert {word.row for word in streamer} == {1}
+
+
+def test_streamers_get_committed_words_only(model, processor, capsys):
+    streamer = SimulStreamer(processor)
+    out = run(model, processor, sentences(3, 3), WaitKPolicy(1), streamer=streamer)
+    for _ in range(2):  # every consumer gets all of it
+        words = list(streamer)
+        for row in range(3):
+            mine = [word for word in words if word.row == row]
+            assert [word.text for word in mine] == processor.words(out.words[row])
+            assert [word.delay for word in mine] == out.delays[row]
+            assert [word.elapsed_ms for word in mine] == sorted(out.elapsed_ms[row])
+    out = run(model, processor, ["a dog"], WaitKPolicy(1), streamer=TextStreamer(processor.tokenizer, skip_prompt=True))
+    assert "".join(processor.tokenizer.decode(word) for word in out.words[0]).strip() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"num_beams": 2}, "num_beams=2 is not supported"),
+        ({"num_return_sequences": 2, "do_sample": True}, "num_return_sequences=2"),
+        ({"min_new_tokens": 3}, "min_new_tokens=3"),
+        ({"policy": [WaitKPolicy(1)] * 3}, "policy must hold one entry per row, 1, got 3"),
+        ({"token_kinds": torch.zeros(9999)}, "another tokenizer"),
+        ({"token_kinds": torch.zeros(9)}, "must mark one token as EOS"),
+        ({"source_words": None}, "source_words and token_kinds must come"),
+        ({"past_key_values": SimulCache(2)}, "must be empty and hold 1 rows"),
+        ({"past_key_values": SimulCache(1, max_tokens=5)}, "max_tokens of the cache is 5"),
+        ({"nonsense": 1}, "nonsense"),
+    ],
+)
+def test_what_is_not_supported_says_so(model, processor, kwargs, message):
+    options = dict(processor(source="a dog runs")) | {"policy": WaitKPolicy(1)} | kwargs
+    with pytest.raises(ValueError, match=message):
+        model.generate(**options)
+
+
+def test_nan_logits_are_an_error(processor):
+    model = make_model(processor)
+    with torch.no_grad():
+        model.lm_head.weight[5] = torch.nan
+    with pytest.raises(ValueError, match="logits are NaN"):
+        model.generate(**processor(source="a dog"), policy=WaitKPolicy(1))
+
+
+def test_without_a_policy_generate_is_stock(model, processor):
+    inputs = processor(source=["a dog runs over", "a dog"])
+    ids = model.generate(**inputs, max_new_tokens=5)
+    plain = model.generate(inputs["input_ids"], attention_mask=inputs["attention_mask"], max_new_tokens=5)
+    assert ids.tolist() == plain.tolist()
+
+
+def test_a_row_that_ends_behind_a_lone_space_shows_no_empty_word(model, processor):
+    """Of a runaway row the last word may be nothing but its space, which nobody can see yet."""
+    space = processor.tokenizer.convert_tokens_to_ids("Ġ")
+    assert processor.token_kinds[space] == BLANK_START
+    first = processor.encode("dog")[0]
+    output = run(
+        model, processor, ["a dog runs"], OfflinePolicy(), max_new_tokens=len(first) + 1,
+        logits_processor=LogitsProcessorList([Forced([*first, space, space], processor.tail_ids)]),
+    )  # fmt: skip
+    assert output.words[0] == [first]
+    assert output.stop_reasons == ["max_new_tokens"]

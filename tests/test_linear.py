@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+from torch import nn
+
+from transformers_simul import SimulFalconForCausalLM, WaitKPolicy
+from transformers_simul.evaluation.flops import count_flops
+from transformers_simul.models.linear import SimulLinear
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 65])
+@pytest.mark.parametrize("bias", [True, False])
+def test_equals_the_stock_layer_in_inference_mode_and_is_it_elsewhere(rows, bias):
+    torch.manual_seed(0)
+    layer = SimulLinear(48, 80, bias=bias)
+    plain = nn.Linear(48, 80, bias=bias)
+    plain.load_state_dict(layer.state_dict())
+    inputs = torch.randn(2, rows, 48)
+    with torch.no_grad():
+        expected = plain(inputs)
+        assert torch.equal(layer(inputs), expected)
+    with torch.inference_mode():
+        assert torch.allclose(layer(inputs), expected, atol=1e-6)
+        assert torch.equal(layer.to(torch.bfloat16)(inputs.bfloat16()), plain.to(torch.bfloat16)(inputs.bfloat16()))
+    layer.float()(inputs).sum().backward()
+    assert layer.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("backend", ["eager", "sdpa"])
+def test_flops_are_counted_whatever_kernel_runs(model, processor, backend):
+    """Two per weight and token fed, and those of attention: a plain loop over what was asked."""
+    other = SimulFalconForCausalLM._from_config(model.config, attn_implementation=backend).eval()
+    inputs = processor(source="a dog runs over the meadow")
+    tokens, keys = [], []
+
+    def note(module, args, kwargs):
+        cache = kwargs["past_key_values"]
+        tokens.append(kwargs.get("input_ids", args[0] if args else None).shape[1])
+        keys.append(tokens[-1] * max(cache._touched))
+
+    other.transformer.register_forward_pre_hook(note, with_kwargs=True)
+    answers = []
+    other.lm_head.register_forward_pre_hook(lambda module, args: answers.append(args[0].shape[1]))
+    counted = count_flops(lambda: other.generate(**inputs, policy=WaitKPolicy(2), max_new_tokens=6))
+    size, layers = model.config.hidden_size, model.config.num_hidden_layers
+    expected = layers * (2 * 12 * size**2 * sum(tokens) + 4 * size * sum(keys))
+    expected += 2 * size * model.config.vocab_size * sum(answers)
+    assert counted == expected

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+import asyncio
+import random
+import threading
+import time
+
+import pytest
+
+from transformers_simul import (
+    SimulStreamer,
+    SourceCancelled,
+    SourceStream,
+    SourceTimeout,
+    WaitKPolicy,
+    translate_stream,
+    translate_stream_async,
+)
+from transformers_simul.models.text import normalise_spaces, split_words
+
+
+def read_all(stream):
+    words = []
+    while (word := stream.read()) is not None:
+        words.append(word)
+    return words
+
+
+@pytest.mark.parametrize(("unit", "count"), [("word", 100_000), ("char", 20_000)])
+def test_any_chunking_gives_the_words_of_the_text_at_once(unit, count):
+    draw = random.Random(0)
+    alphabet = "ab.é \u00a0\u202f\t\n\u3000😀 "
+    for _ in range(count):
+        text = "".join(draw.choice(alphabet) for _ in range(draw.randint(0, 14)))
+        stream = SourceStream(unit=unit)
+        rest = text
+        while rest:
+            size = draw.randint(1, 6)
+            stream.put(rest[:size])
+            rest = rest[size:]
+        stream.end()
+        expected = split_words(text) if unit == "word" else list(normalise_spaces(text))
+        assert read_all(stream) == expected, repr(text)
+
+
+def test_a_word_is_complete_when_white_space_or_the_end_follows():
+    stream = SourceStream("Hel")
+    assert stream.poll() == (False, None)
+    stream.put("lo")
+    assert stream.poll() == (False, None)
+    stream.put(" wor", arrival_ms=120.0)
+    assert stream.poll() == (True, "Hello")
+    assert stream.arrivals_ms == [120.0]
+    stream.put("ld")
+    stream.end()
+    assert stream.poll() == (True, "world")
+    assert stream.poll() == (True, None)
+
+
+def test_time_out_cancel_and_late_text():
+    stream = SourceStream(timeout_s=0.05)
+    with pytest.raises(SourceTimeout, match="0.05"):
+        stream.read()
+    stream.put("a ")
+    stream.cancel()
+    with pytest.raises(SourceCancelled):
+        stream.read()
+    with pytest.raises(ValueError, match=r"after cancel\(\)"):
+        stream.put("b")
+    ended = SourceStream("a")
+    ended.end()
+    ended.end()
+    with pytest.raises(ValueError, match=r"after end\(\)"):
+        ended.put("b")
+
+
+def test_bad_arguments_and_bounds(processor):
+    with pytest.raises(ValueError, match="unit must be one of"):
+        SourceStream(unit="line")
+    with pytest.raises(ValueError, match="timeout_s must be above 0"):
+        SourceStream(timeout_s=0)
+    with pytest.raises(ValueError, match="text must be a string, got bytes"):
+        SourceStream().put(b"a")
+    with pytest.raises(ValueError, match="unit of the stream"):
+        SourceStream(unit="char").bind(processor)
+    bounded = SourceStream(max_waiting=2)
+    bounded.put("a b c")
+    with pytest.raises(BufferError, match="max_waiting is 2"):
+        bounded.put(" d")
+    assert bounded.read() == "a"
+    bounded.put(" d")
+    bounded.end()
+    assert read_all(bounded) == ["b", "c", "d"]
+
+
+def test_many_writers_lose_nothing():
+    stream = SourceStream()
+    writers = [threading.Thread(target=lambda: [stream.put("x ") for _ in range(500)]) for _ in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    stream.end()
+    assert len(read_all(stream)) == 4000
+
+
+def test_a_slow_consumer_does_not_hold_the_model_up(model, processor):
+    streamer = SimulStreamer(processor)
+    slow = iter(streamer)
+    started = time.monotonic()
+    output = model.generate(
+        **processor(source="a dog runs over"), policy=WaitKPolicy(1), streamer=streamer, max_new_tokens=30,
+        max_word_tokens=2, return_dict_in_generate=True, suppress_tokens=[0],
+    )  # fmt: skip
+    assert time.monotonic() - started < 60
+    assert [word.text for word in slow] == processor.words(output.words[0])
+
+
+def test_several_async_consumers(processor):
+    streamer = SimulStreamer(processor)
+    ids = processor.encode("two children watch")
+
+    def write():
+        for index, word in enumerate(ids):
+            time.sleep(0.01)
+            streamer.put_word(0, word, index + 1, 0.0)
+        streamer.end()
+
+    async def consume(delay):
+        words = []
+        async for word in streamer:
+            await asyncio.sleep(delay)
+            words.append(word.text)
+        return words
+
+    async def main():
+        threading.Thread(target=write).start()
+        return await asyncio.gather(consume(0), consume(0.03), consume(0))
+
+    assert asyncio.run(main()) == [["two", "children", "watch"]] * 3
+
+
+def expected_words(model, processor, source, **kwargs):
+    output = model.generate(**processor(source=source), policy=WaitKPolicy(1), return_dict_in_generate=True, **kwargs)
+    return processor.words(output.words[0]), output.delays[0]
+
+
+OPTIONS = {"max_new_tokens": 25, "max_word_tokens": 2, "suppress_tokens": [0]}
+
+
+def test_translate_stream_equals_the_known_source(model, processor):
+    source = "a dog runs over the meadow"
+    words = list(translate_stream(model, processor, iter(source.split()), WaitKPolicy(1), **OPTIONS))
+    assert ([word.text for word in words], [word.delay for word in words]) == expected_words(
+        model, processor, source, **OPTIONS
+    )
+
+
+def test_translate_stream_async_equals_the_known_source(model, processor):
+    source = "a dog runs over the meadow"
+
+    async def arriving():
+        for word in source.split():
+            await asyncio.sleep(0.001)
+            yield word
+
+    async def main(words):
+        return [word async for word in translate_stream_async(model, processor, words, WaitKPolicy(1), **OPTIONS)]
+
+    for words in (arriving(), source.split()):
+        written = asyncio.run(main(words))
+        assert [word.text for word in written] == expected_words(model, processor, source, **OPTIONS)[0]
+
+
+def test_errors_of_source_and_model_reach_the_caller(model, processor):
+    def broken():
+        yield "a"
+        raise RuntimeError("the microphone fell")
+
+    with pytest.raises(RuntimeError, match="microphone"):
+        list(translate_stream(model, processor, broken(), WaitKPolicy(3), **OPTIONS))
+    with pytest.raises(ValueError, match="num_beams"):
+        list(translate_stream(model, processor, ["a"], WaitKPolicy(1), num_beams=4))
+
+    async def main():
+        async for _ in translate_stream_async(model, processor, ["a"], WaitKPolicy(1), num_beams=4):
+            pass
+
+    with pytest.raises(ValueError, match="num_beams"):
+        asyncio.run(main())
+
+
+def test_a_streamers_consumer_hears_of_an_error_before_decoding_began(model, processor):
+    streamer = SimulStreamer(processor)
+    with pytest.raises(ValueError, match="nonsense"):
+        model.generate(**processor(source="a"), policy=WaitKPolicy(1), streamer=streamer, nonsense=1)
+    with pytest.raises(ValueError, match="nonsense"):
+        list(streamer)
+
+
+def test_leaving_early_ends_the_threads(model, processor):
+    def endless():
+        while True:
+            yield "dog"
+
+    before = threading.active_count()
+    for _ in translate_stream(model, processor, endless(), WaitKPolicy(1), max_word_tokens=2, suppress_tokens=[0]):
+        break
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+def test_leaving_the_async_form_early(model, processor):
+    async def endless():
+        while True:
+            await asyncio.sleep(0)
+            yield "dog"
+
+    async def main():
+        words = translate_stream_async(
+            model, processor, endless(), WaitKPolicy(1), max_word_tokens=2, suppress_tokens=[0]
+        )
+        async for _ in words:
+            break
+        await words.aclose()
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(main()) == 1
