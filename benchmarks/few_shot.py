@@ -27,7 +27,7 @@ def main() -> None:
     names = (LANGUAGES[source], LANGUAGES[target])
     shots = "".join(f"{names[0]}: {pair.source}\n{names[1]}: {pair.target}\n" for pair in train[:examples])
     shots = shots.replace("{", "{{").replace("}", "}}")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     # A base model ends an answer with the line.
     newline = tokenizer.convert_ids_to_tokens(tokenizer.encode("a\n", add_special_tokens=False))[-1]
     template = f"{bos}{shots}{names[0]}: {{source}}\n{names[1]}: {{target}}"

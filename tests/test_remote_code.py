@@ -12,7 +12,11 @@ from transformers import AutoModelForCausalLM, AutoProcessor, Trainer, TrainingA
 from families import make_family
 from helpers import make_model, make_processor
 from transformers_simul import AutoSimulModel, SimulMaskDataCollator, SimulProcessor, WaitKPolicy
+from transformers_simul.cli import main
+from transformers_simul.cli.loading import load
 from transformers_simul.publishing.model_card import write_model_card
+from transformers_simul.training import DataArguments, ModelArguments
+from transformers_simul.training import make_processor as make_trained_processor
 
 PROGRAM = """
 import json, sys
@@ -95,3 +99,82 @@ def test_the_stock_trainer_saves_a_whole_folder(tmp_path):
     expected = trainer.model.eval().generate(**processor(source="a dog runs"), **options)
     assert model.generate(**again(source="a dog runs"), **options).words == expected.words
     assert write_model_card(tmp_path / "final").is_file()
+
+
+EVIL = """
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
+
+Path({marker!r}).write_text("run")
+
+
+class EvilTokenizer(PreTrainedTokenizerFast):
+    pass
+"""
+
+
+@pytest.fixture
+def hostile(tmp_path, monkeypatch):
+    """A saved folder whose tokenizer brings code of its own, and a user whose first line of text is `y`."""
+    folder = tmp_path / "hostile"
+    processor = make_processor()
+    make_model(processor).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    (folder / "evil.py").write_text(EVIL.format(marker=str(tmp_path / "marker")))
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    settings |= {"tokenizer_class": "EvilTokenizer", "auto_map": {"AutoTokenizer": [None, "evil.EvilTokenizer"]}}
+    path.write_text(json.dumps(settings))
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("builtins.input", lambda *question: "y")
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    return folder
+
+
+def load_for_training(folder):
+    make_trained_processor(ModelArguments(model_name_or_path=folder), DataArguments(), [])
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda folder: SimulProcessor.from_pretrained(folder),
+        lambda folder: SimulProcessor.from_pretrained(folder, trust_remote_code=None),
+        lambda folder: load(folder),
+        load_for_training,
+    ],
+    ids=["processor", "processor_unasked", "command", "training"],
+)
+def test_no_code_of_a_folder_runs_unless_the_user_said_so(hostile, tmp_path, load):
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        load(str(hostile))
+    assert not (tmp_path / "marker").exists()
+
+
+def test_commands_run_no_code_of_a_folder(hostile, tmp_path, monkeypatch, capsys):
+    (tmp_path / "text").write_text("y\na dog\n")
+    for command in (["translate"], ["translate", "{text}"], ["demo"], ["mask", "--source", "a", "--target", "a"]):
+        name, *others = (each.format(text=tmp_path / "text") for each in command)
+        with open(tmp_path / "text") as stdin:
+            monkeypatch.setattr("sys.stdin", stdin)
+            assert main([name, str(hostile), *others]) == 1, command
+        assert "trust" in capsys.readouterr().err
+    assert not (tmp_path / "marker").exists()
+    # The user's own word is enough.
+    SimulProcessor.from_pretrained(hostile, trust_remote_code=True)
+    assert (tmp_path / "marker").read_text() == "run"
+
+
+def test_a_folder_without_its_processor_is_refused(tmp_path):
+    """The default template and languages would translate into nonsense."""
+    processor = make_processor()
+    processor.save_pretrained(tmp_path)
+    assert SimulProcessor.from_pretrained(tmp_path).target_lang == "de"
+    settings = (tmp_path / "processor_config.json").rename(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"must hold a processor_config\.json with the template"):
+        SimulProcessor.from_pretrained(tmp_path)
+    settings.rename(tmp_path / "processor_config.json")
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=r"must hold a tokenizer, but has no tokenizer\.json"):
+        SimulProcessor.from_pretrained(tmp_path)

@@ -106,7 +106,8 @@ def convert_gguf(path: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     _check_gguf()
-    quantised = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    options = {"gguf_file": path.name, "trust_remote_code": False}
+    quantised = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **options)
     # What was loaded counts as quantised and would not be saved.
     config = type(quantised.config)(
         **{key: value for key, value in quantised.config.to_dict().items() if key != "quantization_config"}
@@ -114,7 +115,7 @@ def convert_gguf(path: Path, folder: Path) -> None:
     model = type(quantised)(config)
     model.load_state_dict(quantised.state_dict())
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(path.parent, **options).save_pretrained(folder)
 
 
 def _check_gguf() -> None:

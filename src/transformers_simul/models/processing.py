@@ -2,6 +2,7 @@
 """SimulProcessor: text to prompt spans and words of token ids, and back. The only object that knows the text."""
 
 import functools
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -91,6 +92,49 @@ class SimulProcessor(ProcessorMixin):
         self._prompt = (self._encode(head.format(**languages)), self._encode_behind_word(self._tail))
         self._token_kinds = token_kinds(tokenizer, unit, self._eos_token_id)
         self._encode_word = functools.lru_cache(maxsize=65536)(self._encode_in_context)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike, trust_remote_code: bool | None = False, **kwargs: Any
+    ) -> "SimulProcessor":
+        """The processor of a saved folder. Code that the folder may bring is not run unless `trust_remote_code` is True:
+        nobody is asked on the terminal, since standard input may be a pipe of text.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): a folder, or a name on the Hub.
+            trust_remote_code (`bool`, *optional*): whether a tokenizer's own code may run.
+            **kwargs: further arguments of the stock method, such as `revision`.
+
+        Raises:
+            ValueError: if the folder was not saved by a processor, or if its tokenizer needs code of its own.
+        """
+        folder = os.path.join(pretrained_model_name_or_path, kwargs.get("subfolder", ""))
+        if os.path.isdir(folder) and not os.path.isfile(os.path.join(folder, "tokenizer.json")):
+            raise ValueError(f"folder {folder!r} must hold a tokenizer, but has no tokenizer.json.")
+        return super().from_pretrained(
+            pretrained_model_name_or_path, trust_remote_code=bool(trust_remote_code), **kwargs
+        )
+
+    @classmethod
+    def get_processor_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As the stock method, which takes a missing file for an empty one: the default template and languages.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): a folder, or a name on the Hub.
+            **kwargs: of the stock method.
+
+        Raises:
+            ValueError: if there is no `processor_config.json`.
+        """
+        stored, rest = super().get_processor_dict(pretrained_model_name_or_path, **kwargs)
+        if "template" not in stored:
+            raise ValueError(
+                f"{str(pretrained_model_name_or_path)!r} must hold a processor_config.json with the template that the "
+                "model was trained with, as SimulProcessor.save_pretrained writes it."
+            )
+        return stored, rest
 
     @classmethod
     def from_chat_template(

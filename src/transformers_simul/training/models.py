@@ -32,7 +32,7 @@ def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequen
     """
     if args.model_name_or_path:
         simul_config(args.model_name_or_path)
-        tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path)
+        tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path, trust_remote_code=False)
     else:
         tokenizer = train_tokenizer(pairs, args.vocab_size)
     if data_args.use_chat_template:
