@@ -21,7 +21,16 @@ _MODULES = {
     "models.modeling_simul_mpt": ["SimulMptConfig", "SimulMptForCausalLM", "SimulMptModel"],
     "models.modeling_simul_qwen2": ["SimulQwen2Config", "SimulQwen2ForCausalLM", "SimulQwen2Model"],
     "models.modeling_simul_qwen3": ["SimulQwen3Config", "SimulQwen3ForCausalLM", "SimulQwen3Model"],
-    "models.policies": ["FixedChunkPolicy", "MixturePolicy", "OfflinePolicy", "Policy", "Progress", "WaitKPolicy"],
+    "models.policies": [
+        "AlignedPolicy",
+        "FixedChunkPolicy",
+        "MixturePolicy",
+        "OfflinePolicy",
+        "Policy",
+        "Progress",
+        "RandomPathPolicy",
+        "WaitKPolicy",
+    ],
     "models.processing": ["SimulProcessor"],
     "streaming.streamer": ["SimulStreamer", "Word"],
     "models.streams": ["SourceCancelled", "SourceStream", "SourceTimeout"],
@@ -44,7 +53,16 @@ if TYPE_CHECKING:
     from .models.modeling_simul_mpt import SimulMptConfig, SimulMptForCausalLM, SimulMptModel
     from .models.modeling_simul_qwen2 import SimulQwen2Config, SimulQwen2ForCausalLM, SimulQwen2Model
     from .models.modeling_simul_qwen3 import SimulQwen3Config, SimulQwen3ForCausalLM, SimulQwen3Model
-    from .models.policies import FixedChunkPolicy, MixturePolicy, OfflinePolicy, Policy, Progress, WaitKPolicy
+    from .models.policies import (
+        AlignedPolicy,
+        FixedChunkPolicy,
+        MixturePolicy,
+        OfflinePolicy,
+        Policy,
+        Progress,
+        RandomPathPolicy,
+        WaitKPolicy,
+    )
     from .models.processing import SimulProcessor
     from .models.streams import SourceCancelled, SourceStream, SourceTimeout
     from .streaming.engine import EngineFull, EngineStream, StreamEngine

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from . import card, corpus, custom_generate, mask, page, plot, programs, score, translate
+from . import align, card, corpus, custom_generate, mask, page, plot, programs, score, translate
 
-COMMANDS = (translate, programs, score, plot, mask, page, corpus, card, custom_generate)
+COMMANDS = (translate, programs, score, plot, mask, page, corpus, align, card, custom_generate)
 
 
 class _CommandParser(argparse.ArgumentParser):
