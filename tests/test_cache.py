@@ -5,8 +5,11 @@ import random
 
 import pytest
 import torch
+from transformers import LogitsProcessorList, SuppressTokensLogitsProcessor
 
-from transformers_simul import SimulCache
+from families import make_family
+from helpers import make_model
+from transformers_simul import OfflinePolicy, SimulCache, StreamEngine
 from transformers_simul.models.schedule import Schedule
 
 
@@ -19,9 +22,9 @@ def tokens(offsets):
 def feed(cache, rows, counts, forgets, first):
     """Feed numbered tokens; keys and values carry their number."""
     numbers = list(range(first, first + sum(counts)))
-    cache.place(rows, counts, forgets, tokens(numbers))
+    step = cache.place(rows, counts, forgets, tokens(numbers))
     states = torch.tensor(numbers, dtype=torch.float32)[None, None, :, None]
-    return cache.update(states, -states, 0), numbers
+    return step, step.update(states, -states, 0), numbers
 
 
 @pytest.mark.parametrize("max_tokens", [None, 400])
@@ -35,14 +38,14 @@ def test_a_row_holds_what_came_and_was_not_forgotten(max_tokens):
         rows = sorted(draw.sample(range(4), draw.randint(1, 4)))
         counts = [draw.randint(1, 5) for _ in rows]
         forgets = [sorted(draw.sample(range(len(held[row])), min(len(held[row]), draw.randint(0, 3)))) for row in rows]
-        (keys, values), numbers = feed(cache, rows, counts, forgets, first)
+        step, (keys, values), numbers = feed(cache, rows, counts, forgets, first)
         first += len(numbers)
         for row, count, forget in zip(rows, counts, forgets, strict=True):
             newest_first = held[row][::-1]
             held[row] = [each for index, each in enumerate(newest_first) if index not in forget][::-1]
             held[row] += [numbers.pop(0) for _ in range(count)]
             begun[row] = begun[row] or held[row][:2]
-        schedule = cache.schedule
+        schedule = step.keys
         for index, row in enumerate(rows):
             taken = schedule.pair_ids[index] > 0
             assert sorted(schedule.offsets[index][taken].tolist()) == sorted(held[row])
@@ -60,11 +63,11 @@ def test_a_row_holds_what_came_and_was_not_forgotten(max_tokens):
 
 def test_split_and_join():
     cache = SimulCache(3)
-    feed(cache, [0, 2], [1, 3], [(), ()], 1)
-    step = torch.arange(4)[None, :, None] + 1.0
-    assert cache.split(step)[..., 0].tolist() == [[1, 0, 0], [2, 3, 4]]
-    assert torch.equal(cache.join(cache.split(step)), step)
-    assert cache.slots.tolist() == [[0, 0, 0], [0, 1, 2]]
+    step, _, _ = feed(cache, [0, 2], [1, 3], [(), ()], 1)
+    states = torch.arange(4)[None, :, None] + 1.0
+    assert step.split(states)[..., 0].tolist() == [[1, 0, 0], [2, 3, 4]]
+    assert torch.equal(step.join(step.split(states)), states)
+    assert step.slots.tolist() == [[0, 0, 0], [0, 1, 2]]
 
 
 @pytest.mark.parametrize(
@@ -78,3 +81,59 @@ def test_split_and_join():
 def test_what_does_not_fit_is_refused(rows, counts, forgets, message):
     with pytest.raises(ValueError, match=message):
         feed(SimulCache(2, 5), rows, counts, forgets, 1)
+
+
+def test_what_is_given_back_leaves_no_numbers_behind():
+    """Masks hide no NaN: neither may a row's own forgotten entries keep theirs, nor a row that is cleared."""
+    cache = SimulCache(2)
+    with torch.inference_mode():  # as decoding does; the cache grows, so that its tables are new
+        feed(cache, [0, 1], [100, 1], [(), ()], 1)
+        step = cache.place([0], [1], [(0, 3, 99)], tokens([500]))
+        keys, values = step.update(torch.full((1, 1, 1, 1), torch.nan), torch.full((1, 1, 1, 1), torch.inf), 0)
+    for table in (keys, values):
+        assert table[0, 0, [96, 0], 0].tolist() == [0, 0]  # slot 99 is taken again at once
+        assert not table[0, 0, 99].isfinite()
+    assert step.keys.pair_ids[0].sum() == 98
+    cache.clear(0, keep=0)
+    with torch.inference_mode():
+        _, (keys, values), _ = feed(cache, [0, 1], [1, 1], [(), ()], 900)
+    for table in (keys, values):
+        assert table.isfinite().all()
+        assert table[0].count_nonzero() == 1
+
+
+@pytest.mark.parametrize("backend", ["eager", "sdpa", "flex_attention"])
+@pytest.mark.parametrize("family", ["Falcon", "Llama"])
+def test_a_streams_nan_does_not_outlive_it(processor, backend, family):
+    """The next stream in its place gets what it gets alone."""
+    model = make_model(processor) if family == "Falcon" else make_family(family, processor)
+    model = type(model)._from_config(model.config, attn_implementation=backend).eval()
+    poison = processor.encode("today")[0][-1]
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    with torch.no_grad():
+        model.get_input_embeddings().weight[poison] = torch.nan
+    engine = StreamEngine(model, processor, max_streams=2, max_tokens=200)
+    rules = [SuppressTokensLogitsProcessor([poison, processor.eos_token_id])]
+
+    def translate(source, tokens):
+        stream = engine.open(OfflinePolicy(), processors=rules, max_new_tokens=tokens)
+        stream.source.put(source)
+        stream.source.end()
+        return stream
+
+    # A neighbour that is longer, so that its steps read the others' rows far behind their ends.
+    neighbour = translate("two children watch him jumping over the green meadow while a dog runs", 60)
+    for source in ("a dog runs over the meadow today", "a dog", "today", "two children"):
+        stream = translate(source, 5)
+        while not stream.stop_reason:
+            engine.step()
+        if "today" in source:
+            assert stream.stop_reason == "error"
+            continue
+        alone = model.generate(
+            **processor(source=source), policy=OfflinePolicy(), max_new_tokens=5, return_dict_in_generate=True,
+            logits_processor=LogitsProcessorList(rules),
+        )  # fmt: skip
+        assert [word.text for word in stream.words] == processor.words(alone.words[0])
+    assert neighbour.stop_reason == ""
+    engine.close()

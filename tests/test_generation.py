@@ -544,6 +544,14 @@ def test_without_a_policy_generate_is_stock(model, processor):
     assert ids.tolist() == plain.tolist()
 
 
+def test_without_a_policy_a_simul_cache_is_refused(model, processor):
+    inputs = processor(source="a dog")
+    with pytest.raises(ValueError, match="must not be a SimulCache without a policy"):
+        model.generate(**inputs, past_key_values=SimulCache(1))
+    with pytest.raises(ValueError, match="got the SimulCache itself"):
+        model(inputs["input_ids"], past_key_values=SimulCache(1))
+
+
 def test_a_row_that_ends_behind_a_lone_space_shows_no_empty_word(model, processor):
     """Of a runaway row the last word may be nothing but its space, which nobody can see yet."""
     space = processor.tokenizer.convert_tokens_to_ids("Ġ")

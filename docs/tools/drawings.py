@@ -91,10 +91,11 @@ class RecordingCache(SimulCache):
         self.steps: list[tuple[dict[int, tuple[bool, int]], list[int]]] = []
 
     def place(self, rows, counts, forgets, queries):
-        super().place(rows, counts, forgets, queries)
-        _, in_target, offsets = self._places[:, 0].tolist()
-        held = {slot: (bool(in_target[slot]), offsets[slot]) for slot in self._taken[0]}
-        self.steps.append((held, self._slots.tolist()))
+        step = super().place(rows, counts, forgets, queries)
+        taken, in_target, offsets = (field[0].tolist() for field in step.keys[:3])
+        held = {slot: (in_target[slot], offsets[slot]) for slot, is_taken in enumerate(taken) if is_taken}
+        self.steps.append((held, step.slots[0].tolist()))
+        return step
 
 
 def draw_cache(path: Path, model: SimulFalconForCausalLM, processor: SimulProcessor) -> None:

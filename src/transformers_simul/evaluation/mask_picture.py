@@ -8,7 +8,7 @@ import numpy
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from ..models.cache import SimulCache
+from ..models.cache import CacheStep, SimulCache
 from ..models.masking import visible
 from ..models.policies import Policy
 from ..models.schedule import WORD_ENDS, Peek, Schedule, training_row
@@ -89,7 +89,7 @@ def draw_mask(
     pair = processor.encode_pair(source, target)
     inputs = processor(source=source)
     forced = [token for word in pair["target_ids"] for token in word] + [processor.eos_token_id]
-    cache = SimulCache(batch_size=1)
+    cache = _RecordingCache(batch_size=1)
     recorder = _Recorder(cache, layer, head)
     hooks = [module.register_forward_hook(recorder) for module in model.base_model.attention_modules]
     try:
@@ -210,24 +210,34 @@ class _Forced(LogitsProcessor):
         return kept
 
 
+class _RecordingCache(SimulCache):
+    """Keeps the newest step."""
+
+    step: CacheStep
+
+    def place(self, *args, **kwargs) -> CacheStep:
+        self.step = super().place(*args, **kwargs)
+        return self.step
+
+
 class _Recorder:
     """Forward hook of the attention layers: attention of each asked token, by place rather than by slot; of one head,
     or the largest of all."""
 
-    def __init__(self, cache: SimulCache, layer: int | None, head: int | None) -> None:
+    def __init__(self, cache: _RecordingCache, layer: int | None, head: int | None) -> None:
         self.cache, self.layer, self.head = cache, layer, head
         self.asked: dict[tuple[bool, int, int, int], dict[tuple[bool, int], float]] = {}
         self.step = 0
 
     def __call__(self, module, args, output) -> None:
-        cache, attention = self.cache, output[1]
-        keys = cache.schedule
+        step, attention = self.cache.step, output[1]
+        keys = step.keys
         places = list(zip(keys.in_target[0].tolist(), keys.offsets[0].tolist(), strict=True))
         strongest = attention[0].amax(0) if self.head is None else attention[0, self.head]
         self.step += module.layer_idx == 0
         if self.layer not in (None, module.layer_idx):
             return
-        for query, slot in enumerate(cache.slots[0].tolist()):
+        for query, slot in enumerate(step.slots[0].tolist()):
             seen = self.asked.setdefault((*places[slot], self.step, query), {})
             for key, weight in enumerate(strongest[query].tolist()):
                 seen[places[key]] = max(seen.get(places[key], 0.0), weight)

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import flex_attention
 
+from .cache import CacheStep
 from .positions import rotate
 
 # Up to so many queries, two products are cheaper than keys twice as long (benchmarks/positions.py --kernels).
@@ -19,7 +20,7 @@ class AttentionContext(NamedTuple):
     """What the layers of one forward share, beside their masks.
 
     Attributes:
-        step (`SimulCache`, *optional*): while decoding, who splits tokens into streams and joins them again.
+        step (`CacheStep`, *optional*): while decoding, what splits tokens into streams and joins them again.
         source_rotations (`Sequence[tuple[torch.Tensor, torch.Tensor]]`, *optional*): with own-frame positions, for
             each layer cosine and sine of the angle by which a query turns further towards source keys, shape
             `(batch, queries, rotary_dim)`.
@@ -28,7 +29,7 @@ class AttentionContext(NamedTuple):
             stock Falcon does; only so is it equal to the last bit.
     """
 
-    step: Any = None
+    step: CacheStep | None = None
     source_rotations: Sequence[tuple[torch.Tensor, torch.Tensor]] | None = None
     keys_in_target: torch.Tensor | None = None
     broadcasts_keys: bool = False

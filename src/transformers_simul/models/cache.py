@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SimulCache: keys and values in arrival order, their place in the row beside them, rows of different progress."""
+"""SimulCache: keys and values in arrival order, their place in the row beside them, rows of different progress; and
+CacheStep: where the tokens of one forward lie in it."""
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from transformers.cache_utils import Cache
@@ -12,6 +14,89 @@ from .schedule import Schedule
 _FIRST_TOKENS = 64
 
 
+class StepTokens(NamedTuple):
+    """Where the tokens of one forward belong, one number of each kind per token, as they lie one behind the other.
+
+    Attributes:
+        rows (`torch.Tensor` of shape `(tokens,)`, int): the cache's row.
+        slots (`torch.Tensor` of shape `(tokens,)`, int): the slot of that row which stores the token.
+        columns (`torch.Tensor` of shape `(tokens,)`, int): index in the padded table that [`CacheStep.split`] makes.
+    """
+
+    rows: torch.Tensor
+    slots: torch.Tensor
+    columns: torch.Tensor
+
+
+class CacheStep(Cache):
+    """One forward's view of a [`SimulCache`], which [`SimulCache.place`] makes: the model gets it as `past_key_values`.
+
+    The forward's tokens belong to some of the cache's rows, as many to each as it has, and lie one behind the other
+    without padding. For attention they are `split` into streams, and what comes out is `join`ed again.
+
+    Args:
+        cache (`SimulCache`): stores keys and values.
+        rows (`torch.Tensor` of shape `(streams,)`, *optional*): the rows that take part; None if all do.
+        counts (`list[int]`): tokens of each.
+        tokens (`StepTokens`): where they belong.
+        keys (`Schedule`): the place of every stored key of these rows, fields of shape `(streams, stored)`.
+    """
+
+    def __init__(
+        self, cache: "SimulCache", rows: torch.Tensor | None, counts: list[int], tokens: StepTokens, keys: Schedule
+    ):
+        super().__init__(layers=[])
+        self.cache, self.rows, self.counts, self.tokens, self.keys = cache, rows, counts, tokens, keys
+
+    def split(self, tokens: torch.Tensor) -> torch.Tensor:
+        """The step's tokens by stream: `(1, tokens, ...)` to `(streams, longest, ...)`, zeros behind the shorter."""
+        streams, longest = len(self.counts), max(self.counts)
+        if streams * longest == tokens.shape[1]:
+            return tokens.view(streams, longest, *tokens.shape[2:])
+        rows = tokens.new_zeros(streams * longest, *tokens.shape[2:])
+        rows[self.tokens.columns] = tokens[0]
+        return rows.view(streams, longest, *tokens.shape[2:])
+
+    def join(self, rows: torch.Tensor) -> torch.Tensor:
+        """The inverse of `split`."""
+        tokens = rows.flatten(0, 1)
+        columns = self.tokens.columns
+        return (tokens if len(columns) == len(tokens) else tokens[columns])[None]
+
+    @property
+    def slots(self) -> torch.Tensor:
+        """Where the step's tokens are stored, shape `(streams, longest)`."""
+        return self.split(self.tokens.slots[None])
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs):
+        """Store one layer's keys and values of the step and return all that its streams have stored.
+
+        Args:
+            key_states, value_states (`torch.Tensor` of shape `(1, kv_heads, tokens, head_dim)`).
+            layer_idx (`int`): the layer.
+
+        Returns:
+            Two tensors of shape `(streams, kv_heads, stored, head_dim)`.
+        """
+        stored = self.keys.offsets.shape[1]
+        found = []
+        for table, states in zip(
+            self.cache.layer(layer_idx, key_states, value_states), (key_states, value_states), strict=True
+        ):
+            table[self.tokens.rows, :, self.tokens.slots] = states[0].transpose(0, 1)
+            table = table.narrow(2, 0, stored)
+            found.append(table if self.rows is None else table.index_select(0, self.rows))
+        return tuple(found)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Tokens of the longest stream."""
+        return self.cache.get_seq_length()
+
+    @property
+    def is_compileable(self) -> bool:
+        return False
+
+
 class SimulCache(Cache):
     """Keys and values of streams that read and write in turns.
 
@@ -19,8 +104,8 @@ class SimulCache(Cache):
     stored as they come, source and target mixed, and their `in_target` and `offsets` are kept beside them. A row may
     forget entries (the last target token, after a READ); the next tokens take their slots.
 
-    A step holds tokens of any rows, as many of each as it has, laid one behind the other without padding; for attention
-    they are `split` into rows, and what comes out is `join`ed again.
+    The cache only stores. Before each forward, `place` chooses slots for its tokens; what it returns is what the model
+    gets.
 
     Args:
         batch_size (`int`): streams side by side.
@@ -56,13 +141,10 @@ class SimulCache(Cache):
         self._taken: list[list[int]] = [[] for _ in range(batch_size)]
         self._free: list[list[int]] = [[] for _ in range(batch_size)]
         self._touched = [0] * batch_size
-        # Of the step: its rows, how many tokens each has, and up to which slot they hold keys.
-        self._step_rows = torch.zeros(0, dtype=torch.long)
-        self._step_counts: list[int] = []
-        self._step_slots = 0
 
     @property
     def batch_size(self) -> int:
+        """How many streams it has rows for."""
         return len(self._taken)
 
     def used_tokens(self, row: int) -> int:
@@ -71,8 +153,8 @@ class SimulCache(Cache):
 
     def place(
         self, rows: Sequence[int], counts: Sequence[int], forgets: Sequence[Sequence[int]], queries: Schedule
-    ) -> None:
-        """Choose the slots of a step's tokens; the next forward stores them there.
+    ) -> CacheStep:
+        """Choose the slots of a step's tokens; the forward that gets what is returned stores them there.
 
         Args:
             rows (`Sequence[int]`): the streams that take part, in ascending order.
@@ -93,19 +175,25 @@ class SimulCache(Cache):
             slots += self._take(row, count, forget)
             columns += range(index * longest, index * longest + count)
             homes += [row] * count
-        self._step_slots = max(self._touched[row] for row in rows)
-        self._reserve(self._step_slots)
+        stored = max(self._touched[row] for row in rows)
+        self._reserve(stored)
 
         device = queries.offsets.device
         self._places = self._places.to(device)
-        self._step_rows, self._step_counts = torch.tensor(list(rows), device=device), list(counts)
-        self._homes, self._slots, self._columns = torch.tensor([homes, slots, columns], device=device)
-        for row in rows:
-            if self._free[row]:
-                self._places[0, row, self._free[row]] = 0
+        tokens = StepTokens(*torch.tensor([homes, slots, columns], device=device))
         places = torch.stack([queries.pair_ids[0], queries.in_target[0], queries.offsets[0]]).to(torch.int32)
-        self._places[:, self._homes, self._slots] = places
+        self._places[:, tokens.rows, tokens.slots] = places
 
+        chosen = None if len(rows) == self.batch_size else torch.tensor(list(rows), device=device)
+        held = self._places.narrow(2, 0, stored)
+        taken, in_target, offsets = held if chosen is None else held.index_select(1, chosen)
+        nothing = torch.zeros_like(offsets)
+        return CacheStep(
+            self, chosen, list(counts), tokens, Schedule(taken, in_target.bool(), offsets, nothing, nothing)
+        )
+
+    # Decoding runs in inference mode, whose tensors may be changed nowhere else.
+    @torch.inference_mode()
     def clear(self, row: int, keep: int = 0) -> None:
         """Forget what a stream holds; its row can serve another.
 
@@ -115,52 +203,29 @@ class SimulCache(Cache):
                 some of them were forgotten, or never came, none stays.
         """
         keep = keep if self._taken[row][:keep] == list(range(keep)) else 0
+        self._wipe(row, slice(keep, self._touched[row]))
         self._taken[row], self._free[row], self._touched[row] = list(range(keep)), [], keep
-        self._places[:, row, keep:] = 0
 
-    def split(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The step's tokens by stream: `(1, tokens, ...)` to `(streams, longest, ...)`, zeros behind the shorter."""
-        streams, longest = len(self._step_counts), max(self._step_counts)
-        if streams * longest == tokens.shape[1]:
-            return tokens.view(streams, longest, *tokens.shape[2:])
-        rows = tokens.new_zeros(streams * longest, *tokens.shape[2:])
-        rows[self._columns] = tokens[0]
-        return rows.view(streams, longest, *tokens.shape[2:])
-
-    def join(self, rows: torch.Tensor) -> torch.Tensor:
-        """The inverse of `split`."""
-        tokens = rows.flatten(0, 1)
-        return (tokens if len(self._columns) == len(tokens) else tokens[self._columns])[None]
-
-    @property
-    def slots(self) -> torch.Tensor:
-        """Where the step's tokens are stored, shape `(streams, longest)`."""
-        return self.split(self._slots[None])
-
-    @property
-    def schedule(self) -> Schedule:
-        """The place of every stored key of the step's streams, fields of shape `(streams, stored)`."""
-        taken, in_target, offsets = self._of_step(self._places, dim=1)
-        nothing = torch.zeros_like(offsets)
-        return Schedule(taken, in_target.bool(), offsets, nothing, nothing)
-
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs):
-        """Store one layer's keys and values of the step and return all that its streams have stored.
+    def layer(self, layer_idx: int, *states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One layer's keys and values, each of shape `(batch_size, kv_heads, capacity, head_dim)`.
 
         Args:
-            key_states, value_states (`torch.Tensor` of shape `(1, kv_heads, tokens, head_dim)`).
-            layer_idx (`int`): the layer.
-
-        Returns:
-            Two tensors of shape `(streams, kv_heads, stored, head_dim)`.
+            layer_idx (`int`): the layer; its tensors are made when it is first asked for.
+            *states (`torch.Tensor` of shape `(1, kv_heads, tokens, head_dim)`): keys and values to come, which give
+                heads, size, dtype and device.
         """
         if layer_idx == len(self._keys):
-            _, heads, _, size = key_states.shape
-            self._keys.append(key_states.new_zeros(self.batch_size, heads, self._capacity, size))
-            self._values.append(value_states.new_zeros(self.batch_size, heads, self._capacity, size))
-        for storage, states in ((self._keys, key_states), (self._values, value_states)):
-            storage[layer_idx][self._homes, :, self._slots] = states[0].transpose(0, 1)
-        return self._of_step(self._keys[layer_idx], dim=0), self._of_step(self._values[layer_idx], dim=0)
+            for tables, like in zip((self._keys, self._values), states, strict=True):
+                tables.append(like.new_zeros(self.batch_size, like.shape[1], self._capacity, like.shape[3]))
+        return self._keys[layer_idx], self._values[layer_idx]
+
+    def update(self, *args, **kwargs):
+        """A forward gets what [`SimulCache.place`] returns, never the cache.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("past_key_values must be what SimulCache.place() returns, got the SimulCache itself.")
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens of the longest stream."""
@@ -184,15 +249,19 @@ class SimulCache(Cache):
                 f"max_tokens of the cache is {self.max_tokens}, but stream {row} needs {self._touched[row] + fresh}."
             )
         slots = [free.pop(0) for _ in range(count - fresh)]
+        if free and forget:
+            self._wipe(row, free)
         slots += range(self._touched[row], self._touched[row] + fresh)
         self._touched[row] += fresh
         taken += slots
         return slots
 
-    def _of_step(self, table: torch.Tensor, dim: int) -> torch.Tensor:
-        """Rows and slots that the step's attention reads; slots are two dimensions behind the rows, or one."""
-        table = table.narrow(dim + (2 if table.ndim == 4 else 1), 0, self._step_slots)
-        return table if len(self._step_rows) == self.batch_size else table.index_select(dim, self._step_rows)
+    def _wipe(self, row: int, slots: slice | list[int]) -> None:
+        """Nobody sees these slots any more. Zeros, since a mask adds a large negative number and weighs values with
+        zero: what is not a number, or infinite, shows through both."""
+        for table in (*self._keys, *self._values):
+            table[row, :, slots] = 0
+        self._places[:, row, slots] = 0
 
     def _reserve(self, capacity: int) -> None:
         if capacity <= self._capacity:
@@ -204,4 +273,4 @@ class SimulCache(Cache):
         self._capacity += grow
 
 
-__all__ = ["SimulCache"]
+__all__ = ["CacheStep", "SimulCache", "StepTokens"]

@@ -40,12 +40,12 @@ def decode_step(model: Any, cache: Any, asks: Mapping[int, Ask]) -> dict[int, to
     table = torch.tensor([[*chain(*lists)] for lists in zip(*columns, strict=True)], device=model.device)[:, None]
     ids, in_target, offsets, visible_source = table
     schedule = Schedule(torch.ones_like(ids), in_target.bool(), offsets, visible_source, torch.zeros_like(ids))
-    cache.place(rows, counts, [asks[row].forgets for row in rows], schedule)
+    step = cache.place(rows, counts, [asks[row].forgets for row in rows], schedule)
 
     answers = [1 if asks[row].replacement is None else 2 for row in rows]
     asked = [end - back for end, size in zip(accumulate(counts), answers, strict=True) for back in range(size, 0, -1)]
     kept = torch.tensor(asked, device=model.device)
-    outputs = model(ids, past_key_values=cache, logits_to_keep=kept, return_dict=True, **schedule._asdict())
+    outputs = model(ids, past_key_values=step, logits_to_keep=kept, return_dict=True, **schedule._asdict())
     return dict(zip(rows, outputs.logits[0].float().split(answers), strict=True))
 
 

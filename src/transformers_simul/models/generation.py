@@ -150,6 +150,8 @@ class SimulGenerationMixin(GenerationMixin):
         if wait_k is not None:
             policy = WaitKPolicy(wait_k)
         if policy is None:
+            if hasattr(kwargs.get("past_key_values"), "place"):
+                raise ValueError("past_key_values must not be a SimulCache without a policy: give one, or wait_k.")
             return super().generate(*args, **kwargs)
         if self.training:
             raise ValueError("model must be in evaluation mode with a policy, without dropout: call model.eval().")

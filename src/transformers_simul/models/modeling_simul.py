@@ -10,6 +10,7 @@ from torch.nn.attention.flex_attention import create_block_mask
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 
+from .cache import CacheStep
 from .generation import SimulGenerationMixin
 from .linear import SimulLinear
 from .loss import simul_loss
@@ -23,20 +24,20 @@ class Placed(NamedTuple):
     Attributes:
         queries, keys (`Schedule`): fields of shape `(batch, queries)` and `(batch, keys)`.
         slots (`torch.Tensor` of shape `(batch, queries)`): which key each query is itself.
-        step (`SimulCache`, *optional*): while decoding.
+        step (`CacheStep`, *optional*): while decoding.
     """
 
     queries: Schedule
     keys: Schedule
     slots: torch.Tensor
-    step: Any = None
+    step: CacheStep | None = None
 
 
-def place(cache: Any, *fields: torch.Tensor | None) -> Placed | None:
+def place(step: CacheStep | None, *fields: torch.Tensor | None) -> Placed | None:
     """Queries and keys of a forward that was given a schedule; None without one.
 
     Args:
-        cache (`SimulCache`, *optional*): of a decoding step; in training, a row is its own keys.
+        step (`CacheStep`, *optional*): of decoding; in training, a row is its own keys.
         *fields (`torch.Tensor`, *optional*): of [`Schedule`].
 
     Raises:
@@ -48,8 +49,8 @@ def place(cache: Any, *fields: torch.Tensor | None) -> Placed | None:
     if len(given) < len(Schedule._fields):
         raise ValueError(f"A schedule has five fields, {Schedule._fields}: give all of them, or none.")
     queries = Schedule(*given)
-    if cache is not None:
-        return Placed(Schedule(*(cache.split(field) for field in queries)), cache.schedule, cache.slots, cache)
+    if step is not None:
+        return Placed(Schedule(*(step.split(field) for field in queries)), step.keys, step.slots, step)
     batch, length = queries.offsets.shape
     slots = torch.arange(length, device=queries.offsets.device).expand(batch, length)
     return Placed(queries, queries, slots)
