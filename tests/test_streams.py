@@ -20,7 +20,7 @@ from transformers_simul.models.text import normalise_spaces, split_words
 
 def read_all(stream):
     words = []
-    while (word := stream.read()) is not None:
+    while (word := stream.poll()[1]) is not None:
         words.append(word)
     return words
 
@@ -47,30 +47,88 @@ def test_a_word_is_complete_when_white_space_or_the_end_follows():
     assert stream.poll() == (False, None)
     stream.put("lo")
     assert stream.poll() == (False, None)
-    stream.put(" wor", arrival_ms=120.0)
+    stream.put(" wor")
+    assert stream.put_units == 1
     assert stream.poll() == (True, "Hello")
-    assert stream.arrivals_ms == [120.0]
     stream.put("ld")
     stream.end()
     assert stream.poll() == (True, "world")
     assert stream.poll() == (True, None)
 
 
-def test_time_out_cancel_and_late_text():
-    stream = SourceStream(timeout_s=0.05)
-    with pytest.raises(SourceTimeout, match="0.05"):
-        stream.read()
+def test_time_out_cancel_and_late_text(processor):
+    stream = SourceStream(timeout_s=0.05, name="stream 7")
+    reader = stream.bind(processor)
+    assert reader.poll() == (False, None)
+    time.sleep(0.06)
+    assert reader.wait_s == 0
+    with pytest.raises(SourceTimeout, match="stream 7: no unit came within timeout_s=0.05"):
+        reader.poll()
     stream.put("a ")
     stream.cancel()
-    with pytest.raises(SourceCancelled):
-        stream.read()
-    with pytest.raises(ValueError, match=r"after cancel\(\)"):
+    with pytest.raises(SourceCancelled, match="stream 7"):
+        stream.poll()
+    with pytest.raises(ValueError, match=r"stream 7: put\('b'\) came after cancel\(\)"):
         stream.put("b")
     ended = SourceStream("a")
     ended.end()
     ended.end()
     with pytest.raises(ValueError, match=r"after end\(\)"):
         ended.put("b")
+
+
+def test_late_text_is_told_why_nobody_reads_it():
+    stream = SourceStream("a ")
+    stream.cancel("the translation had ended: max_new_tokens")
+    stream.cancel()
+    with pytest.raises(ValueError, match="put\\('b'\\) came after the translation had ended: max_new_tokens"):
+        stream.put("b")
+    stream.end_sentence()
+    stream.end()
+    assert stream.is_cancelled
+
+
+def test_two_hundred_thousand_pieces_of_one_word_cost_no_more_than_themselves():
+    """Quadratic, they took minutes; the bound is far above what any loaded machine needs."""
+    stream, started = SourceStream(max_waiting=10**6), time.thread_time()
+    for _ in range(200_000):
+        stream.put("x")
+    assert time.thread_time() - started < 60
+    stream.put(" ")
+    assert stream.poll() == (True, "x" * 200_000)
+
+
+def test_a_listener_that_fails_harms_neither_the_writer_nor_the_other_listeners(caplog):
+    stream, called = SourceStream(name="stream 3"), []
+
+    def breaks():
+        raise RuntimeError("a listener of the user's")
+
+    stream.listen(breaks)
+    stream.listen(lambda: called.append(1))
+    stream.put("a ")
+    stream.end_sentence()
+    stream.end()
+    stream.cancel()
+    assert len(called) == 4
+    assert "A listener of stream 3 failed" in caplog.text
+    assert "a listener of the user's" in caplog.text
+
+
+def test_who_writes_hears_when_a_read_begins_to_wait(processor):
+    stream, waits = SourceStream(), []
+    reader = stream.bind(processor)
+    stream.listen_for_waits(lambda: waits.append(stream.put_units))
+    assert reader.peek(0) == (False, None)
+    assert waits == []
+    assert [reader.poll()[0] for _ in range(3)] == [False] * 3
+    assert waits == [0]
+    stream.put("dog")
+    assert not reader.poll()[0]
+    stream.put(" ")
+    assert reader.poll() == (True, processor.encode("dog")[0])
+    assert [reader.poll()[0] for _ in range(3)] == [False] * 3
+    assert waits == [0, 1]
 
 
 def test_bad_arguments_and_bounds(processor):
@@ -80,13 +138,15 @@ def test_bad_arguments_and_bounds(processor):
         SourceStream(timeout_s=0)
     with pytest.raises(ValueError, match="text must be a string, got bytes"):
         SourceStream().put(b"a")
-    with pytest.raises(ValueError, match="unit of the stream"):
+    with pytest.raises(ValueError, match="unit of the source"):
         SourceStream(unit="char").bind(processor)
-    bounded = SourceStream(max_waiting=2)
+    bounded = SourceStream(max_waiting=2, name="stream 5")
     bounded.put("a b c")
-    with pytest.raises(BufferError, match="max_waiting is 2"):
+    with pytest.raises(BufferError, match="stream 5: max_waiting is 2, but 3 units would wait"):
         bounded.put(" d")
-    assert bounded.read() == "a"
+    with pytest.raises(BufferError, match="a unit of 3 characters"):
+        bounded.put("cc")
+    assert bounded.poll() == (True, "a")
     bounded.put(" d")
     bounded.end()
     assert read_all(bounded) == ["b", "c", "d"]
@@ -137,6 +197,62 @@ def test_several_async_consumers(processor):
         return await asyncio.gather(consume(0), consume(0.03), consume(0))
 
     assert asyncio.run(main()) == [["two", "children", "watch"]] * 3
+
+
+def test_a_consumer_who_leaves_the_loop_goes_on_with_the_next_word(processor):
+    """Also where words are forgotten once they are read."""
+    streamer = SimulStreamer(processor, max_unread=3, name="stream 4")
+    for index, ids in enumerate(processor.encode("a dog runs")):
+        streamer.put_word(0, ids, index + 1, 0.0)
+    with pytest.raises(BufferError, match="stream 4: max_unread is 3, and 3 words wait"):
+        streamer.put_word(0, ids, 4, 0.0)
+    assert next(iter(streamer)).text == "a"
+
+    async def two():
+        words = [await anext(aiter(streamer))]
+        return words + [await anext(aiter(streamer))]
+
+    assert [word.text for word in asyncio.run(two())] == ["dog", "runs"]
+    streamer.put_word(0, processor.encode("over")[0], 4, 0.0)
+    streamer.end()
+    assert [word.text for word in streamer] == ["over"]
+
+
+class ClosesBetween(asyncio.SelectorEventLoop):
+    """Closes after it was found open, before it is called."""
+
+    def call_soon_threadsafe(self, *args, **kwargs):
+        self.close()
+        return super().call_soon_threadsafe(*args, **kwargs)
+
+
+def test_a_consumer_whose_event_loop_closes_harms_nobody(processor):
+    streamer, loop = SimulStreamer(processor), ClosesBetween()
+    other = iter(streamer)
+    waiting = loop.create_task(anext(aiter(streamer)))
+    loop.run_until_complete(asyncio.sleep(0))
+    streamer.put_word(0, processor.encode("dog")[0], 1, 0.0)
+    streamer.end()
+    assert loop.is_closed()
+    assert [word.text for word in other] == ["dog"]
+    waiting._log_destroy_pending = False
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, StopIteration])
+def test_what_ended_the_model_does_not_end_who_reads(processor, kind):
+    streamer = SimulStreamer(processor, name="stream 2")
+    streamer.put_word(0, processor.encode("dog")[0], 1, 0.0)
+    streamer.fail(kind("enough"))
+    words = iter(streamer)
+    assert next(words).text == "dog"
+    with pytest.raises(RuntimeError, match=f"stream 2: the translation ended with {kind.__name__}"):
+        next(words)
+
+    async def read():
+        return [word async for word in streamer]
+
+    with pytest.raises(RuntimeError, match=kind.__name__):
+        asyncio.run(read())
 
 
 def expected_words(model, processor, source, **kwargs):

@@ -1,13 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
 """Source text that is still arriving; safe between threads."""
 
+import logging
 import threading
 import time
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 from .text import UNITS, split_at_breaks
+
+_logger = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Where a row reads its source, as token ids, unit by unit. `poll` and `peek` never wait: they return
+    `(True, ids)`, `(True, None)` at the end of the source, or `(False, None)` if nothing has come yet."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether all of it is there from the start."""
+
+    @property
+    def wait_s(self) -> float | None:
+        """Seconds until the current wait times out; None without a time-out."""
+
+    def poll(self) -> tuple[bool, list[int] | None]:
+        """Read the next unit."""
+
+    def peek(self, index: int) -> tuple[bool, list[int] | None]:
+        """What the poll after `index` more would give, without reading it."""
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Call back whenever a poll may give something else."""
+
+
+class Encoder(Protocol):
+    """What a source needs of a processor.
+
+    Attributes:
+        unit (`str`): what it counts, `"word"`, `"char"` or `"token"`.
+    """
+
+    unit: str
+
+    def encode_piece(self, piece: str) -> list[list[int]]:
+        """Ids of each unit in one unit of a stream: one, or with token units as many as tokens."""
 
 
 class SourceTimeout(Exception):
@@ -29,6 +68,10 @@ class SourceStream:
         timeout_s (`float`, *optional*): longest wait for one unit; then [`SourceTimeout`].
         max_waiting (`int`, *optional*): most units, or characters of an incomplete one, that may wait unread; then
             `put` raises `BufferError`.
+        name (`str`, *optional*): what errors call it.
+
+    Raises:
+        ValueError: for an unknown unit or a bound that is not above 0.
 
     Example:
 
@@ -36,11 +79,11 @@ class SourceStream:
     >>> from transformers_simul import SourceStream
     >>> stream = SourceStream()
     >>> stream.put("A d"); stream.put("og ru")
-    >>> stream.read(), stream.read()
-    ('A', 'dog')
+    >>> stream.poll(), stream.poll(), stream.poll()
+    ((True, 'A'), (True, 'dog'), (False, None))
     >>> stream.end()
-    >>> stream.read(), stream.read()
-    ('ru', None)
+    >>> stream.poll(), stream.poll()
+    ((True, 'ru'), (True, None))
 
     ```
     """
@@ -51,79 +94,99 @@ class SourceStream:
         unit: str = "word",
         timeout_s: float | None = None,
         max_waiting: int | None = None,
+        name: str = "the source",
     ):
         if unit not in UNITS:
             raise ValueError(f"unit must be one of {UNITS}, got {unit!r}.")
-        for name, value in (("timeout_s", timeout_s), ("max_waiting", max_waiting)):
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be above 0, got {value}.")
-        self.unit, self.timeout_s, self.max_waiting = unit, timeout_s, max_waiting
-        self.arrivals_ms: list[float | None] = []
-        self._changed = threading.Condition()
+        for argument, value in (("timeout_s", timeout_s), ("max_waiting", max_waiting)):
+            if value is not None and not value > 0:
+                raise ValueError(f"{argument} must be above 0, got {value}.")
+        self.unit, self.timeout_s, self.max_waiting, self.name = unit, timeout_s, max_waiting, name
+        self._lock = threading.Lock()
         self._waiting: deque[str] = deque()
+        # The pieces of the unit that is not complete yet, and their characters.
         self._partial: list[str] = []
-        self._ended = self._cancelled = False
-        # Units put so far, and where among them the caller ended sentences.
+        self._partial_size = 0
+        self._ended = False
+        # Why the source was given up; empty while it is not.
+        self._given_up = ""
         self._put_units = 0
-        self._sentence_ends: deque[int] = deque()
+        # Where among them the caller ended sentences, in ascending order.
+        self._sentence_ends: list[int] = []
         self._listeners: list[Callable[[], None]] = []
+        self._wait_listeners: list[Callable[[], None]] = []
         if text:
             self.put(text)
 
-    def put(self, text: str, arrival_ms: float | None = None) -> None:
+    def put(self, text: str) -> None:
         """Add a piece of source.
 
         Args:
             text (`str`): any piece of it.
-            arrival_ms (`float`, *optional*): when it came, if the caller keeps the time; see `arrivals_ms`.
 
         Raises:
-            ValueError: if it is no string, or the source has ended.
-            BufferError: if `max_waiting` units wait unread; nothing of the piece is taken then.
+            ValueError: if it is no string, or the source has ended, was given up or is read no more.
+            BufferError: if more than `max_waiting` units would wait unread; nothing of the piece is taken then.
         """
         if not isinstance(text, str):
             raise ValueError(f"text must be a string, got {type(text).__name__}.")
-        with self._changed:
-            if self._ended or self._cancelled:
-                raise ValueError(f"put() after {'cancel' if self._cancelled else 'end'}(): {text!r} came too late.")
-            units, partial = self._complete(text)
-            most = max(len(self._waiting) + len(units), sum(map(len, partial)))
-            if self.max_waiting is not None and most > self.max_waiting:
-                raise BufferError(f"max_waiting is {self.max_waiting} units; put less, or later.")
-            self._add(units, arrival_ms)
-            self._partial = partial
-        self._notify()
+        with self._lock:
+            if self._ended or self._given_up:
+                raise ValueError(f"{self.name}: put({text[:40]!r}) came after {self._given_up or 'end()'}.")
+            units, left, goes_on = self._complete(text)
+            waiting, size = len(self._waiting) + len(units), len(left) + (self._partial_size if goes_on else 0)
+            if self.max_waiting is not None and max(waiting, size) > self.max_waiting:
+                what = f"{waiting} units" if waiting > self.max_waiting else f"a unit of {size} characters"
+                raise BufferError(
+                    f"{self.name}: max_waiting is {self.max_waiting}, but {what} would wait unread; put less, or later."
+                )
+            if not goes_on:
+                self._partial.clear()
+            if left:
+                self._partial.append(left)
+            self._partial_size = size
+            self._add(units)
+        if units:
+            self._notify()
 
     def end(self) -> None:
         """The source is complete. Ending twice is no error."""
-        with self._changed:
-            if not (self._ended or self._cancelled):
-                last = "".join(self._partial).strip(" ")
-                self._add([last] if last else [], None)
-            self._partial, self._ended = [], True
+        with self._lock:
+            if not (self._ended or self._given_up):
+                self._complete_partial()
+            self._ended = True
         self._notify()
 
     def end_sentence(self) -> None:
         """A sentence is complete, with or without punctuation; only [`StreamEngine`] with `sentences` looks at it."""
-        with self._changed:
-            last = "".join(self._partial).strip(" ")
-            self._add([last] if last else [], None)
-            # Between characters, what waits is only the space before the next.
-            self._partial = [] if last else self._partial
+        with self._lock:
+            if self._ended or self._given_up:
+                return
+            self._complete_partial()
             if not self._sentence_ends or self._sentence_ends[-1] != self._put_units:
                 self._sentence_ends.append(self._put_units)
         self._notify()
 
-    def cancel(self) -> None:
-        """Give the source up: the next READ raises [`SourceCancelled`], whatever still waits."""
-        with self._changed:
-            self._cancelled = True
+    def cancel(self, reason: str = "cancel()") -> None:
+        """Give the source up: the next READ raises [`SourceCancelled`], whatever still waits. Only the first call
+        counts.
+
+        Args:
+            reason (`str`, *optional*): what a `put` that comes later is told.
+        """
+        with self._lock:
+            self._given_up = self._given_up or reason
         self._notify()
+
+    @property
+    def put_units(self) -> int:
+        """Units put so far, complete ones."""
+        return self._put_units
 
     @property
     def is_cancelled(self) -> bool:
         """Whether the source was given up."""
-        return self._cancelled
+        return bool(self._given_up)
 
     def poll(self) -> tuple[bool, str | None]:
         """Without waiting: `(True, unit)`, `(True, None)` at the end, `(False, None)` if nothing has come yet.
@@ -131,9 +194,9 @@ class SourceStream:
         Raises:
             SourceCancelled: if the source was given up.
         """
-        with self._changed:
-            if self._cancelled:
-                raise SourceCancelled("the source was cancelled")
+        with self._lock:
+            if self._given_up:
+                raise SourceCancelled(f"{self.name} was given up: {self._given_up}")
             if self._waiting:
                 return True, self._waiting.popleft()
             return self._ended, None
@@ -144,8 +207,9 @@ class SourceStream:
         Args:
             units (`int`): of the source, from its start.
         """
-        with self._changed:
-            return units in self._sentence_ends
+        with self._lock:
+            place = bisect_left(self._sentence_ends, units)
+            return self._sentence_ends[place : place + 1] == [units]
 
     def forget_sentence_ends(self, units: int) -> None:
         """Nobody will ask any more for ends up to there.
@@ -153,69 +217,74 @@ class SourceStream:
         Args:
             units (`int`): of the source, from its start.
         """
-        with self._changed:
-            while self._sentence_ends and self._sentence_ends[0] <= units:
-                self._sentence_ends.popleft()
-
-    def read(self) -> str | None:
-        """Wait for the next unit; None at the end.
-
-        Raises:
-            SourceTimeout: after `timeout_s` without one.
-            SourceCancelled: if the source was given up.
-        """
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._waiting or self._ended or self._cancelled, self.timeout_s):
-                raise SourceTimeout(f"no source came for {self.timeout_s} s")
-        return self.poll()[1]
+        with self._lock:
+            del self._sentence_ends[: bisect_right(self._sentence_ends, units)]
 
     def listen(self, callback: Callable[[], None]) -> None:
-        """Call back, from the writer's thread, whenever something changes."""
+        """Call back, from the writer's thread, whenever a poll may give something else. What it raises is logged."""
         self._listeners.append(callback)
 
-    def bind(self, processor: Any) -> "SourceReader":
+    def listen_for_waits(self, callback: Callable[[], None]) -> None:
+        """Call back, from the reader's thread, whenever a READ begins to wait for a unit."""
+        self._wait_listeners.append(callback)
+
+    def note_wait(self) -> None:
+        """Called by the reader when a READ begins to wait."""
+        for callback in self._wait_listeners:
+            callback()
+
+    def bind(self, processor: Encoder) -> "SourceReader":
         """The reader of token ids that `generate()` takes.
 
         Raises:
             ValueError: if the processor counts other units.
         """
         if processor.unit != self.unit:
-            raise ValueError(f"unit of the stream must be the processor's {processor.unit!r}, got {self.unit!r}.")
+            raise ValueError(f"unit of {self.name} must be the processor's {processor.unit!r}, got {self.unit!r}.")
         return SourceReader(self, processor)
 
-    def _complete(self, text: str) -> tuple[list[str], list[str]]:
-        """The units that `text` completes, and what remains unfinished."""
+    def _complete(self, text: str) -> tuple[list[str], str, bool]:
+        """The units that `text` completes, what it leaves incomplete, and whether that goes on with what was."""
         first, *rest = split_at_breaks(text)
         if self.unit != "char":
-            pieces, units, partial = [first, *rest], [], list(self._partial)
-            for index, piece in enumerate(pieces):
-                if index and any(partial):
-                    units.append("".join(partial))
-                partial = [*([] if index else partial), piece]
-            return units, [piece for piece in partial if piece]
+            if not rest:
+                return [], first, True
+            *whole, left = rest
+            begun = "".join([*self._partial, first])
+            return [begun, *whole] if begun else whole, left, False
         # The white space between two characters is a unit once the second is there.
-        units, gap = [], bool(self._partial)
+        units: list[str] = []
+        gap = bool(self._partial)
         for index, piece in enumerate([first, *rest]):
-            gap = gap or (index > 0 and bool(units or self.arrivals_ms))
+            gap = gap or (index > 0 and bool(units or self._put_units))
             if piece:
                 units += ([" "] if gap else []) + list(piece)
                 gap = False
-        return units, [" "] if gap else []
+        return units, " " if gap else "", False
 
-    def _add(self, units: list[str], arrival_ms: float | None) -> None:
+    def _complete_partial(self) -> None:
+        last = "".join(self._partial)
+        # Between characters, what waits is only the space before the next.
+        if self.unit != "char" and last:
+            self._add([last])
+            self._partial.clear()
+            self._partial_size = 0
+
+    def _add(self, units: list[str]) -> None:
         self._waiting.extend(units)
         self._put_units += len(units)
-        self.arrivals_ms.extend([arrival_ms] * len(units))
 
     def _notify(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
         for callback in list(self._listeners):
-            callback()
+            try:
+                callback()
+            except Exception:
+                # Neither the writer nor the other listeners are at fault.
+                _logger.exception("A listener of %s failed.", self.name)
 
 
 class SourceReader:
-    """Token ids of a [`SourceStream`], unit by unit.
+    """Token ids of a [`SourceStream`], unit by unit: a [`Source`].
 
     Attributes:
         units (`int`): units of the stream that were read.
@@ -225,7 +294,7 @@ class SourceReader:
     # A [`SentenceReader`] counts what came before its sentence; here all is one.
     words_before = 0
 
-    def __init__(self, stream: SourceStream, processor: Any):
+    def __init__(self, stream: SourceStream, processor: Encoder):
         self.stream, self.processor = stream, processor
         self.units = 0
         # Ids of units to come, and the text that each completes.
@@ -240,7 +309,7 @@ class SourceReader:
             SourceTimeout, SourceCancelled: as [`SourceReader.poll`].
         """
         ready, ids = self.peek(0)
-        self._note_wait(not ready)
+        self.note_wait(not ready)
         return ids is not None if ready else None
 
     def poll(self) -> tuple[bool, list[int] | None]:
@@ -251,7 +320,7 @@ class SourceReader:
             SourceCancelled: if the source was given up.
         """
         ready, ids = self.peek(0)
-        self._note_wait(not ready)
+        self.note_wait(not ready)
         if ids is not None:
             self.units += self._ahead.popleft()[1] is not None
         return ready, ids
@@ -273,13 +342,18 @@ class SourceReader:
             self._ahead += [*((ids, None) for ids in first), (last, text)]
         return True, self._ahead[index][0]
 
+    @property
+    def units_ahead(self) -> int:
+        """Units to come that were peeked."""
+        return len(self._ahead)
+
     def text(self, index: int) -> str | None:
-        """The text that a unit to come completes; None for one within a text of several units, or one not there.
+        """The text that a peeked unit completes; None for one within a text of several units.
 
         Args:
-            index (`int`): units from here, 0 for the next.
+            index (`int`): units from here, 0 for the next; below `units_ahead`.
         """
-        return self._ahead[index][1] if index < len(self._ahead) else None
+        return self._ahead[index][1]
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Call back whenever something changes."""
@@ -292,12 +366,22 @@ class SourceReader:
             return self.stream.timeout_s
         return max(0.0, self.stream.timeout_s - (time.monotonic() - self._waits_since))
 
-    def _note_wait(self, waits: bool) -> None:
-        """Start or end the clock of the time-out."""
-        now = time.monotonic()
-        self._waits_since = (now if self._waits_since is None else self._waits_since) if waits else None
-        if waits and self.wait_s == 0:
-            raise SourceTimeout(f"no source came for {self.stream.timeout_s} s")
+    def note_wait(self, waits: bool) -> None:
+        """Start or end the clock of the time-out.
+
+        Args:
+            waits (`bool`): whether a READ was in vain.
+
+        Raises:
+            SourceTimeout: if the stream's time-out has passed since the first READ in vain.
+        """
+        if not waits:
+            self._waits_since = None
+        elif self._waits_since is None:
+            self._waits_since = time.monotonic()
+            self.stream.note_wait()
+        elif self.wait_s == 0:
+            raise SourceTimeout(f"{self.stream.name}: no unit came within timeout_s={self.stream.timeout_s}")
 
 
-__all__ = ["SourceCancelled", "SourceReader", "SourceStream", "SourceTimeout"]
+__all__ = ["Encoder", "Source", "SourceCancelled", "SourceReader", "SourceStream", "SourceTimeout"]

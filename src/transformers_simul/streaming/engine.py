@@ -143,9 +143,8 @@ class StreamEngine:
             source = SourceStream(unit=self.processor.unit, max_waiting=self.max_waiting)
         if max_sentence_words is not None and not sentences:
             raise ValueError(f"max_sentence_words={max_sentence_words} needs sentences=True.")
-        reader: SourceReader | SentenceReader = source.bind(self.processor)
-        if sentences:
-            reader = SentenceReader(reader, max_sentence_words, ends_sentence)
+        bound = source.bind(self.processor)
+        reader = SentenceReader(bound, max_sentence_words, ends_sentence) if sentences else bound
         stream = EngineStream(source, SimulStreamer(self.processor, max_unread=self.max_unread))
         with self._changed:
             self._changed.wait_for(lambda: self._free or self._closing, wait_s)

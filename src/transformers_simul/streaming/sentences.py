@@ -2,21 +2,25 @@
 """An endless source, sentence by sentence, while it arrives."""
 
 from collections.abc import Callable
-from typing import Any
 
+from ..models.streams import SourceReader
 from ..models.text import ends_sentence
 
 
 class SentenceReader:
-    """Shows a decoder one sentence of a live source at a time, as if the source ended with it.
+    """Shows a decoder one sentence of a live source at a time, as if the source ended with it: a [`Source`].
 
-    A sentence ends behind a word that `ends_sentence` knows, where the caller said so
+    A sentence ends after a word that `ends_sentence` knows, where the caller said so
     ([`SourceStream.end_sentence`]), or after `max_words` units.
 
     Args:
         reader (`SourceReader`): of the whole source.
         max_words (`int`, *optional*): longest sentence, in units; without it only the other rules hold.
         ends_sentence (`Callable[[str], bool]`, *optional*): whether a sentence ends with this word.
+
+    Attributes:
+        words_before (`int`): units read before this sentence.
+        words (`int`): units of it that were read.
 
     Raises:
         ValueError: if `max_words` is below 1.
@@ -40,12 +44,21 @@ class SentenceReader:
 
     is_known = False
 
-    def __init__(self, reader: Any, max_words: int | None = None, ends_sentence: Callable[[str], bool] = ends_sentence):
+    def __init__(
+        self,
+        reader: SourceReader,
+        max_words: int | None = None,
+        ends_sentence: Callable[[str], bool] = ends_sentence,
+    ):
         if max_words is not None and max_words < 1:
             raise ValueError(f"max_words must be at least 1, got {max_words}.")
         self.reader, self.max_words, self.ends_sentence = reader, max_words, ends_sentence
         self.words_before = self.words = 0
-        self._over = False
+        # Each unit is looked at once: how many were, whether the last completes one of the stream's, and how many of
+        # these there are then.
+        self._seen, self._is_whole, self._stream_units = 0, False, 0
+        # Units of the sentence, once its end was seen.
+        self._length: int | None = None
 
     def begin(self) -> bool | None:
         """Begin the next sentence: True once its first unit is there, False if the source has ended, None before.
@@ -56,17 +69,21 @@ class SentenceReader:
         begun = self.reader.begin()
         if begun:
             self.reader.stream.forget_sentence_ends(self.reader.units)
-            self.words_before, self.words, self._over = self.words_before + self.words, 0, False
+            self.words_before, self.words = self.words_before + self.words, 0
+            self._seen, self._is_whole, self._stream_units = 0, False, self.reader.units
+            self._length = None
         return begun
 
     def poll(self) -> tuple[bool, list[int] | None]:
         """As the reader's; `(True, None)` at the sentence's end."""
-        if self._ends_before(0):
-            return True, None
-        if self.reader.peek(0)[1] is not None:
-            self._over = self._ends_behind(0)
+        polled = self.peek(0)
+        self.reader.note_wait(not polled[0])
+        if polled[1] is not None:
+            self._look_at(self.words + 1)
+            # What was peeked is what is read: a unit that comes meanwhile stands after it.
+            self.reader.poll()
             self.words += 1
-        return self.reader.poll()
+        return polled
 
     def peek(self, index: int) -> tuple[bool, list[int] | None]:
         """As the reader's; `(True, None)` at the sentence's end.
@@ -74,22 +91,31 @@ class SentenceReader:
         Args:
             index (`int`): units from here, 0 for the next.
         """
-        return (True, None) if self._ends_before(index) else self.reader.peek(index)
+        # The unit first, then the ends: one that the caller put before the unit came is seen then.
+        peeked = self.reader.peek(index)
+        return (True, None) if self._ends_before(self.words + index) else peeked
 
-    def _ends_before(self, index: int) -> bool:
-        """Whether the sentence ends before the unit that comes after `index` more."""
-        said = self.words > 0 and self.reader.stream.sentence_ends_at(self.reader.units)
-        return self._over or said or any(self._ends_behind(earlier) for earlier in range(index))
+    def _ends_before(self, unit: int) -> bool:
+        """Whether the sentence ends before that unit of it."""
+        self._look_at(unit)
+        return self._length is not None and unit >= self._length
 
-    def _ends_behind(self, index: int) -> bool:
-        """Whether the sentence ends with that unit, if it is there."""
-        self.reader.peek(index)
-        texts = [self.reader.text(each) for each in range(index + 1)]
-        if texts[-1] is None:
-            return self.words + index + 1 == self.max_words
-        units = self.reader.units + sum(text is not None for text in texts)
-        said = self.reader.stream.sentence_ends_at(units)
-        return said or self.words + index + 1 == self.max_words or self.ends_sentence(texts[-1])
+    def _look_at(self, units: int) -> None:
+        """Look for the end in the first units of the sentence, as far as they are there."""
+        while self._length is None:
+            # The caller may end a sentence after its newest unit was looked at, but before the next is there.
+            if self._is_whole and self.reader.stream.sentence_ends_at(self._stream_units):
+                self._length = self._seen
+                return
+            ahead = self._seen - self.words
+            if self._seen >= units or ahead == self.reader.units_ahead:
+                return
+            text = self.reader.text(ahead)
+            self._seen += 1
+            self._is_whole = text is not None
+            self._stream_units += self._is_whole
+            if self._seen == self.max_words or (text is not None and self.ends_sentence(text)):
+                self._length = self._seen
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Call back whenever something changes."""

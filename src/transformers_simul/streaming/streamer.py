@@ -2,9 +2,10 @@
 """Written words on their way out; safe between threads."""
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from transformers.generation.streamers import BaseStreamer
 
@@ -25,6 +26,13 @@ class Word(NamedTuple):
     row: int = 0
 
 
+class Words(Protocol):
+    """What a streamer needs of a processor."""
+
+    def words(self, words: Iterable[Sequence[int]]) -> list[str]:
+        """The text of each written unit."""
+
+
 class SimulStreamer(BaseStreamer):
     """Committed words as they are written, for `generate(streamer=...)`.
 
@@ -33,8 +41,13 @@ class SimulStreamer(BaseStreamer):
 
     Args:
         processor (`SimulProcessor`): turns ids to text.
-        max_unread (`int`, *optional*): for one consumer only: words are forgotten once it has them, and `put_word`
-            raises `BufferError` when so many wait.
+        max_unread (`int`, *optional*): for one consumer only: a word is forgotten once the consumer has it, so that one
+            who leaves the loop and iterates again goes on with the next; and `put_word` raises `BufferError` when so
+            many wait.
+        name (`str`, *optional*): what errors call it.
+
+    Raises:
+        ValueError: if `max_unread` is below 1.
 
     Example:
 
@@ -49,12 +62,12 @@ class SimulStreamer(BaseStreamer):
     ```
     """
 
-    def __init__(self, processor: Any, max_unread: int | None = None):
+    def __init__(self, processor: Words, max_unread: int | None = None, name: str = "the streamer"):
         if max_unread is not None and max_unread < 1:
             raise ValueError(f"max_unread must be at least 1, got {max_unread}.")
-        self.processor, self.max_unread = processor, max_unread
+        self.processor, self.max_unread, self.name = processor, max_unread, name
         self._words: list[Word] = []
-        self._done = False
+        self._is_done = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
         self._listeners: set[Callable[[], None]] = set()
@@ -68,69 +81,81 @@ class SimulStreamer(BaseStreamer):
         Raises:
             BufferError: if `max_unread` words wait.
         """
-        if self.max_unread is not None and len(self._words) >= self.max_unread:
-            raise BufferError(f"max_unread is {self.max_unread} words, and nobody reads them.")
-        self._publish(lambda: self._words.append(Word(self.processor.words([ids])[0], delay, elapsed_ms, row)))
+        word = Word(self.processor.words([ids])[0], delay, elapsed_ms, row)
+        with self._changed:
+            if self.max_unread is not None and len(self._words) >= self.max_unread:
+                raise BufferError(
+                    f"{self.name}: max_unread is {self.max_unread}, and {len(self._words)} words wait for a reader."
+                )
+            self._words.append(word)
+        self._notify()
 
     def end(self) -> None:
         """Called when generation is over."""
-        self._publish(lambda: setattr(self, "_done", True))
+        with self._changed:
+            self._is_done = True
+        self._notify()
 
     def fail(self, error: BaseException) -> None:
-        """Called when generation broke: consumers get the error after the words that were written."""
+        """Called when generation broke: consumers get the error after the words that were written.
 
-        def note():
-            self._error, self._done = error, True
-
-        self._publish(note)
+        Args:
+            error (`BaseException`): raised to them as it is; as the cause of a `RuntimeError` if it would end their
+                thread, task or generator instead (`SystemExit`, `KeyboardInterrupt`, `CancelledError`, ...).
+        """
+        with self._changed:
+            self._error, self._is_done = error, True
+        self._notify()
 
     def __iter__(self) -> Iterator[Word]:
         shown = 0
         while True:
             with self._changed:
-                while not self._done and len(self._words) == shown:
+                while (word := self._word(shown)) is None and not self._is_done:
                     self._changed.wait()
-            words, shown, done = self._since(shown)
-            yield from words
-            if done:
+            if word is None:
                 return
+            shown += 1
+            yield word
 
     async def __aiter__(self) -> AsyncIterator[Word]:
         loop, changed, shown = asyncio.get_running_loop(), asyncio.Event(), 0
 
-        def wake():
-            # A consumer whose loop is gone has nobody left to wake.
-            if not loop.is_closed():
+        def wake() -> None:
+            # A consumer whose loop is closed has nobody left to wake; it may close between any two lines.
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(changed.set)
 
         self._listeners.add(wake)
         try:
             while True:
                 changed.clear()
-                words, shown, done = self._since(shown)
-                for word in words:
+                with self._changed:
+                    word, is_done = self._word(shown), self._is_done
+                if word is not None:
+                    shown += 1
                     yield word
-                if done:
+                elif is_done:
                     return
-                if not words:
+                else:
                     await changed.wait()
         finally:
             self._listeners.discard(wake)
 
-    def _since(self, shown: int) -> tuple[list[Word], int, bool]:
-        """Words that a consumer has not got, how many are kept of what it has, and whether these are all."""
-        with self._changed:
-            words, done, error = self._words[shown:], self._done, self._error
-            if self.max_unread is not None:
-                self._words = []
-            shown = len(self._words)
-        if error is not None and not words:
-            raise error
-        return words, shown, done and error is None
+    def _word(self, shown: int) -> Word | None:
+        """The next word for a consumer that has got so many; None if there is none. Raises the error after the last."""
+        if self.max_unread is not None and self._words:
+            return self._words.pop(0)
+        if shown < len(self._words):
+            return self._words[shown]
+        if self._error is None:
+            return None
+        if isinstance(self._error, Exception) and not isinstance(self._error, (StopIteration, StopAsyncIteration)):
+            raise self._error
+        raise RuntimeError(f"{self.name}: the translation ended with {self._error!r}.") from self._error
 
-    def _publish(self, change: Callable[[], None]) -> None:
+    def _notify(self) -> None:
         with self._changed:
-            change()
             self._changed.notify_all()
         for wake in list(self._listeners):
             wake()

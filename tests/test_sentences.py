@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An endless source, cut into sentences while it arrives."""
+
+import random
+
+import pytest
+
+from transformers_simul import SourceStream
+from transformers_simul.models.streams import SourceReader
+from transformers_simul.streaming.sentences import SentenceReader
+
+
+class Meanwhile(SourceReader):
+    """Something happens after every look that finds nothing."""
+
+    def __init__(self, stream, processor, coming):
+        super().__init__(stream, processor)
+        self.coming = coming
+
+    def peek(self, index):
+        peeked = super().peek(index)
+        if not peeked[0] and self.coming:
+            self.coming.pop(0)()
+        return peeked
+
+
+def read(sentences, processor):
+    """All sentences, as texts."""
+    found = []
+    while (begun := sentences.begin()) is not False:
+        if begun is None:
+            continue
+        words = []
+        while (polled := sentences.poll()) != (True, None):
+            words += [polled[1]] if polled[0] else []
+        assert len(words) == sentences.words
+        found.append(processor.text(words))
+    return found
+
+
+def test_a_word_that_comes_between_look_and_read_is_counted_and_may_end_its_sentence(processor):
+    stream = SourceStream()
+    coming = [lambda word=word: stream.put(word) for word in ["a ", "dog. ", "two ", "children. "]]
+    sentences = SentenceReader(Meanwhile(stream, processor, [*coming, stream.end]))
+    assert read(sentences, processor) == ["a dog.", "two children."]
+    assert (sentences.words_before, sentences.words) == (2, 2)
+
+
+def test_a_sentence_ended_between_look_and_read_does_not_get_the_next_words(processor):
+    stream = SourceStream()
+
+    def end_and_go_on():
+        stream.end_sentence()
+        stream.put("two ")
+
+    coming = [lambda: stream.put("a dog "), end_and_go_on, stream.end]
+    assert read(SentenceReader(Meanwhile(stream, processor, coming)), processor) == ["a dog", "two"]
+
+
+def test_every_word_is_looked_at_once(processor):
+    """A policy that reads 400 words at a time peeks through all of them, again for every token."""
+    asked = []
+
+    def rule(word):
+        asked.append(word)
+        return word == "."
+
+    stream = SourceStream(("dog " * 400 + ". ") * 2)
+    sentences = SentenceReader(stream.bind(processor), ends_sentence=rule)
+    for _ in range(2):
+        assert sentences.begin()
+        for index in range(401):
+            assert sentences.peek(index)[1] is not None
+        assert sentences.peek(401) == (True, None)
+        for _ in range(401):
+            assert sentences.poll()[1] is not None
+        assert sentences.poll() == (True, None)
+    assert len(asked) == 802
+
+
+@pytest.mark.parametrize("max_words", [None, 1, 3])
+def test_any_mixture_of_ends_gives_the_sentences_of_the_plain_rule(processor, max_words):
+    """Text, said ends, looks ahead and reads in any order."""
+    draw = random.Random(str(max_words))
+    for _ in range(200):
+        stream, expected = SourceStream(), [[]]
+        sentences, found, looks = SentenceReader(stream.bind(processor), max_words), [], 0
+        script = [draw.choice(["dog", "runs.", None, None]) for _ in range(draw.randint(1, 12))] + ["over"]
+        for word in script:
+            if word is not None:
+                expected[-1].append(word)
+            if expected[-1] and (word is None or word.endswith(".") or len(expected[-1]) == max_words):
+                expected.append([])
+        ended, begun = False, None
+        while not ended:
+            if script and draw.random() < 0.5:
+                word = script.pop(0)
+                stream.end_sentence() if word is None else stream.put(f"{word} ")
+                if not script:
+                    stream.end()
+            elif not begun:
+                begun = sentences.begin()
+                ended = begun is False
+                found += [[]] if begun else []
+            elif draw.random() < 0.5:
+                sentences.peek(draw.randint(0, 4))
+                looks += 1
+            else:
+                polled = sentences.poll()
+                if polled[1] is not None:
+                    found[-1].append(processor.text([polled[1]]))
+                elif polled[0]:
+                    begun = None
+        assert found == [words for words in expected if words]
