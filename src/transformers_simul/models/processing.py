@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """SimulProcessor: text to prompt spans and words of token ids, and back. The only object that knows the text."""
 
-import functools
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,45 +9,26 @@ import torch
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
-from .schedule import HEAD, PADDING, TAIL
+from .encoding import TextEncoder
+from .schedule import CONTINUES, HEAD, PADDING, STARTS, TAIL
+from .template import CHAT_INSTRUCTION, FALCON_TEMPLATE, escape_braces, fill_template, language_names, split_template
 from .text import UNITS, normalise_spaces, split_words, token_kinds
-
-FALCON_TEMPLATE = "Translate the following sentence from {source_lang} to {target_lang}: {source}\nAssistant: {target}"
-CHAT_INSTRUCTION = "Translate the following sentence from {source_lang} to {target_lang}: {source}"
-LANGUAGES = {
-    "ar": "Arabic",
-    "cs": "Czech",
-    "de": "German",
-    "en": "English",
-    "es": "Spanish",
-    "fr": "French",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "nl": "Dutch",
-    "pl": "Polish",
-    "pt": "Portuguese",
-    "ro": "Romanian",
-    "ru": "Russian",
-    "sv": "Swedish",
-    "tr": "Turkish",
-    "uk": "Ukrainian",
-    "zh": "Chinese",
-}
 
 
 class SimulProcessor(ProcessorMixin):
     """Tokenizer, template, languages and unit: makes training rows and inputs of `generate()`.
 
-    Words are tokenised once each, in the context that they have in the sentence, and never again.
+    Words are tokenised once each, in the context that they have in the sentence, and never again. Text is text: what
+    reads like a control token, such as `<|im_end|>`, becomes the tokens of its letters. Only the template writes
+    control tokens.
 
     Args:
         tokenizer (`PreTrainedTokenizerFast`): byte-level or SentencePiece-like, with an EOS token.
         source_lang, target_lang (`str`): names, or codes such as `"en"`, for the template.
         template (`str`, *optional*): text with `{source}` and `{target}`, and if wanted `{source_lang}` and
-            `{target_lang}`; other braces are doubled. A space, or nothing at all, stands before `{source}`. Behind
+            `{target_lang}`; other braces are doubled. A space, or nothing at all, stands before `{source}`. After
             other text than a space, `{target}` begins with a bare word. What begins every row, such as `<bos>`, is
-            part of the text.
+            part of the template.
         unit (`str`, *optional*): what the policy counts: `"word"`, `"char"` (unspaced scripts) or `"token"`.
         eos_token (`str`, *optional*): ends the target; the tokenizer's unless told.
 
@@ -83,15 +63,15 @@ class SimulProcessor(ProcessorMixin):
         super().__init__(tokenizer, chat_template=chat_template)
         if unit not in UNITS:
             raise ValueError(f"unit must be one of {UNITS}, got {unit!r}.")
+        for name, value in (("source_lang", source_lang), ("target_lang", target_lang), ("template", template)):
+            if not isinstance(value, str):
+                raise ValueError(f"{name} must be a string, got {value!r}.")
         self.source_lang, self.target_lang = source_lang, target_lang
         self.template, self.unit, self.eos_token = template, unit, eos_token
         self._eos_token_id = _eos_token_id(tokenizer, eos_token)
-        head, tail, self._bare_first_word = _split_template(template)
-        languages = _language_names(source_lang, target_lang)
-        self._tail = tail.format(**languages)
-        self._prompt = (self._encode(head.format(**languages)), self._encode_behind_word(self._tail))
+        head, tail, self._bare_first_word = split_template(template, language_names(source_lang, target_lang))
+        self._encoder = TextEncoder(tokenizer, self._eos_token_id, head, tail)
         self._token_kinds = token_kinds(tokenizer, unit, self._eos_token_id)
-        self._encode_word = functools.lru_cache(maxsize=65536)(self._encode_in_context)
 
     @classmethod
     def from_pretrained(
@@ -158,7 +138,8 @@ class SimulProcessor(ProcessorMixin):
             **options: further arguments of `apply_chat_template`, such as `enable_thinking=False`.
 
         Raises:
-            ValueError: if the tokenizer has no chat template, or one that does not quote messages as they are.
+            ValueError: if the tokenizer has no chat template, or one that does not quote messages as they are; or
+                for other fields in the instruction.
 
         Example:
 
@@ -176,11 +157,11 @@ class SimulProcessor(ProcessorMixin):
         """
         if not tokenizer.chat_template:
             raise ValueError("tokenizer must have a chat_template; pass template= to SimulProcessor instead.")
-        languages = _language_names(source_lang, target_lang)
         # Letters that no template touches stand for the texts.
         source, target = "SOURCETEXT", "TARGETTEXT"
         opening = [] if system is None else [{"role": "system", "content": system}]
-        chat = [*opening, {"role": "user", "content": instruction.format(source=source, **languages)}]
+        asked = fill_template("instruction", instruction, {"source": source} | language_names(source_lang, target_lang))
+        chat = [*opening, {"role": "user", "content": asked}]
         prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **options)
         answer = {"role": "assistant", "content": target}
         whole = tokenizer.apply_chat_template([*chat, answer], tokenize=False, **options)
@@ -189,19 +170,19 @@ class SimulProcessor(ProcessorMixin):
         if not found or not found_target:
             raise ValueError(f"chat_template must quote messages as they are, got {whole!r}.")
         ends = tokenizer.encode(closing, add_special_tokens=False) if closing else []
-        template = f"{_escape(head)}{{source}}{_escape(tail)}{{target}}"
+        template = f"{escape_braces(head)}{{source}}{escape_braces(tail)}{{target}}"
         eos_token = tokenizer.convert_ids_to_tokens(ends[0]) if ends else None
         return cls(tokenizer, source_lang, target_lang, template, unit, eos_token)
 
     @property
     def head_ids(self) -> list[int]:
         """Ids of the prompt before the source."""
-        return self._prompt[0]
+        return self._encoder.head_ids
 
     @property
     def tail_ids(self) -> list[int]:
         """Ids of the prompt behind the source; at least one."""
-        return self._prompt[1]
+        return self._encoder.tail_ids
 
     @property
     def eos_token_id(self) -> int:
@@ -223,8 +204,12 @@ class SimulProcessor(ProcessorMixin):
         return list(normalise_spaces(text)) if self.unit == "char" else split_words(text)
 
     def encode_piece(self, piece: str) -> list[list[int]]:
-        """Ids of each unit in one piece of [`SimulProcessor.split`]: one, or with token units as many as tokens."""
-        ids = self._encode(piece) if self.unit == "char" else list(self._encode_word(piece))
+        """Ids of each unit in one piece of [`SimulProcessor.split`]: one, or with token units as many as tokens.
+
+        Raises:
+            ValueError: if the tokenizer has no tokens for it, or only control tokens.
+        """
+        ids = self._encoder.character(piece) if self.unit == "char" else self._encoder.word(piece)
         return self._units_of(ids)
 
     def encode(self, text: str, side: str = "source") -> list[list[int]]:
@@ -235,38 +220,48 @@ class SimulProcessor(ProcessorMixin):
             side (`str`): `"source"` or `"target"`, whose first word may stand without a space.
 
         Raises:
-            ValueError: if there is no word in it.
+            ValueError: if there is no word in it, or if a target holds the token that ends it.
         """
         if not isinstance(text, str):
             raise ValueError(f"{side} must be a string, got {type(text).__name__}.")
         units = []
         for number, piece in enumerate(self.split(text)):
             is_bare = side == "target" and self.bare_first_word and not number
-            units += self._units_of(self._encode_bare(piece)) if is_bare else self.encode_piece(piece)
+            units += self._units_of(self._encoder.target_start(piece)) if is_bare else self.encode_piece(piece)
         if not units:
             raise ValueError(f"{side} must hold at least one word, got {text!r}.")
+        # An EOS that is no control token may be the token of ordinary text, such as "###".
+        if side == "target" and any(self.eos_token_id in unit for unit in units):
+            eos = self.tokenizer.convert_ids_to_tokens(self.eos_token_id)
+            raise ValueError(f"target must not hold {eos!r}, which ends it, got {text!r}: choose another eos_token.")
         return units
 
     def encode_pair(self, source: str, target: str) -> dict[str, list[list[int]]]:
         """A training pair as `{"source_ids", "target_ids"}`, ids of each unit; for `dataset.map`.
 
         Raises:
-            ValueError: for an empty side, or if the ids of the words are not those of the whole text.
+            ValueError: for an empty side, or if the ids of the words are not those of the whole text; with characters,
+                if they do not give the text back.
         """
         pair = {"source_ids": self.encode(source, "source"), "target_ids": self.encode(target, "target")}
-        if self.unit != "char":
-            self._check_sum(pair["source_ids"], self._encode_behind_word(f" {normalise_spaces(source)}"), source)
-            text = normalise_spaces(target)
-            whole = self._encode_bare(text) if self.bare_first_word else self._encode_behind_word(f" {text}")
-            self._check_sum(pair["target_ids"], whole, target)
+        for side, text in (("source", normalise_spaces(source)), ("target", normalise_spaces(target))):
+            units = pair[f"{side}_ids"]
+            if self.unit == "char":
+                self._check_characters(units, text)
+            elif side == "target" and self.bare_first_word:
+                self._check_sum(units, self._encoder.target_start(text), text)
+            else:
+                self._check_sum(units, self._encoder.words(text), text)
         return pair
 
-    def __call__(self, source: Any) -> BatchFeature:
+    def __call__(self, source: Any = None, *, text: Any = None, return_tensors: str = "pt") -> BatchFeature:
         """Inputs of `generate()`.
 
         Args:
             source (`str` or `Sequence[str]`): known sources; or sources that are still arriving, objects with a
                 `bind(processor)` method such as [`SourceStream`], one or a list.
+            text (*optional*): another name of `source`, which other processors use.
+            return_tensors (`str`, *optional*): `"pt"`; a model needs nothing else.
 
         Returns:
             `BatchFeature`: `input_ids`, `attention_mask` and `source_words` of shape `(batch, length)`, padded on the
@@ -274,8 +269,13 @@ class SimulProcessor(ProcessorMixin):
             0 is the head, -1 the tail, -2 padding. For live sources also `source`, a list of readers of token ids.
 
         Raises:
-            ValueError: for an empty source.
+            ValueError: for an empty source, for `source` beside `text`, or for other tensors.
         """
+        if return_tensors != "pt":
+            raise ValueError(f"return_tensors must be 'pt', got {return_tensors!r}.")
+        if text is not None and source is not None:
+            raise ValueError("source must not stand beside text: they are two names of one argument.")
+        source = text if source is None else source
         sources = [source] if isinstance(source, str) or hasattr(source, "bind") else list(source or ())
         if not sources:
             raise ValueError(f"source must be a text, a source stream or a list of either, got {source!r}.")
@@ -296,23 +296,25 @@ class SimulProcessor(ProcessorMixin):
         return BatchFeature(data | ({"source": readers} if readers else {}))
 
     def words(self, words: Iterable[Sequence[int]]) -> list[str]:
-        """The text of each written unit.
+        """The text of each written unit; with token units the space before it is part of it.
 
         Args:
             words (`Iterable[Sequence[int]]`): ids of each, as `generate()` returns them in `words`.
         """
-        decoded = (self.tokenizer.decode(list(ids), clean_up_tokenization_spaces=False) for ids in words)
-        return [text if self.unit == "char" else text.removeprefix(" ") for text in decoded]
+        decoded = [self._encoder.decode(ids) for ids in words]
+        return [text.removeprefix(" ") for text in decoded] if self.unit == "word" else decoded
 
     def text(self, words: Iterable[Sequence[int]]) -> str:
         """The text of all written units at once, as ids; also where units split characters."""
-        ids = [token for word in words for token in word]
-        text = self.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        text = self._encoder.decode([token for word in words for token in word])
         return text if self.unit == "char" else text.removeprefix(" ")
 
     def join(self, words: Iterable[str]) -> str:
         """One text of written units."""
-        return (" " if self.unit == "word" else "").join(words)
+        if self.unit == "word":
+            return " ".join(words)
+        first, *rest = [*words] or [""]
+        return "".join([first.removeprefix(" ") if self.unit == "token" else first, *rest])
 
     def _units_of(self, ids: list[int]) -> list[list[int]]:
         return [[token] for token in ids] if self.unit == "token" else [ids]
@@ -324,25 +326,17 @@ class SimulProcessor(ProcessorMixin):
             units += [number] * len(word)
         return ids + self.tail_ids, units + [TAIL] * len(self.tail_ids)
 
-    def _encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False) if text else []
-
-    def _encode_in_context(self, word: str) -> tuple[int, ...]:
-        # Behind another word, as in a sentence: no tokenizer's rule for the start of a text applies.
-        return tuple(self._encode_behind_word(f" {word}"))
-
-    def _encode_behind_word(self, text: str) -> list[int]:
-        return self._encode_behind("a", text)
-
-    def _encode_bare(self, text: str) -> list[int]:
-        """The target's beginning, right behind the prompt."""
-        return self._encode_behind(f"a{self._tail}", text)
-
-    def _encode_behind(self, before: str, text: str) -> list[int]:
-        anchor, ids = self._encode(before), self._encode(before + text)
-        if ids[: len(anchor)] != anchor:
-            raise ValueError(f"tokenizer must split text behind {before!r}, but joins it with {text!r}: {ids}.")
-        return ids[len(anchor) :]
+    def _check_characters(self, units: list[list[int]], text: str) -> None:
+        ids = [token for unit in units for token in unit]
+        # A character that the tokenizer does not know is lost, but harms no other.
+        if self.tokenizer.unk_token_id in ids:
+            return
+        kinds = [kind for unit in units for kind in (STARTS, *[CONTINUES] * (len(unit) - 1))]
+        if self.text(units) != text or self.token_kinds[ids].tolist() != kinds:
+            raise ValueError(
+                f"tokenizer must give characters tokens of their own that give the text back, but makes {text!r} "
+                f"{self.text(units)!r}: use one with bytes as a last resort, or unit='word'."
+            )
 
     def _check_sum(self, words: list[list[int]], whole: list[int], text: str) -> None:
         if whole != [token for word in words for token in word]:
@@ -361,28 +355,6 @@ def _eos_token_id(tokenizer, eos_token: str | None) -> int:
     if found is None:
         raise ValueError(f"eos_token must be one token of the tokenizer, got {eos_token!r}.")
     return found
-
-
-def _language_names(source_lang: str, target_lang: str) -> dict[str, str]:
-    codes = {"source_lang": source_lang, "target_lang": target_lang}
-    return {field: LANGUAGES.get(code, code) for field, code in codes.items()}
-
-
-def _escape(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
-
-
-def _split_template(template: str) -> tuple[str, str, bool]:
-    """Head and tail of a template, without the space that belongs to the word behind each, and whether the target has
-    none."""
-    rule = f"template must read '... {{source}}... {{target}}', got {template!r}"
-    head, found, rest = template.partition("{source}")
-    tail, found_target, end = rest.partition("{target}")
-    if not found or not found_target or end:
-        raise ValueError(f"{rule}: it needs {{source}}, then {{target}} at its end.")
-    if (head and not head.endswith(" ")) or not tail.strip():
-        raise ValueError(f"{rule}: a space must stand before {{source}}, and text between it and {{target}}.")
-    return head[:-1], tail.removesuffix(" "), not tail.endswith(" ")
 
 
 __all__ = ["CHAT_INSTRUCTION", "FALCON_TEMPLATE", "SimulProcessor"]

@@ -15,7 +15,7 @@ _ABBREVIATIONS = frozenset("mr mrs ms dr prof st no vs hr fr nr bzw ca mme mlle 
 _BREAK = r"[^\S\u00a0\u2007\u202f]"
 _WORD = re.compile(rf"(?:(?!{_BREAK}).)+", re.DOTALL)
 _BREAKS = re.compile(rf"{_BREAK}+")
-_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def split_words(text: str) -> list[str]:
@@ -89,6 +89,19 @@ def token_kinds(tokenizer, unit: str, eos_token_id: int) -> torch.Tensor:
     return kinds
 
 
+def control_tokens(tokenizer) -> dict[int, str]:
+    """Ids and names of the tokens that are no text: those with a role, such as EOS, and all others that are special.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): any.
+    """
+    # Chat models mark turns with tokens that are special without having a role of their own; single bytes are text.
+    added = tokenizer.added_tokens_decoder.items()
+    special = {index: token.content for index, token in added if token.special}
+    roles = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    return {index: name for index, name in special.items() if not BYTE_PIECE.fullmatch(name)} | roles
+
+
 def _kind_in_word(text: bytes) -> int:
     body = text.removeprefix(b" ")
     # Undecodable pieces of a character hold no white space, which is one whole character in UTF-8.
@@ -107,14 +120,10 @@ def _kind_in_chars(text: bytes) -> int:
 
 
 def _token_bytes(tokenizer) -> list[bytes | None]:
-    """The bytes of each token; None for special tokens and unused ids."""
+    """The bytes of each token; None for control tokens and unused ids."""
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    # Chat models mark turns with tokens that are special without having a role of their own; single bytes are text.
-    added = tokenizer.added_tokens_decoder.items()
-    special = {index for index, token in added if token.special and not _BYTE_PIECE.fullmatch(token.content)}
-    special.update(tokenizer.all_special_ids)
-    to_bytes = _byte_reader(tokens)
-    return [None if token is None or index in special else to_bytes(token) for index, token in enumerate(tokens)]
+    controls, to_bytes = control_tokens(tokenizer), _byte_reader(tokens)
+    return [None if token is None or index in controls else to_bytes(token) for index, token in enumerate(tokens)]
 
 
 def _byte_reader(tokens: list[str | None]) -> Callable[[str], bytes]:
@@ -126,7 +135,7 @@ def _byte_reader(tokens: list[str | None]) -> Callable[[str], bytes]:
     if starts["▁"]:
 
         def read(token: str) -> bytes:
-            piece = _BYTE_PIECE.fullmatch(token)
+            piece = BYTE_PIECE.fullmatch(token)
             return bytes([int(piece[1], 16)]) if piece else token.replace("▁", " ").encode()
 
         return read
@@ -143,4 +152,13 @@ def _byte_level_alphabet() -> dict[str, bytes]:
     return alphabet | {chr(0x100 + index): bytes([byte]) for index, byte in enumerate(others)}
 
 
-__all__ = ["UNITS", "ends_sentence", "normalise_spaces", "split_at_breaks", "split_words", "token_kinds"]
+__all__ = [
+    "BYTE_PIECE",
+    "UNITS",
+    "control_tokens",
+    "ends_sentence",
+    "normalise_spaces",
+    "split_at_breaks",
+    "split_words",
+    "token_kinds",
+]

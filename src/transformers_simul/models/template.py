@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The prompt around a source and its target, from a template whose fields are names and nothing else."""
+
+import string
+
+FALCON_TEMPLATE = "Translate the following sentence from {source_lang} to {target_lang}: {source}\nAssistant: {target}"
+CHAT_INSTRUCTION = "Translate the following sentence from {source_lang} to {target_lang}: {source}"
+LANGUAGES = {
+    "ar": "Arabic",
+    "cs": "Czech",
+    "de": "German",
+    "en": "English",
+    "es": "Spanish",
+    "fr": "French",
+    "it": "Italian",
+    "ja": "Japanese",
+    "ko": "Korean",
+    "nl": "Dutch",
+    "pl": "Polish",
+    "pt": "Portuguese",
+    "ro": "Romanian",
+    "ru": "Russian",
+    "sv": "Swedish",
+    "tr": "Turkish",
+    "uk": "Ukrainian",
+    "zh": "Chinese",
+}
+
+
+def language_names(source_lang: str, target_lang: str) -> dict[str, str]:
+    """The fields of a template that name the languages; codes such as `"en"` become names."""
+    codes = {"source_lang": source_lang, "target_lang": target_lang}
+    return {field: LANGUAGES.get(code, code) for field, code in codes.items()}
+
+
+def escape_braces(text: str) -> str:
+    """A text as a template that has no fields."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def fill_template(name: str, template: str, values: dict[str, str]) -> str:
+    """The template with its fields filled.
+
+    Unlike `str.format` it takes plain names only: a stranger's `{source_lang:>9999999999}` does no harm.
+
+    Args:
+        name (`str`): what errors call it.
+        template (`str`): with fields; braces that are text are doubled.
+        values (`dict[str, str]`): of all fields that there may be.
+
+    Raises:
+        ValueError: for another field, a format or a conversion, or a single brace.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.models.template import fill_template
+    >>> fill_template("template", "{{{source_lang}}}: ", {"source_lang": "English"})
+    '{English}: '
+
+    ```
+    """
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"{name} must double braces that are text, got {template!r}: {error}.") from error
+    for _, field, spec, conversion in parts:
+        if field is not None and (field not in values or spec or conversion):
+            wrong = "{" + field + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
+            raise ValueError(f"{name} must have only the fields {sorted(values)}, without formats, got {wrong!r}.")
+    return "".join(literal + ("" if field is None else values[field]) for literal, field, _, _ in parts)
+
+
+def split_template(template: str, languages: dict[str, str]) -> tuple[str, str, bool]:
+    """Head and tail of a template, without the space that belongs to the word behind each, and whether the target has
+    none.
+
+    Args:
+        template (`str`): see [`SimulProcessor`].
+        languages (`dict[str, str]`): see [`language_names`].
+
+    Raises:
+        ValueError: for one that cannot be split.
+    """
+    rule = f"template must read '... {{source}}... {{target}}', got {template!r}"
+    source, target = "\0source", "\0target"
+    text = fill_template("template", template, {"source": source, "target": target} | languages)
+    head, _, rest = text.partition(source)
+    tail, _, end = rest.partition(target)
+    if text.count(source) != 1 or text.count(target) != 1 or not rest or end:
+        raise ValueError(f"{rule}: it needs {{source}}, then {{target}} at its end.")
+    if (head and not head.endswith(" ")) or not tail.strip():
+        raise ValueError(f"{rule}: a space must stand before {{source}}, and text between it and {{target}}.")
+    return head[:-1], tail.removesuffix(" "), not tail.endswith(" ")
+
+
+__all__ = [
+    "CHAT_INSTRUCTION",
+    "FALCON_TEMPLATE",
+    "LANGUAGES",
+    "escape_braces",
+    "fill_template",
+    "language_names",
+    "split_template",
+]
