@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Simultaneous machine translation with large language models. Names are imported when they are first used."""
+"""Simultaneous machine translation with large language models.
+
+Names are imported when they are first used. Importing the package makes `AutoConfig`, `AutoModelForCausalLM` and
+`AutoProcessor` know our classes.
+"""
 
 import importlib
 from typing import TYPE_CHECKING
+
+from .registration import register_classes
 
 __version__ = "0.1.0"
 
@@ -79,3 +85,6 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return __all__
+
+
+register_classes()

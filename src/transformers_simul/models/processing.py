@@ -74,11 +74,11 @@ class SimulProcessor(ProcessorMixin):
         self._token_kinds = token_kinds(tokenizer, unit, self._eos_token_id)
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: str | os.PathLike, trust_remote_code: bool | None = False, **kwargs: Any
     ) -> "SimulProcessor":
-        """The processor of a saved folder. Code that the folder may bring is not run unless `trust_remote_code` is True:
-        nobody is asked on the terminal, since standard input may be a pipe of text.
+        """The processor of a saved folder. Code that the folder brings runs only if `trust_remote_code` is True: nobody
+        is asked on the terminal, since standard input may be a pipe of text.
 
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`): a folder, or a name on the Hub.

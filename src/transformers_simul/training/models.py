@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerFast
 
-from ..auto import simul_class, simul_config
+from ..auto import AutoSimulModel, simul_config
 from ..corpora import Pair
 from ..models.modeling_simul_falcon import SimulFalconConfig, SimulFalconForCausalLM
 from ..models.processing import SimulProcessor
@@ -108,7 +108,7 @@ def make_model(args: ModelArguments, processor: SimulProcessor, positions: str |
     if not args.model_name_or_path:
         return SimulFalconForCausalLM(config)
     options = {"quantization_config": quantization(args)} if args.load_in_4bit or args.load_in_8bit else {}
-    model = simul_class(config.model_type).from_pretrained(args.model_name_or_path, config=config, **options)
+    model = AutoSimulModel.from_pretrained(args.model_name_or_path, config=config, **options)
     return add_lora(model, args) if args.use_lora else model
 
 
