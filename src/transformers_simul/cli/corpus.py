@@ -13,7 +13,7 @@ examples:
   transformers-simul corpus home_assistant en de data/
   transformers-simul corpus libreoffice en fr data/
   transformers-simul corpus wesnoth en it data/
-  transformers-simul corpus iwslt2017 en de data/ --config iwslt2017-en-de --revision REVISION
+  transformers-simul corpus IWSLT/iwslt2017 en de data/ --config iwslt2017-en-de --revision REVISION
 """
 
 
@@ -35,6 +35,10 @@ def add_command(commands: Any) -> None:
 
 
 def _corpus(args: argparse.Namespace) -> int:
+    from ..corpora import check_corpus_name
+
+    # Before anything heavy is imported, and long before a hub is asked.
+    check_corpus_name(args.name)
     from ..training import DataArguments, load_pairs
 
     splits = load_pairs(

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow.parquet
-
 from ..text_files import json_rows, read_lines
 
 
@@ -102,11 +100,11 @@ def _read_two(source: Path, target: Path) -> list[Pair]:
 
 def _read_table(path: Path, source_column: str, target_column: str) -> list[Pair]:
     readers: dict[str, Callable[[Path], Iterator[dict]]] = {
-        ".jsonl": lambda path: (row for _, row in json_rows(path)),
-        ".json": lambda path: (row for _, row in json_rows(path)),
-        ".csv": lambda path: csv.DictReader(read_lines(path, keep_ends=True)),
-        ".tsv": lambda path: csv.DictReader(read_lines(path, keep_ends=True), delimiter="\t", quoting=csv.QUOTE_NONE),
-        ".parquet": lambda path: iter(pyarrow.parquet.read_table(path).to_pylist()),
+        ".jsonl": _json_rows,
+        ".json": _json_rows,
+        ".csv": _csv_rows,
+        ".tsv": lambda path: _csv_rows(path, delimiter="\t", quoting=csv.QUOTE_NONE),
+        ".parquet": _parquet_rows,
     }
     suffix = [part for part in path.suffixes if part != ".gz"][-1:] or [""]
     if suffix[0] not in readers:
@@ -121,6 +119,35 @@ def _read_table(path: Path, source_column: str, target_column: str) -> list[Pair
             )
         pairs.append(Pair(row[source_column], row[target_column]))
     return pairs
+
+
+def _json_rows(path: Path) -> Iterator[dict]:
+    return (row for _, row in json_rows(path))
+
+
+def _csv_rows(path: Path, **dialect: Any) -> Iterator[dict]:
+    reader = csv.DictReader(read_lines(path, keep_ends=True), **dialect)
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise ValueError(
+                f"file {str(path)!r} must be a table, but line {reader.line_num + 1} is not: {error}."
+            ) from error
+        if row is None:
+            return
+        yield row
+
+
+def _parquet_rows(path: Path) -> Iterator[dict]:
+    # Here, not above: it takes longer to import than all the other readers together.
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        yield from pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"file {str(path)!r} must be a whole Parquet file: {error}.") from error
 
 
 __all__ = ["Pair", "join_sentences", "read_pairs"]

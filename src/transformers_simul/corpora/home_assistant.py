@@ -23,8 +23,7 @@ def load_home_assistant(source_lang: str = "en", target_lang: str = "de", cache_
         cache_dir (`str`, *optional*): where the wheel is kept; `~/.cache/transformers_simul` unless told.
 
     Raises:
-        ValueError: if there is no such language, or the download is not the pinned file.
-        subprocess.CalledProcessError: if it cannot be downloaded.
+        ValueError: if there is no such language, or if the wheel cannot be downloaded or is not the pinned file.
     """
     with zipfile.ZipFile(fetch_wheel(WHEEL, cache_folder(cache_dir))) as wheel:
         sources, targets = _sentences(wheel, source_lang), _sentences(wheel, target_lang)

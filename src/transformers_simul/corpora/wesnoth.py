@@ -11,7 +11,6 @@ from typing import Any
 from tqdm import tqdm
 
 from ..downloads import cache_folder
-from ..models.text import ends_sentence
 from .debian import fetch_package, package_files
 from .files import Pair, join_sentences
 
@@ -75,6 +74,9 @@ def _by_sentence(sources: Mapping[Any, str], targets: Mapping[Any, str]) -> tupl
 
 
 def _sentences(text: str) -> list[str]:
+    # Here, not above: it needs torch, and the names of the corpora must be known at once.
+    from ..models.text import ends_sentence
+
     sentences: list[list[str]] = [[]]
     for word in text.split():
         sentences[-1].append(word)

@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import Dataset, load_dataset
 
-from ..corpora import CORPORA, Pair, read_pairs
+from ..corpora import CORPORA, Pair, check_corpus_name, read_pairs
 from .arguments import DataArguments
 
 SPLITS = ("train", "validation", "test")
@@ -27,6 +27,7 @@ def load_pairs(args: DataArguments, needed: Iterable[str] = ()) -> dict[str, lis
     if args.dataset_name in CORPORA:
         splits = split_pairs(CORPORA[args.dataset_name](*codes))
     elif args.dataset_name:
+        check_corpus_name(args.dataset_name)
         config = args.dataset_config_name and _with_languages(args.dataset_config_name, args)
         data = load_dataset(args.dataset_name, config, revision=args.dataset_revision)
         splits = {name: [Pair(*(row["translation"][code] for code in codes)) for row in data[name]] for name in data}
