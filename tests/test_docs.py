@@ -90,6 +90,11 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     reference = (tmp_path / "api" / "index.html").read_text()
     assert "[<code>" not in reference
+    assert "`" not in reference
+    # A page's own code, not the directive that includes it.
+    walkthrough = (tmp_path / "walkthrough" / "index.html").read_text()
+    assert "AdamW" in walkthrough
+    assert "8&lt;" not in walkthrough
     assert all(name in reference for name in ("WaitKPolicy", "SimulProcessor", "StreamEngine", "SimulMaskDataCollator"))
 
 
