@@ -32,7 +32,7 @@ from transformers_simul.evaluation.decode import translate_corpus
 from transformers_simul.evaluation.mask_picture import draw_mask
 from transformers_simul.evaluation.plots import plot_curves, plot_masks, plot_path
 from transformers_simul.evaluation.report import FULL_SOURCE, markdown_table, report_line
-from transformers_simul.models.masking import ranks, visible, whole_source
+from transformers_simul.models.masking import Pattern, ranks, unmodified, visible
 from transformers_simul.models.schedule import Schedule, training_row
 from transformers_simul.training import train_tokenizer
 
@@ -68,9 +68,8 @@ for policy in (WaitKPolicy(1), WaitKPolicy(3)):
         processor.eos_token_id,
         policy.delays(len(pair["source_ids"]), len(pair["target_ids"])),
     )
-    schedule = Schedule(*(torch.tensor([row[name]]) for name in Schedule._fields))
-    slots = torch.arange(len(row["input_ids"]))[None]
-    masks[repr(policy)] = visible(schedule, schedule, slots)[0].int().numpy()
+    schedule = Schedule.of_row(row)
+    masks[repr(policy)] = visible(Pattern.of(schedule))[0].int().numpy()
     schedules[repr(policy)] = schedule
 labels = [tokenizer.decode([token]) for token in row["input_ids"]]
 plot_masks(pictures / "masks.png", masks, labels, labels)
@@ -84,7 +83,7 @@ plot_masks(pictures / "masks.png", masks, labels, labels)
 # %%
 schedule = schedules[repr(WaitKPolicy(1))]
 tail = row["in_target"].index(True)
-corrected, plain = ranks(schedule, schedule), ranks(schedule, schedule, whole_source(schedule))
+corrected, plain = ranks(schedule, schedule), ranks(unmodified(schedule), schedule)
 gaps = (plain - corrected)[0, tail:, tail]
 print("keys hidden from each target query, which plain ALiBi would count:", gaps.tolist())
 # Once the source has ended, nothing is hidden.

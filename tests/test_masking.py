@@ -9,16 +9,17 @@ import oracle
 from helpers import make_processor, random_sentence
 from transformers_simul import FixedChunkPolicy, OfflinePolicy, SimulMaskDataCollator, WaitKPolicy
 from transformers_simul.models.masking import (
+    Alibi,
+    Pattern,
     additive_mask,
-    alibi_bias,
     alibi_slopes,
     flex_bias,
     flex_mask,
     ranks,
+    unmodified,
     visible,
-    whole_source,
 )
-from transformers_simul.models.schedule import Schedule
+from transformers_simul.models.schedule import Peek, Schedule, due_peeks, training_row
 
 POLICIES = [
     WaitKPolicy(1),
@@ -44,11 +45,6 @@ def processor():
 
 def schedule_of(batch):
     return Schedule(*(batch[name] for name in Schedule._fields))
-
-
-def slots_of(schedule):
-    rows, length = schedule.offsets.shape
-    return torch.arange(length).expand(rows, length)
 
 
 def examples(seed, count=5):
@@ -81,7 +77,7 @@ def place_of(batch, ids):
 
 def assert_equals_oracle(batch, processor, policy, pairs, peeks, look=oracle.visible_keys, rank_of=oracle.rank_of_keys):
     schedule = schedule_of(batch)
-    seen = visible(schedule, schedule, slots_of(schedule))
+    seen = visible(Pattern.of(schedule))
     rank = ranks(schedule, schedule)
     multi_token = peeked = 0
     for tokens, ids in expected_rows(processor, policy, pairs, peeks):
@@ -143,7 +139,7 @@ def test_mutated_oracles_fail(processor, mutant):
 def test_no_attention_across_packed_pairs_and_padding_sees_itself_only(processor):
     batch = SimulMaskDataCollator(processor, WaitKPolicy(2), packing=True, max_length=256)(examples(1, 8))
     schedule = schedule_of(batch)
-    seen = visible(schedule, schedule, slots_of(schedule))
+    seen = visible(Pattern.of(schedule))
     assert (batch["pair_ids"].max(-1).values > 1).any()
     for row, query, key in seen.nonzero().tolist():
         same = batch["pair_ids"][row, query] == batch["pair_ids"][row, key]
@@ -155,7 +151,7 @@ def test_plain_ranks_count_hidden_source(processor):
     pairs = examples(2)
     batch = SimulMaskDataCollator(processor, WaitKPolicy(1))(pairs)
     schedule = schedule_of(batch)
-    rank = ranks(schedule, schedule, whole_source(schedule))
+    rank = ranks(unmodified(schedule), schedule)
     for tokens, ids in expected_rows(processor, WaitKPolicy(1), pairs, True):
         row, first = place_of(batch, ids)
         for query in range(len(tokens)):
@@ -164,32 +160,20 @@ def test_plain_ranks_count_hidden_source(processor):
 
 
 @pytest.mark.parametrize("rounding", ["stock", "exact"])
-def test_flex_form_equals_the_dense_form(processor, rounding):
+@pytest.mark.parametrize(("window", "counts_hidden"), [(None, False), (9, False), (None, True)])
+def test_flex_form_equals_the_dense_form(processor, rounding, window, counts_hidden):
     batch = SimulMaskDataCollator(processor, WaitKPolicy(1), packing=True, max_length=128)(examples(3))
     schedule = schedule_of(batch)
+    pattern = Pattern.of(schedule)
     rows, length = schedule.offsets.shape
-    slots = slots_of(schedule)
     heads, size = 4, 8
     torch.manual_seed(0)
     query, key, value = torch.randn(3, rows, heads, length, size)
-    bias = (
-        alibi_bias(
-            schedule,
-            schedule,
-            alibi_slopes(heads, torch.device("cpu")),
-            torch.float32,
-            rounding,
-            schedule.visible_source,
-        )
-        / size**0.5
-    )
-    mask = additive_mask(visible(schedule, schedule, slots), bias, torch.float32)
+    alibi = Alibi(alibi_slopes(heads, torch.device("cpu")), rounding, size**0.5, counts_hidden)
+    mask = additive_mask(pattern, torch.float32, window, alibi)
     dense = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
-    allowed = flex_mask(schedule, schedule, slots)
-    score = flex_bias(
-        schedule, schedule, alibi_slopes(heads, torch.device("cpu")), 1 / size**0.5, rounding, schedule.visible_source
-    )
+    allowed, score = flex_mask(pattern, window), flex_bias(pattern, alibi)
 
     def masked_score(value, batch, head, query, key):
         hidden = torch.tensor(-torch.inf)
@@ -201,8 +185,6 @@ def test_flex_form_equals_the_dense_form(processor, rounding):
 
 def test_literal_case_of_the_documentation():
     """docs/law.md: two source words, two target words of 2 and 1 tokens, wait-1."""
-    from transformers_simul.models.schedule import Peek, due_peeks, training_row
-
     delays = WaitKPolicy(1).delays(2, 2)
     assert delays == [1, 2, 2]
     peeks = due_peeks(1, [2, 1], delays)
@@ -210,8 +192,8 @@ def test_literal_case_of_the_documentation():
     row = training_row([10], [[11], [12]], [13], [[14, 15], [16]], 0, delays, peeks)
     assert row["input_ids"] == [10, 11, 12, 13, 14, 15, 16, 0, 15]
     assert row["labels"] == [-100, -100, -100, -100, 14, 15, 16, 0, -100]
-    schedule = Schedule(*(torch.tensor([row[name]]) for name in Schedule._fields))
-    seen = visible(schedule, schedule, slots_of(schedule))[0].int().tolist()
+    schedule = Schedule.of_row(row)
+    seen = visible(Pattern.of(schedule))[0].int().tolist()
     assert seen == [
         [1, 0, 0, 0, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0, 0, 0, 0],

@@ -7,6 +7,7 @@ from transformers.models.falcon.modeling_falcon import FalconForCausalLM
 
 from helpers import make_model, make_processor
 from transformers_simul import SimulFalconConfig, SimulFalconForCausalLM, SimulMaskDataCollator, WaitKPolicy
+from transformers_simul.models.schedule import Schedule
 
 VARIANTS = [
     {},
@@ -95,18 +96,14 @@ def test_positions_and_roundings_differ_where_they_should():
 
 def test_plain_alibi_equals_falcon_under_the_same_mask():
     """The ablation has an oracle of its own: stock ALiBi by index, hidden keys masked."""
-    from transformers_simul.models.masking import additive_mask, alibi_bias, alibi_slopes, visible, whole_source
-    from transformers_simul.models.schedule import Schedule
+    from transformers_simul.models.masking import Alibi, Pattern, additive_mask, alibi_slopes
 
     processor = make_processor()
     batch = SimulMaskDataCollator(processor, WaitKPolicy(1), peek_rows=0)(PAIRS[:1])
     schedule = Schedule(*(batch[name] for name in Schedule._fields))
     length = batch["input_ids"].shape[1]
-    slots = torch.arange(length)[None]
-    bias = alibi_bias(
-        schedule, schedule, alibi_slopes(4, torch.device("cpu")), torch.float32, "exact", whole_source(schedule)
-    )
-    mask = additive_mask(visible(schedule, schedule, slots), bias, torch.float32)
+    alibi = Alibi(alibi_slopes(4, torch.device("cpu")), "exact", counts_hidden=True)
+    mask = additive_mask(Pattern.of(schedule), torch.float32, alibi=alibi)
     slopes = [0.25, 0.0625, 0.015625, 0.00390625]
     for head in range(4):
         for query in range(length):
@@ -188,6 +185,9 @@ def test_bad_forward_arguments():
         model(batch["input_ids"], peeks=batch["peeks"])
     with pytest.raises(ValueError, match="exactly one of input_ids"):
         model()
+    # A model without head takes one value; its fields alone must not be passed over in silence.
+    with pytest.raises(ValueError, match="schedule must be one Schedule"):
+        model.transformer(batch["input_ids"], **{name: batch[name] for name in Schedule._fields})
     with torch.no_grad():
         model.lm_head.weight.fill_(torch.nan)
     with pytest.raises(ValueError, match="loss is NaN"):

@@ -15,7 +15,7 @@ from transformers import LogitsProcessorList
 
 from transformers_simul import SimulCache, SimulFalconConfig, SimulFalconForCausalLM, SimulProcessor, WaitKPolicy
 from transformers_simul.evaluation.mask_picture import _Forced
-from transformers_simul.models.masking import own_ranks, ranks, visible, whole_source
+from transformers_simul.models.masking import Pattern, rank, ranks, unmodified, visible
 from transformers_simul.models.schedule import Schedule, training_row
 from transformers_simul.training import train_tokenizer
 
@@ -31,16 +31,16 @@ def draw_ranks(path: Path, processor: SimulProcessor) -> None:
     row = training_row(
         processor.head_ids, pair["source_ids"], processor.tail_ids, pair["target_ids"], processor.eos_token_id, delays
     )
-    schedule = Schedule(*(torch.tensor([row[name]]) for name in Schedule._fields))
-    seen = visible(schedule, schedule, torch.arange(len(row["input_ids"]))[None])[0]
+    schedule = Schedule.of_row(row)
+    seen = visible(Pattern.of(schedule))[0]
     first = row["in_target"].index(True)
     labels = [processor.tokenizer.decode([token]).strip() or "␣" for token in row["input_ids"]]
 
     figure = Figure(figsize=(13, 5.2), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = {"plain ALiBi": whole_source(schedule), "modified ALiBi": schedule.visible_source}
-    for axes, (title, shown) in zip(figure.subplots(1, 2), panels.items(), strict=True):
-        distance = (own_ranks(schedule, shown)[:, :, None] - ranks(schedule, schedule, shown))[0]
+    panels = {"plain ALiBi": unmodified(schedule), "modified ALiBi": schedule}
+    for axes, (title, queries) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        distance = (rank(queries, queries)[:, :, None] - ranks(queries, schedule))[0]
         cells = numpy.where(seen[first:].numpy(), distance[first:].numpy(), numpy.nan)
         axes.imshow(cells, cmap="Blues", vmin=-2, vmax=16, aspect="auto")
         for (query, key), value in numpy.ndenumerate(cells):

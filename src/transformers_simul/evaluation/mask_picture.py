@@ -9,7 +9,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from ..models.cache import CacheStep, SimulCache
-from ..models.masking import visible
+from ..models.masking import Pattern, visible
 from ..models.policies import Policy
 from ..models.schedule import WORD_ENDS, Peek, Schedule, training_row
 from .plots import plot_masks
@@ -119,12 +119,11 @@ def draw_mask(
     row = training_row(
         processor.head_ids, words, processor.tail_ids, pair["target_ids"], processor.eos_token_id, delays, peeks
     )
-    schedule = Schedule(*(torch.tensor([row[name]]) for name in Schedule._fields))
+    schedule = Schedule.of_row(row)
     length = len(row["input_ids"])
     answers = _training_forward(model, row)
     if layer is None:
-        slots, window = torch.arange(length)[None], _widest(model.base_model.windows())
-        trained = visible(schedule, schedule, slots, window)[0].int().numpy()
+        trained = visible(Pattern.of(schedule), _widest(model.base_model.windows()))[0].int().numpy()
     else:
         trained = answers.attentions[layer][0, head].numpy().copy()
     decoded, eos = recorder.table(row), length - len(peeks) - 1

@@ -1,94 +1,134 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a schedule to what attention takes: a boolean mask, ranks, ALiBi, an additive mask or a FlexAttention form.
+"""From a schedule to what attention takes: an additive mask for eager and SDPA, or FlexAttention's two functions.
 
-Nothing here knows a model family. Queries and keys have a schedule each: the same one in training, the newest rows
+The law itself is three functions of one query and one key: [`sees`], [`rank`] and [`alibi_bias`]. They work element by
+element, so the same lines serve both forms: fields shaped to broadcast give the dense mask, fields indexed by
+FlexAttention's `(batch, query, key)` give its `mask_mod` and `score_mod`.
+
+Nothing here knows a model family. Queries and keys have a schedule each: the same one in training, the newest tokens
 and the cache while decoding.
 """
 
 import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
+from .cache import CacheStep
 from .schedule import Schedule
 
 
-def visible(queries: Schedule, keys: Schedule, slots: torch.Tensor, window: int | None = None) -> torch.Tensor:
-    """Which keys each query may attend to (arXiv 2405.10443, section 4.1; peek rows: `docs/law.md`).
+class Pattern(NamedTuple):
+    """A forward's queries and keys.
 
-    A query sees itself; of its own pair the head and source tokens below `visible_source`; and, if it stands behind
-    the source, the earlier tail and target tokens that are no peek rows.
-
-    Args:
+    Attributes:
         queries (`Schedule`): fields of shape `(batch, queries)`.
         keys (`Schedule`): fields of shape `(batch, keys)`.
-        slots (`torch.Tensor` of shape `(batch, queries)`, int): which key is the query itself.
+        slots (`torch.Tensor` of shape `(batch, queries)`, int): which key each query is itself.
+        step (`CacheStep`, *optional*): while decoding, splits tokens into streams and joins them again.
+    """
+
+    queries: Schedule
+    keys: Schedule
+    slots: torch.Tensor
+    step: CacheStep | None = None
+
+    @classmethod
+    def of(cls, schedule: Schedule, step: CacheStep | None = None) -> "Pattern":
+        """Of whole rows, whose tokens are queries and keys alike, as in training; or of a decoding step.
+
+        Args:
+            schedule (`Schedule`): the tokens, fields of shape `(batch, length)`.
+            step (`CacheStep`, *optional*): splits them into streams, and knows what these have stored.
+        """
+        if step is not None:
+            return cls(Schedule(*(step.split(field) for field in schedule)), step.keys, step.slots, step)
+        batch, length = schedule.offsets.shape
+        return cls(schedule, schedule, torch.arange(length, device=schedule.offsets.device).expand(batch, length))
+
+
+def sees(query: Schedule, key: Schedule, is_itself: torch.Tensor, window: int | None = None) -> torch.Tensor:
+    """Whether a query may attend to a key (arXiv 2405.10443, section 4.1; peek rows: `docs/law.md`).
+
+    A query sees itself. Of its own pair it sees the head and source tokens below its `visible_source` and, if it comes
+    after the source, the earlier tail and target tokens that are no peek rows.
+
+    Args:
+        query, key (`Schedule`): fields that broadcast against each other.
+        is_itself (`torch.Tensor`, bool): whether the key is the query.
         window (`int`, *optional*): of the keys that are left, only so many newest, the query itself included: a
             sliding window over what the query can see, whatever is hidden from it.
 
     Returns:
-        `torch.Tensor` of shape `(batch, queries, keys)`, bool: True where attention is allowed.
-
-    Example (one source word, hidden from the first tail token):
-
-    ```python
-    >>> import torch
-    >>> from transformers_simul.models.masking import visible
-    >>> from transformers_simul.models.schedule import Schedule
-    >>> row = Schedule(*(torch.tensor([x]) for x in ([1, 1, 1], [False, False, True], [0, 1, 0], [1, 2, 1], [0, 0, 0])))
-    >>> visible(row, row, torch.arange(3)[None]).int().tolist()
-    [[[1, 0, 0], [1, 1, 0], [1, 0, 1]]]
-
-    ```
+        `torch.Tensor`, bool, of the broadcast shape.
     """
-    same_pair = (queries.pair_ids[:, :, None] == keys.pair_ids[:, None, :]) & (keys.pair_ids > 0)[:, None, :]
-    in_source = keys.offsets[:, None, :] < queries.visible_source[:, :, None]
-    earlier = (keys.offsets[:, None, :] < queries.offsets[:, :, None]) & (keys.peeks == 0)[:, None, :]
-    behind = queries.in_target[:, :, None] & earlier
-    seen = same_pair & torch.where(keys.in_target[:, None, :], behind, in_source)
+    same_pair = (query.pair_ids == key.pair_ids) & (key.pair_ids > 0)
+    source_is_read = key.offsets < query.visible_source
+    target_is_earlier = query.in_target & ((key.offsets < query.offsets) & (key.peeks == 0))
+    seen = same_pair & torch.where(key.in_target, target_is_earlier, source_is_read)
     if window is not None:
-        seen &= own_ranks(queries, queries.visible_source)[:, :, None] - ranks(queries, keys) < window
-    return seen | (slots[:, :, None] == torch.arange(keys.offsets.shape[1], device=slots.device))
+        seen = seen & (rank(query, query) - rank(query, key) < window)
+    return seen | is_itself
 
 
-def ranks(queries: Schedule, keys: Schedule, source_shown: torch.Tensor | None = None) -> torch.Tensor:
-    """The rank of each key among the keys that a query can see.
+def rank(query: Schedule, key: Schedule) -> torch.Tensor:
+    """The rank of a key among the keys that a query sees; meaningless where it does not see the key.
 
     Args:
-        queries (`Schedule`): fields of shape `(batch, queries)`.
-        keys (`Schedule`): fields of shape `(batch, keys)`.
-        source_shown (`torch.Tensor` of shape `(batch, queries)`, *optional*):
-            Head and source tokens to count before the tail; `queries.visible_source` unless told. The unmodified
-            ALiBi counts all of them, hidden or not.
+        query, key (`Schedule`): fields that broadcast against each other; the same one twice gives a query's own rank.
 
     Returns:
-        `torch.Tensor` of shape `(batch, queries, keys)`, int; meaningless where the key is not visible.
-
-    Example (two source tokens, of which the tail token sees one, so that its own rank is 1):
-
-    ```python
-    >>> import torch
-    >>> from transformers_simul.models.masking import ranks
-    >>> from transformers_simul.models.schedule import Schedule
-    >>> row = Schedule(*(torch.tensor([x]) for x in ([1, 1, 1], [False, False, True], [0, 1, 0], [1, 2, 1], [0, 0, 0])))
-    >>> ranks(row, row)[0, 2].tolist()
-    [0, 1, 1]
-
-    ```
+        `torch.Tensor`, int, of the broadcast shape.
     """
-    shown = queries.visible_source if source_shown is None else source_shown
-    return keys.offsets[:, None, :] + keys.in_target[:, None, :] * shown[:, :, None]
+    return key.offsets + key.in_target * query.visible_source
 
 
-def whole_source(schedule: Schedule) -> torch.Tensor:
-    """Head and source tokens of each token's own pair, hidden ones included, shape `(batch, length)`."""
-    same_pair = schedule.pair_ids[:, :, None] == schedule.pair_ids[:, None, :]
-    return (same_pair & ~schedule.in_target[:, None, :]).sum(-1, dtype=torch.int32)
+class Alibi(NamedTuple):
+    """What a model's ALiBi adds to the scores (Press et al. 2022; counting visible keys only: arXiv 2405.10443, section
+    4.2).
+
+    Attributes:
+        slopes (`torch.Tensor` of shape `(heads,)`): of each head, float32.
+        rounding (`str`): `"stock"` multiplies in bfloat16 as Falcon does; `"exact"` gives float32 distances to the
+            query itself, the same up to a constant per query, which softmax ignores.
+        divisor (`float`): of the bias, where the family scales it as it scales the scores.
+        counts_hidden (`bool`): the unmodified ALiBi, which counts all source of a query's own pair, hidden or not. An
+            ablation of training, since only whole rows show what is hidden.
+    """
+
+    slopes: torch.Tensor
+    rounding: str
+    divisor: float = 1.0
+    counts_hidden: bool = False
 
 
-def own_ranks(queries: Schedule, shown: torch.Tensor) -> torch.Tensor:
-    """The rank of each query itself, shape `(batch, queries)`."""
-    return queries.offsets + queries.in_target * shown
+def alibi_bias(query: Schedule, key: Schedule, slope: torch.Tensor, rounding: str) -> torch.Tensor:
+    """ALiBi of a key by its rank, undivided.
+
+    Args:
+        query, key (`Schedule`): fields that broadcast against each other.
+        slope (`torch.Tensor`): of the head, float32.
+        rounding (`str`): of [`Alibi`].
+
+    Returns:
+        `torch.Tensor` of the broadcast shape, bfloat16 or float32.
+    """
+    if rounding == "stock":
+        return slope.bfloat16() * rank(query, key)
+    return slope * (rank(query, key) - rank(query, query))
+
+
+def unmodified(queries: Schedule) -> Schedule:
+    """The queries as the unmodified ALiBi takes them, all source of their own pair before them.
+
+    Args:
+        queries (`Schedule`): whole rows, fields of shape `(batch, length)`.
+    """
+    same_pair = queries.pair_ids[:, :, None] == queries.pair_ids[:, None, :]
+    whole_source = (same_pair & ~queries.in_target[:, None, :]).sum(-1, dtype=torch.int32)
+    return queries._replace(visible_source=whole_source)
 
 
 def alibi_slopes(num_heads: int, device: torch.device) -> torch.Tensor:
@@ -114,89 +154,154 @@ def alibi_slopes(num_heads: int, device: torch.device) -> torch.Tensor:
     return torch.tensor(slopes, dtype=torch.float32, device=device)
 
 
-def alibi_bias(
-    queries: Schedule, keys: Schedule, slopes: torch.Tensor, dtype: torch.dtype, rounding: str, shown: torch.Tensor
-) -> torch.Tensor:
-    """ALiBi over the keys' ranks, before the scale 1/sqrt(head_dim).
+def visible(pattern: Pattern, window: int | None = None) -> torch.Tensor:
+    """[`sees`] of each query and each key.
+
+    Args:
+        pattern (`Pattern`): of the forward.
+        window (`int`, *optional*): of sliding layers.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, queries, keys)`, bool: True where attention is allowed.
+
+    Example (one source word, hidden from the first tail token):
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.models.masking import Pattern, visible
+    >>> from transformers_simul.models.schedule import Schedule
+    >>> row = Schedule(*(torch.tensor([x]) for x in ([1, 1, 1], [False, False, True], [0, 1, 0], [1, 2, 1], [0, 0, 0])))
+    >>> visible(Pattern.of(row)).int().tolist()
+    [[[1, 0, 0], [1, 1, 0], [1, 0, 1]]]
+
+    ```
+    """
+    query, key, is_itself = _dense(pattern)
+    return sees(query, key, is_itself, window)[:, 0]
+
+
+def ranks(queries: Schedule, keys: Schedule) -> torch.Tensor:
+    """[`rank`] for each query and each key.
 
     Args:
         queries, keys (`Schedule`): fields of shape `(batch, queries)` and `(batch, keys)`.
-        slopes (`torch.Tensor` of shape `(heads,)`): of each head, float32.
-        dtype (`torch.dtype`): of the result.
-        rounding (`str`): `"stock"` multiplies in bfloat16 as Falcon does; `"exact"` gives float32 distances to the
-            query itself, the same up to a constant per row, which softmax ignores.
-        shown (`torch.Tensor` of shape `(batch, queries)`): head and source tokens counted before the tail.
 
     Returns:
-        `torch.Tensor` of shape `(batch, heads, queries, keys)`.
+        `torch.Tensor` of shape `(batch, queries, keys)`, int; meaningless where the key is not visible.
+
+    Example (two source tokens, of which the tail token sees one, so that its own rank is 1):
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.models.masking import ranks
+    >>> from transformers_simul.models.schedule import Schedule
+    >>> row = Schedule(*(torch.tensor([x]) for x in ([1, 1, 1], [False, False, True], [0, 1, 0], [1, 2, 1], [0, 0, 0])))
+    >>> ranks(row, row)[0, 2].tolist()
+    [0, 1, 1]
+
+    ```
     """
-    rank = ranks(queries, keys, shown)[:, None]
-    slopes = slopes[None, :, None, None]
-    if rounding == "stock":
-        return (slopes.bfloat16() * rank).to(dtype)
-    return (slopes * (rank - own_ranks(queries, shown)[:, None, :, None])).to(dtype)
+    return rank(_at(queries, (..., None)), _at(keys, (slice(None), None)))
 
 
-def additive_mask(allowed: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor:
-    """The mask that eager and SDPA attention add to the scores.
+def additive_mask(
+    pattern: Pattern, dtype: torch.dtype, window: int | None = None, alibi: Alibi | None = None
+) -> torch.Tensor:
+    """The mask that eager and SDPA attention add to the scaled scores.
 
     Args:
-        allowed (`torch.Tensor` of shape `(batch, queries, keys)`, bool): from [`visible`].
-        bias (`torch.Tensor` of shape `(batch, heads, queries, keys)`, *optional*): scaled ALiBi.
+        pattern (`Pattern`): of the forward.
         dtype (`torch.dtype`): of the result.
+        window (`int`, *optional*): of sliding layers.
+        alibi (`Alibi`, *optional*): of the model.
 
     Returns:
-        `torch.Tensor` of shape `(batch, heads or 1, queries, keys)`: the bias, or the dtype's minimum where hidden.
+        `torch.Tensor` of shape `(batch, heads or 1, queries, keys)`: ALiBi or 0, or the dtype's minimum where hidden.
     """
-    least = torch.finfo(dtype).min
-    if bias is None:
-        return torch.zeros(allowed[:, None].shape, dtype=dtype, device=allowed.device).masked_fill_(
-            ~allowed[:, None], least
-        )
-    return bias.masked_fill_(~allowed[:, None], least)
+    query, key, is_itself = _dense(pattern)
+    hidden = ~sees(query, key, is_itself, window)
+    if alibi is None:
+        mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+    else:
+        if alibi.counts_hidden:
+            query = _at(unmodified(pattern.queries), _BY_ROW)
+        slopes = alibi.slopes[:, None, None]
+        mask = alibi_bias(query, key, slopes, alibi.rounding).to(dtype) / alibi.divisor
+    return mask.masked_fill_(hidden, torch.finfo(dtype).min)
 
 
-def flex_mask(queries: Schedule, keys: Schedule, slots: torch.Tensor, window: int | None = None) -> Callable:
-    """[`visible`] as a FlexAttention `mask_mod(batch, head, query, key)`."""
-    shown = queries.visible_source
-    own = own_ranks(queries, shown)
+def flex_mask(pattern: Pattern, window: int | None = None) -> Callable[..., torch.Tensor]:
+    """[`sees`] as a FlexAttention `mask_mod(batch, head, query, key)`.
 
-    def mask_mod(batch, head, query, key):
-        same_pair = (queries.pair_ids[batch, query] == keys.pair_ids[batch, key]) & (keys.pair_ids[batch, key] > 0)
-        in_source = keys.offsets[batch, key] < queries.visible_source[batch, query]
-        earlier = (keys.offsets[batch, key] < queries.offsets[batch, query]) & (keys.peeks[batch, key] == 0)
-        behind = queries.in_target[batch, query] & earlier
-        seen = same_pair & torch.where(keys.in_target[batch, key], behind, in_source)
-        if window is not None:
-            rank = keys.offsets[batch, key] + keys.in_target[batch, key] * shown[batch, query]
-            seen = seen & (own[batch, query] - rank < window)
-        return seen | (slots[batch, query] == key)
+    Args:
+        pattern (`Pattern`): of the forward.
+        window (`int`, *optional*): of sliding layers.
+    """
+    queries, keys, slots, _ = pattern
+
+    def mask_mod(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return sees(_at(queries, (batch, query)), _at(keys, (batch, key)), slots[batch, query] == key, window)
 
     return mask_mod
 
 
-def flex_bias(
-    queries: Schedule, keys: Schedule, slopes: torch.Tensor, scale: float, rounding: str, shown: torch.Tensor
-) -> Callable:
-    """[`alibi_bias`], scaled, as a FlexAttention `score_mod(score, batch, head, query, key)`."""
-    own = own_ranks(queries, shown)
+def flex_bias(pattern: Pattern, alibi: Alibi) -> Callable[..., torch.Tensor]:
+    """[`alibi_bias`] as a FlexAttention `score_mod(score, batch, head, query, key)`.
 
-    def score_mod(score, batch, head, query, key):
-        rank = keys.offsets[batch, key] + keys.in_target[batch, key] * shown[batch, query]
-        if rounding == "stock":
-            return score + (slopes[head].bfloat16() * rank).float() * scale
-        return score + slopes[head] * (rank - own[batch, query]) * scale
+    Args:
+        pattern (`Pattern`): of the forward.
+        alibi (`Alibi`): of the model.
+    """
+    queries = unmodified(pattern.queries) if alibi.counts_hidden else pattern.queries
+    keys, slopes = pattern.keys, alibi.slopes
+
+    def score_mod(
+        score: torch.Tensor, batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor
+    ) -> torch.Tensor:
+        bias = alibi_bias(_at(queries, (batch, query)), _at(keys, (batch, key)), slopes[head], alibi.rounding)
+        return score + bias.float() / alibi.divisor
 
     return score_mod
 
 
+def block_mask(pattern: Pattern, window: int | None = None) -> BlockMask:
+    """[`flex_mask`] with the blocks of queries and keys that FlexAttention may skip.
+
+    Args:
+        pattern (`Pattern`): of the forward.
+        window (`int`, *optional*): of sliding layers.
+    """
+    (batch, length), stored = pattern.queries.offsets.shape, pattern.keys.offsets.shape[1]
+    return create_block_mask(flex_mask(pattern, window), batch, None, length, stored, device=str(pattern.slots.device))
+
+
+# What shapes `(batch, queries)` and `(batch, keys)` so that they broadcast to `(batch, heads, queries, keys)`.
+_BY_ROW = (slice(None), None, slice(None), None)
+_BY_COLUMN = (slice(None), None, None)
+
+
+def _at(schedule: Schedule, index: Any) -> Schedule:
+    return Schedule._make([field[index] for field in schedule])
+
+
+def _dense(pattern: Pattern) -> tuple[Schedule, Schedule, torch.Tensor]:
+    """Queries, keys and whether they are the same, to be broadcast."""
+    positions = torch.arange(pattern.keys.offsets.shape[1], device=pattern.slots.device)
+    return _at(pattern.queries, _BY_ROW), _at(pattern.keys, _BY_COLUMN), pattern.slots[_BY_ROW] == positions
+
+
 __all__ = [
+    "Alibi",
+    "Pattern",
     "additive_mask",
     "alibi_bias",
     "alibi_slopes",
+    "block_mask",
     "flex_bias",
     "flex_mask",
+    "rank",
     "ranks",
+    "sees",
+    "unmodified",
     "visible",
-    "whole_source",
 ]

@@ -2,71 +2,32 @@
 """What all families share when attention follows a read/write schedule: the schedule on its way in, the loss on its way
 out."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.attention.flex_attention import create_block_mask
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 
-from .cache import CacheStep
 from .generation import SimulGenerationMixin
 from .linear import SimulLinear
 from .loss import simul_loss
-from .masking import flex_mask
 from .schedule import Schedule
 
 
-class Placed(NamedTuple):
-    """A forward's queries and keys.
-
-    Attributes:
-        queries, keys (`Schedule`): fields of shape `(batch, queries)` and `(batch, keys)`.
-        slots (`torch.Tensor` of shape `(batch, queries)`): which key each query is itself.
-        step (`CacheStep`, *optional*): while decoding.
-    """
-
-    queries: Schedule
-    keys: Schedule
-    slots: torch.Tensor
-    step: CacheStep | None = None
-
-
-def place(step: CacheStep | None, *fields: torch.Tensor | None) -> Placed | None:
-    """Queries and keys of a forward that was given a schedule; None without one.
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """A model without head takes a schedule as one value; its fields would be passed over, and nothing be hidden.
 
     Args:
-        step (`CacheStep`, *optional*): of decoding; in training, a row is its own keys.
-        *fields (`torch.Tensor`, *optional*): of [`Schedule`].
+        arguments (`Mapping[str, Any]`): that its forward does not name.
 
     Raises:
-        ValueError: for some fields without the others.
+        ValueError: if fields of a schedule are among them.
     """
-    given = [field for field in fields if field is not None]
-    if not given:
-        return None
-    if len(given) < len(Schedule._fields):
-        raise ValueError(f"A schedule has five fields, {Schedule._fields}: give all of them, or none.")
-    queries = Schedule(*given)
-    if step is not None:
-        return Placed(Schedule(*(step.split(field) for field in queries)), step.keys, step.slots, step)
-    batch, length = queries.offsets.shape
-    slots = torch.arange(length, device=queries.offsets.device).expand(batch, length)
-    return Placed(queries, queries, slots)
-
-
-def block_mask(placed: Placed, window: int | None = None) -> Any:
-    """FlexAttention's form of who sees whom.
-
-    Args:
-        placed (`Placed`): of the forward.
-        window (`int`, *optional*): of sliding layers.
-    """
-    queries, keys, slots, _ = placed
-    (batch, length), stored = queries.offsets.shape, keys.offsets.shape[1]
-    mask = flex_mask(queries, keys, slots, window)
-    return create_block_mask(mask, batch, None, length, stored, device=str(queries.offsets.device))
+    fields = [name for name in Schedule._fields if arguments.get(name) is not None]
+    if fields:
+        raise ValueError(f"schedule must be one Schedule for a model without head, got its fields {fields}.")
 
 
 class SimulForCausalLM(SimulGenerationMixin):
@@ -145,11 +106,7 @@ class SimulForCausalLM(SimulGenerationMixin):
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             return_dict=True,
-            pair_ids=pair_ids,
-            in_target=in_target,
-            offsets=offsets,
-            visible_source=visible_source,
-            peeks=peeks,
+            schedule=Schedule.of_fields(pair_ids, in_target, offsets, visible_source, peeks),
             **kwargs,
         )
         hidden_states = outputs.last_hidden_state
@@ -196,4 +153,4 @@ def swap_classes(model: nn.Module, classes: dict[type, type]) -> None:
         module.__class__ = classes.get(type(module), type(module))
 
 
-__all__ = ["Placed", "SimulForCausalLM", "block_mask", "place", "swap_classes"]
+__all__ = ["SimulForCausalLM", "check_arguments", "swap_classes"]

@@ -10,8 +10,8 @@ from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from .attention import AttentionContext, attend
-from .masking import additive_mask, alibi_bias, flex_bias, visible, whole_source
-from .modeling_simul import Placed, block_mask, place
+from .masking import Alibi, Pattern, additive_mask, block_mask, flex_bias
+from .modeling_simul import check_arguments
 from .schedule import Schedule
 
 
@@ -79,14 +79,11 @@ class SimulAlibiModel:
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
-        pair_ids: torch.Tensor | None = None,
-        in_target: torch.Tensor | None = None,
-        offsets: torch.Tensor | None = None,
-        visible_source: torch.Tensor | None = None,
-        peeks: torch.Tensor | None = None,
+        schedule: Schedule | None = None,
         **kwargs: Any,
     ):
-        """As the family's, with the schedule of the rows (see [`SimulForCausalLM.forward`])."""
+        """As the family's, with the [`Schedule`] of the tokens; without one, everything earlier is visible."""
+        check_arguments(kwargs)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
         config: Any = self.config
@@ -95,19 +92,20 @@ class SimulAlibiModel:
         return_dict = config.return_dict if return_dict is None else return_dict
         hidden_states = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
 
-        placed = place(past_key_values, pair_ids, in_target, offsets, visible_source, peeks)
-        if placed is None:
+        if schedule is None:
             use_cache = config.use_cache if use_cache is None else use_cache
             if use_cache and past_key_values is None and not (self.gradient_checkpointing and self.training):
                 past_key_values = DynamicCache(config=config)
-            placed = _causal(hidden_states, attention_mask, past_key_values)
+            pattern = _causal(hidden_states, attention_mask, past_key_values)
+        else:
+            pattern = Pattern.of(schedule, past_key_values)
         backend = config._attn_implementation
         if output_attentions and backend == "flex_attention":
             raise ValueError("output_attentions must be False with attn_implementation='flex_attention'; use 'eager'.")
-        mask = self._mask(placed, hidden_states.dtype, decoding=past_key_values is not None)
+        mask = self._mask(pattern, hidden_states.dtype, decoding=past_key_values is not None)
         backend = "eager" if output_attentions else backend
-        options = {self.bias_argument: None, "attention_mask": (mask, self.context(placed), backend)}
-        options |= self.position_options(placed, hidden_states)
+        options = {self.bias_argument: None, "attention_mask": (mask, self.context(pattern), backend)}
+        options |= self.position_options(pattern, hidden_states)
 
         all_hidden_states, all_attentions = [], []
         for block in self._blocks():
@@ -127,7 +125,7 @@ class SimulAlibiModel:
         )
         return output if return_dict else output.to_tuple()
 
-    def position_options(self, placed: Placed, hidden_states: torch.Tensor) -> dict[str, Any]:
+    def position_options(self, pattern: Pattern, hidden_states: torch.Tensor) -> dict[str, Any]:
         """Further arguments of the blocks."""
         return {}
 
@@ -142,28 +140,24 @@ class SimulAlibiModel:
     def _blocks(self) -> Iterable[Any]:
         return getattr(self, self.parts[1])
 
-    def context(self, placed: Placed) -> AttentionContext:
+    def context(self, pattern: Pattern) -> AttentionContext:
         """What attention needs beside masks."""
-        return AttentionContext(placed.step)
+        return AttentionContext(pattern.step)
 
-    def _mask(self, placed: Placed, dtype: torch.dtype, decoding: bool) -> Any:
+    def _mask(self, pattern: Pattern, dtype: torch.dtype, decoding: bool) -> Any:
         """Mask and bias of all layers, built once: additive for eager and SDPA, a pair for flex."""
         config: Any = self.config
-        queries, keys, slots, _ = placed
-        # The unmodified ALiBi is an ablation of training; a decoder only has what it has read.
-        shown = whole_source(queries) if config.positions == "plain" and not decoding else queries.visible_source
-        has_bias = config.has_alibi and config.positions != "none"
-        slopes, divisor = self.alibi()
-        rounding = config.alibi_rounding
-
+        alibi = None
+        if config.has_alibi and config.positions != "none":
+            slopes, divisor = self.alibi()
+            # A decoder only has what it has read.
+            alibi = Alibi(slopes, config.alibi_rounding, divisor, config.positions == "plain" and not decoding)
         if config._attn_implementation == "flex_attention":
-            score_mod = flex_bias(queries, keys, slopes, 1 / divisor, rounding, shown) if has_bias else None
-            return block_mask(placed), score_mod
-        bias = alibi_bias(queries, keys, slopes, dtype, rounding, shown) / divisor if has_bias else None
-        return additive_mask(visible(queries, keys, slots), bias, dtype)
+            return block_mask(pattern), None if alibi is None else flex_bias(pattern, alibi)
+        return additive_mask(pattern, dtype, alibi=alibi)
 
 
-def _causal(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, cache: Any) -> Placed:
+def _causal(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, cache: Any) -> Pattern:
     """The schedule of a plain causal model: everything earlier is visible."""
     batch, length, _ = hidden_states.shape
     total = length + (cache.get_seq_length() if cache is not None else 0)
@@ -173,7 +167,7 @@ def _causal(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, ca
         raise ValueError(f"attention_mask must have shape ({batch}, {total}), got {tuple(attention_mask.shape)}.")
     keys = Schedule.causal(attention_mask)
     slots = torch.arange(total - length, total, device=hidden_states.device).expand(batch, length)
-    return Placed(keys.last(length), keys, slots)
+    return Pattern(keys.last(length), keys, slots)
 
 
 __all__ = ["SimulAlibiModel", "attend_with_cache"]

@@ -18,10 +18,10 @@ from transformers.models.falcon.modeling_falcon import (
 from .attention import AttentionContext
 from .configuration_simul import SimulConfig
 from .linear import decoding_linear
-from .masking import alibi_slopes
-from .modeling_simul import Placed, SimulForCausalLM, swap_classes
+from .masking import Pattern, alibi_slopes
+from .modeling_simul import SimulForCausalLM, swap_classes
 from .modeling_simul_alibi import SimulAlibiModel, attend_with_cache
-from .modeling_simul_rotary import check_rope, place_rotary, rotary_context
+from .modeling_simul_rotary import check_rope, rotary_context, rotary_positions
 from .positions import without_scale
 
 ALIBI_ROUNDINGS = ("stock", "exact")
@@ -109,18 +109,18 @@ class SimulFalconModel(SimulAlibiModel, FalconModel):
     def alibi(self):
         return alibi_slopes(self.num_heads, self.device), math.sqrt(self.config.head_dim)
 
-    def position_options(self, placed: Placed, hidden_states: torch.Tensor) -> dict:
+    def position_options(self, pattern: Pattern, hidden_states: torch.Tensor) -> dict:
         if self.config.has_alibi:
             return {}
-        return {"position_embeddings": self.rotary_emb(hidden_states, place_rotary(self.config, placed))}
+        return {"position_embeddings": self.rotary_emb(hidden_states, rotary_positions(self.config, pattern))}
 
     def rotations(self, states, angles):
         """As [`SimulRotaryModel.rotations`]."""
         return [without_scale(*self.rotary_emb(states, angles))] * len(self.h)
 
-    def context(self, placed: Placed) -> AttentionContext:
+    def context(self, pattern: Pattern) -> AttentionContext:
         """Of ALiBi or rotary positions; outside of decoding as slow and as exact as Falcon's own."""
-        context = super().context(placed) if self.config.has_alibi else rotary_context(self, placed)
+        context = super().context(pattern) if self.config.has_alibi else rotary_context(self, pattern)
         return context._replace(broadcasts_keys=not torch.is_inference_mode_enabled())
 
 

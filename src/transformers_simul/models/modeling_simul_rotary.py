@@ -14,9 +14,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .attention import AttentionContext, attend
 from .linear import SimulLinear
-from .masking import additive_mask, visible
-from .modeling_simul import Placed, SimulForCausalLM, block_mask, place, swap_classes
+from .masking import Pattern, additive_mask, block_mask
+from .modeling_simul import SimulForCausalLM, check_arguments, swap_classes
 from .positions import rotary_position_ids, source_distances, without_scale
+from .schedule import Schedule
 
 _BACKENDS = ("eager", "sdpa", "flex_attention")
 _PREFIX = "simul_"
@@ -53,39 +54,39 @@ def check_rope(config: Any) -> None:
             raise ValueError(f"rope_type must not depend on the length of the text, got {each['rope_type']!r}.")
 
 
-def place_rotary(config: Any, placed: Placed) -> torch.Tensor:
+def rotary_positions(config: Any, pattern: Pattern) -> torch.Tensor:
     """Position ids of a forward's tokens, of a decoding step's in one row, as the family works on them.
 
     Args:
         config (`SimulConfig`): names the strategy.
-        placed (`Placed`): of the forward.
+        pattern (`Pattern`): of the forward.
 
     Raises:
         ValueError: if a token stands behind what RoPE was trained for, where quality would fall silently.
     """
-    positions = rotary_position_ids(placed.queries, config.positions, config.first_target_position)
-    distances = source_distances(placed.queries) if config.positions == "own_frame" else 0
+    positions = rotary_position_ids(pattern.queries, config.positions, config.first_target_position)
+    distances = source_distances(pattern.queries) if config.positions == "own_frame" else 0
     farthest = int((positions + distances).max())
     if farthest >= config.max_position_embeddings:
         raise ValueError(
             f"a row must fit the model's max_position_embeddings, {config.max_position_embeddings}, but reaches "
             f"position {farthest}."
         )
-    return positions if placed.step is None else placed.step.join(positions)
+    return positions if pattern.step is None else pattern.step.join(positions)
 
 
-def rotary_context(model: Any, placed: Placed) -> AttentionContext:
+def rotary_context(model: Any, pattern: Pattern) -> AttentionContext:
     """What attention needs beside masks and position ids.
 
     Args:
         model: with `config`, and `rotations` for own-frame positions.
-        placed (`Placed`): of the forward.
+        pattern (`Pattern`): of the forward.
     """
     if model.config.positions != "own_frame":
-        return AttentionContext(placed.step)
-    like = torch.empty(0, dtype=model.dtype, device=placed.slots.device)
-    rotations = model.rotations(like, source_distances(placed.queries))
-    return AttentionContext(placed.step, rotations, placed.keys.in_target)
+        return AttentionContext(pattern.step)
+    like = torch.empty(0, dtype=model.dtype, device=pattern.slots.device)
+    rotations = model.rotations(like, source_distances(pattern.queries))
+    return AttentionContext(pattern.step, rotations, pattern.keys.in_target)
 
 
 def windows_by_layer_type(config: Any) -> dict[str, int | None]:
@@ -152,20 +153,17 @@ class SimulRotaryModel(RegisteredAttention):
         past_key_values: Any = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
-        pair_ids: torch.Tensor | None = None,
-        in_target: torch.Tensor | None = None,
-        offsets: torch.Tensor | None = None,
-        visible_source: torch.Tensor | None = None,
-        peeks: torch.Tensor | None = None,
+        schedule: Schedule | None = None,
         **kwargs: Any,
     ):
-        """As the family's, with the schedule of the rows (see [`SimulForCausalLM.forward`])."""
-        placed = place(past_key_values, pair_ids, in_target, offsets, visible_source, peeks)
-        if placed is not None:
-            position_ids = place_rotary(self.config, placed)
-            attention_mask = self._masks(placed)
+        """As the family's, with the [`Schedule`] of the tokens; without one, the forward is the family's own."""
+        check_arguments(kwargs)
+        if schedule is not None:
+            pattern = Pattern.of(schedule, past_key_values)
+            position_ids = rotary_positions(self.config, pattern)
+            attention_mask = self._masks(pattern)
             # By a name that no family's own argument has.
-            kwargs["simul_context"] = rotary_context(self, placed)
+            kwargs["simul_context"] = rotary_context(self, pattern)
             use_cache = past_key_values is not None
         return super().forward(
             input_ids=input_ids,
@@ -177,17 +175,16 @@ class SimulRotaryModel(RegisteredAttention):
             **kwargs,
         )
 
-    def _masks(self, placed: Placed) -> Any:
+    def _masks(self, pattern: Pattern) -> Any:
         windows = self.windows()
         if isinstance(windows, dict):
-            return {kind: self._mask(placed, window) for kind, window in windows.items()}
-        return self._mask(placed, windows)
+            return {kind: self._mask(pattern, window) for kind, window in windows.items()}
+        return self._mask(pattern, windows)
 
-    def _mask(self, placed: Placed, window: int | None) -> Any:
+    def _mask(self, pattern: Pattern, window: int | None) -> Any:
         if self.config._attn_implementation == _PREFIX + "flex_attention":
-            return block_mask(placed, window)
-        queries, keys, slots, _ = placed
-        return additive_mask(visible(queries, keys, slots, window), None, self.dtype)
+            return block_mask(pattern, window)
+        return additive_mask(pattern, self.dtype, window)
 
 
 class SimulRotaryForCausalLM(RegisteredAttention, SimulForCausalLM):
@@ -199,7 +196,7 @@ __all__ = [
     "SimulRotaryForCausalLM",
     "SimulRotaryModel",
     "check_rope",
-    "place_rotary",
     "rotary_context",
+    "rotary_positions",
     "windows_by_layer_type",
 ]

@@ -14,7 +14,7 @@ tail and target tokens from the start of the tail.
 | `peeks` | 0 | 0 | 1: "the word ends", 2: "EOS" |
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -46,6 +46,32 @@ class Schedule(NamedTuple):
     offsets: torch.Tensor
     visible_source: torch.Tensor
     peeks: torch.Tensor
+
+    @classmethod
+    def of_fields(cls, *fields: torch.Tensor | None) -> "Schedule | None":
+        """The schedule of a forward's arguments; None without any.
+
+        Args:
+            *fields (`torch.Tensor`, *optional*): all five in order, or None for each.
+
+        Raises:
+            ValueError: for some fields without the others.
+        """
+        given = [field for field in fields if field is not None]
+        if not given:
+            return None
+        if len(given) < len(cls._fields):
+            raise ValueError(f"A schedule has five fields, {cls._fields}: give all of them, or none.")
+        return cls(*given)
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Sequence[int]]) -> "Schedule":
+        """The schedule of one row that [`training_row`] made, as a batch of one.
+
+        Args:
+            row (`Mapping[str, Sequence[int]]`): with a list for each field, and others.
+        """
+        return cls(*(torch.tensor([row[name]]) for name in cls._fields))
 
     @classmethod
     def causal(cls, attention_mask: torch.Tensor) -> "Schedule":
@@ -163,15 +189,15 @@ def training_row(
         visible += [ends[delays[index]]] * (len(word) - 1) + [ends[delays[index + 1]]]
     visible.append(ends[-1])
 
-    rows, behinds = len(before), len(behind) + len(peeks)
+    source_tokens, target_tokens = len(before), len(behind)
     return {
         "input_ids": [*before, *behind, *(behind[peek.offset] for peek in peeks)],
-        "labels": [-100] * (rows + len(tail)) + behind[len(tail) :] + [-100] * len(peeks),
-        "pair_ids": [1] * (rows + behinds),
-        "in_target": [False] * rows + [True] * behinds,
-        "offsets": [*range(rows), *range(len(behind)), *(peek.offset for peek in peeks)],
-        "visible_source": [*range(1, rows + 1), *visible, *(ends[peek.visible_words] for peek in peeks)],
-        "peeks": [0] * (rows + len(behind)) + [peek.kind for peek in peeks],
+        "labels": [-100] * (source_tokens + len(tail)) + behind[len(tail) :] + [-100] * len(peeks),
+        "pair_ids": [1] * (source_tokens + target_tokens + len(peeks)),
+        "in_target": [False] * source_tokens + [True] * (target_tokens + len(peeks)),
+        "offsets": [*range(source_tokens), *range(target_tokens), *(peek.offset for peek in peeks)],
+        "visible_source": [*range(1, source_tokens + 1), *visible, *(ends[peek.visible_words] for peek in peeks)],
+        "peeks": [0] * (source_tokens + target_tokens) + [peek.kind for peek in peeks],
     }
 
 
