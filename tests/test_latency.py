@@ -20,8 +20,8 @@ from transformers_simul.evaluation import (
     length_adaptive_average_lagging,
     read_instances,
 )
-from transformers_simul.evaluation.latency import work
-from transformers_simul.evaluation.report import latency_scores
+from transformers_simul.evaluation.latency import running_lagging, work
+from transformers_simul.evaluation.report import latency_scores, markdown_table, report_line
 from transformers_simul.evaluation.units import target_units
 
 RECORDED = Path(__file__).parent / "simuleval"
@@ -132,6 +132,11 @@ def test_computation_aware_replay_against_a_clock(source, target, rate, draw):
         (([1], 0, 4), "delays must hold at least one"),
         (([1], 4, 0), "delays must hold at least one"),
         (([2, 1], 4, 4), "must not decrease"),
+        (([1, float("nan")], 4, 4), "delays must be finite and not negative"),
+        (([1, float("inf")], 4, 4), "delays must be finite and not negative"),
+        (([-1, 2], 4, 4), "delays must be finite and not negative"),
+        (([1], float("nan"), 4), "lengths be at least 1"),
+        (([1], float("inf"), 4), "lengths be at least 1"),
     ],
 )
 def test_bad_latency_arguments(metric, arguments, message):
@@ -142,6 +147,12 @@ def test_bad_latency_arguments(metric, arguments, message):
 def test_bad_computation_aware_arguments():
     with pytest.raises(ValueError, match="words_per_second must be positive"):
         computation_aware([1], [1.0], 0)
+    for rate in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="words_per_second must be positive"):
+            computation_aware([1], [1.0], rate)
+    for time in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="must not decrease and must be finite"):
+            computation_aware([1], [time], 1)
     with pytest.raises(ValueError, match="one time per delay"):
         computation_aware([1], [], 1)
     with pytest.raises(ValueError, match="must not decrease"):
@@ -171,3 +182,26 @@ def test_target_units():
         target_units(line, "byte")
     with pytest.raises(ValueError, match="spm_model must be given"):
         target_units(line, "spm")
+
+
+def test_a_translation_that_stopped_short_shows_no_lagging():
+    """The page once said "LAAL -110.2 words": 299 words read, 11 written."""
+    delays = list(range(3, 14))
+    assert length_adaptive_average_lagging(delays, 299, len(delays)) < -100
+    assert running_lagging(delays, 299) is None
+    assert running_lagging(delays, 13) == length_adaptive_average_lagging(delays, 13, 11) > 0
+    assert running_lagging([], 3) is None
+
+
+def test_sentences_that_stopped_short_are_counted():
+    whole = Instance(0, "a b c d", [1, 2, 3, 4], [0.0] * 4, 4, "a b c d", "w x y z", 4)
+    short = Instance(1, "a b", [1, 2], [0.0] * 2, 2, "a b", " ".join("x" * 40), 40)
+    line = report_line("k = 1", [whole, short], 5)
+    # SimulEval's figure stays, and what it means is said.
+    assert line.latency["LAAL"] == pytest.approx((1 + (1 + 2 - 20) / 2) / 2)
+    assert (line.short, line.empty) == (1, 0)
+    assert line.remarks == ["1 of them ended so long before their source that their LAAL is negative"]
+    assert "k = 1: 1 outputs ended so long before their source" in markdown_table([line])
+    assert report_line("k = 1", [whole], 5).remarks == []
+    with pytest.raises(ValueError, match="instance 7: delays must not decrease"):
+        latency_scores([whole, Instance(7, "a b", [2, 1], [0.0] * 2, 2, "a", "x y", 2)])

@@ -124,6 +124,9 @@ def test_score_without_references_gives_latency_only(tmp_path, capsys):
     [
         (["none.log"], "No such file"),
         (["{log}", "--words-per-second", "0"], "must be positive"),
+        (["{log}", "--words-per-second", "nan"], "must be positive"),
+        (["{log}", "--words-per-second", "inf"], "must be positive"),
+        (["{log}", "--unit", "spm", "--spm-model", "{settings}"], "must be a SentencePiece model"),
         (["{log}", "--unit", "spm"], "spm_model must be given"),
         (["{log}", "--bootstrap", "0"], "at least 1"),
         (["{log}", "--references", "{settings}"], "references must be one a sentence, 2, got 1"),
@@ -198,3 +201,121 @@ def test_neural_hook(tmp_path, path, capsys):
 def test_the_simuleval_agent_names_what_is_missing():
     with pytest.raises(ImportError, match="needs SimulEval 1.1.4"):
         importlib.import_module("transformers_simul.evaluation.simuleval_agent")
+
+
+LINE = json.loads(json.dumps(vars(LOG[0])))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("delays", [1, 2, float("nan")], "each of delays must be a finite number that is not negative, got nan"),
+        ("delays", [1, 2, float("inf")], "each of delays must be a finite number"),
+        ("delays", [-1, 2, 3], "each of delays must be a finite number"),
+        ("delays", ["1", "2", "3"], "each of delays must be a finite number that is not negative, got '1'"),
+        ("delays", [True, 2, 3], "each of delays must be a finite number"),
+        ("delays", "123", "delays must be a list of numbers, got '123'"),
+        ("delays", None, "delays must be a list of numbers"),
+        ("elapsed", [1.0, float("nan"), 2.0], "each of elapsed must be a finite number"),
+        ("elapsed", {}, "elapsed must be a list of numbers"),
+        ("prediction", None, "prediction must be a string, got None"),
+        ("prediction", ["ein"], "prediction must be a string"),
+        ("reference", 3, "reference must be a string"),
+        ("source", 3, "source must be a string"),
+        ("source_length", "4", "source_length must be a finite number"),
+        ("source_length", float("nan"), "source_length must be a finite number"),
+        ("prediction_length", [3], "prediction_length must be a finite number"),
+    ],
+)
+def test_a_mistyped_field_is_named(tmp_path, capsys, field, value, message):
+    path = tmp_path / "instances.log"
+    path.write_text(json.dumps(LINE) + "\n" + json.dumps(LINE | {field: value}) + "\n")
+    with pytest.raises(ValueError, match=f"line 2 of .*instances.log' must be an instance of a log: {message}"):
+        read_log(path)
+    assert main(["score", str(path)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_log_without_references_may_say_so(tmp_path):
+    path = tmp_path / "instances.log"
+    path.write_text(json.dumps(LINE | {"reference": None}) + "\n")
+    assert read_log(path)[0].reference == ""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"emission_cu": [float("nan")]},
+        {"emission_cu": [float("inf")]},
+        {"emission_cu": [-1]},
+        {"emission_cu": ["1"]},
+        {"emission_cu": 1},
+        {"emission_ca": [float("nan")]},
+        {"emission_ca": [float("inf")]},
+        {"prediction": 3},
+        {"source_length": None},
+    ],
+)
+def test_wrong_omnisteval_fields_are_named(tmp_path, fields):
+    path = tmp_path / "instances.jsonl"
+    line = {"index": 0, "prediction": "a", "reference": "a", "source_length": 2, "emission_cu": [1]}
+    path.write_text(json.dumps(line) + "\n" + json.dumps(line | fields) + "\n")
+    with pytest.raises(ValueError, match="line 2 of .* must be an OmniSTEval instance"):
+        read_omnisteval(path)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"total_audio_processed": float("nan")},
+        {"total_audio_processed": float("inf")},
+        {"total_audio_processed": -1},
+        {"total_audio_processed": "1"},
+        {"computation_time": float("nan")},
+        {"computation_time": -1},
+        {"generated_tokens": [1]},
+        {"generated_tokens": 1},
+        {"id": []},
+    ],
+)
+def test_wrong_simulstream_fields_are_named(tmp_path, fields):
+    path = tmp_path / "metrics.jsonl"
+    lines = [
+        {"id": 0, "metadata": {}},
+        {"id": 0, "generated_tokens": ["a"], "total_audio_processed": 1, "computation_time": 0} | fields,
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ValueError, match="line 2 of .* must be of simulstream's log"):
+        read_log(path, 1.0, ["x"], ["y"])
+
+
+@pytest.mark.parametrize("settings", ["{", "[1]", "[" * 100_000])
+def test_damaged_settings_are_named(path, settings, capsys):
+    Path(path).with_name("settings.json").write_text(settings)
+    assert main(["score", path]) == 1
+    assert "settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nan\n0.5\n", "must be finite numbers"),
+        ("{", "must be JSON"),
+        ("{}", "must hold a list of sentences"),
+        ('{"x": [1, 2]}', "must hold a list of sentences"),
+        ('{"x": {"a": 1}}', "must hold a list of sentences"),
+    ],
+)
+def test_wrong_neural_scores_are_named(tmp_path, text, message):
+    (tmp_path / "scores").write_text(text)
+    with pytest.raises(ValueError, match=f"scores.* {message}"):
+        read_neural_scores(tmp_path / "scores", LOG)
+
+
+def test_score_says_how_many_outputs_stopped_short(tmp_path, capsys):
+    short = Instance(2, "ein", [1], [1.0], 1, "", " ".join("x" * 9), 9)
+    stopped = Instance(3, "ein Hund", [1, 2], [1.0, 2.0], 2, "", " ".join("x" * 40), 40)
+    write_instances(tmp_path / "log", [short, stopped])
+    assert main(["score", str(tmp_path / "log")]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("2 sentences; 1 of them ended so long before their source that their LAAL is negative\n")

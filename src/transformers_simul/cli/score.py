@@ -3,13 +3,14 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..text_files import read_lines
+from ..text_files import read_json, read_lines
 
 EXAMPLES = """
 examples:
@@ -54,7 +55,7 @@ def _score(args: argparse.Namespace) -> int:
     from ..evaluation.quality import QUALITY
     from ..evaluation.report import report_line
 
-    if args.words_per_second is not None and args.words_per_second <= 0:
+    if args.words_per_second is not None and not 0 < args.words_per_second < math.inf:
         raise ValueError(f"words-per-second must be positive, got {args.words_per_second}.")
     if args.bootstrap < 1:
         raise ValueError(f"bootstrap must be at least 1, got {args.bootstrap}.")
@@ -75,7 +76,7 @@ def _score(args: argparse.Namespace) -> int:
         spm_model=_load_spm(args.spm_model) if args.spm_model else None,
         words_per_second=args.words_per_second,
         tokenize=args.tokenize,
-        settings=json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else None,
+        settings=read_json(settings) if settings.is_file() else None,
     )
     scores = list(line.quality)
     if args.neural_inputs:
@@ -86,7 +87,7 @@ def _score(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(line.latency | {each.name: each.score for each in scores}))
         return 0
-    print(f"{line.sentences} sentences" + (f", {line.empty} of them empty and without latency" if line.empty else ""))
+    print("; ".join([f"{line.sentences} sentences", *line.remarks]))
     for name, value in line.latency.items():
         print(f"{name:<8} {value:8.3f}   {line.signature}")
     for each in scores:
@@ -105,7 +106,10 @@ def _load_spm(path: str) -> Any:
         from sentencepiece import SentencePieceProcessor
     except ImportError as error:
         raise ValueError("unit spm needs the package sentencepiece: pip install sentencepiece") from error
-    return SentencePieceProcessor(model_file=path)
+    try:
+        return SentencePieceProcessor(model_file=path)
+    except RuntimeError as error:
+        raise ValueError(f"spm-model {path!r} must be a SentencePiece model: {error}.") from error
 
 
 __all__ = ["add_command"]

@@ -2,9 +2,12 @@
 """One translated sentence with its delays, and SimulEval's `instances.log`: one JSON object a line."""
 
 import json
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
+from typing import Any
 
 from ..text_files import json_rows, write_text
 
@@ -22,6 +25,9 @@ class Instance:
         reference (`str`): the reference translation.
         source (`str`): the source text.
         source_length (`int`): source units.
+
+    Raises:
+        ValueError: for a text that is no string, or a number that is none, is negative or is not finite.
     """
 
     index: int
@@ -32,6 +38,24 @@ class Instance:
     reference: str
     source: str
     source_length: int
+
+    def __post_init__(self) -> None:
+        for name in ("prediction", "reference", "source"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be a string, got {getattr(self, name)!r}.")
+        for name in ("prediction_length", "source_length"):
+            _check_number(name, getattr(self, name))
+        for name in ("delays", "elapsed"):
+            values = getattr(self, name)
+            if not isinstance(values, (list, tuple)):
+                raise ValueError(f"{name} must be a list of numbers, got {values!r}.")
+            for value in values:
+                _check_number(f"each of {name}", value)
+
+
+def _check_number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name} must be a finite number that is not negative, got {value!r}.")
 
 
 def write_instances(path: str | os.PathLike, instances: Iterable[Instance]) -> None:
@@ -66,11 +90,13 @@ def read_instances(path: str | os.PathLike) -> list[Instance]:
     for number, values in json_rows(path):
         try:
             # SimulEval adds fields for some units; none of ours may be missing.
-            instance = Instance(**{name: values[name] for name in known})
+            instance = Instance(**{name: values[name] for name in known} | {"reference": values["reference"] or ""})
         except KeyError as error:
             raise ValueError(
-                f"line {number} of {str(path)!r} must be an instance of a log, without {error}."
+                f"line {number} of {str(path)!r} must be an instance of a log, but lacks {error}."
             ) from error
+        except ValueError as error:
+            raise ValueError(f"line {number} of {str(path)!r} must be an instance of a log: {error}") from error
         if not len(instance.delays) == len(instance.elapsed) == instance.prediction_length:
             raise ValueError(
                 f"line {number} of {str(path)!r} must hold as many delays and elapsed times as prediction_length, "

@@ -5,6 +5,7 @@ A delay is what had been read when a target unit was written: a number of source
 unit takes 1 (see [`computation_aware`]). |X| is the source's length, |Y| the prediction's, |Y*| the reference's.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import groupby, pairwise
 
@@ -21,7 +22,7 @@ def average_lagging(delays: Sequence[float], source_length: float, reference_len
         reference_length (`int`): |Y*|, in target units.
 
     Raises:
-        ValueError: without delays, if they decrease, or for a length below 1.
+        ValueError: without delays; if they decrease, are negative or not finite; or for a length below 1.
 
     Example, wait-3 on equal lengths:
 
@@ -40,6 +41,9 @@ def length_adaptive_average_lagging(delays: Sequence[float], source_length: floa
     """LAAL (Papi et al. 2022; Polak et al. 2022): AL with max(|Y|, |Y*|) for |Y*|, so that writing too much earns
     nothing.
 
+    Where an output stops long before the source does, the ideal overtakes it, and the score is negative: that is no
+    lead over the speaker. See [`running_lagging`] for a figure to show.
+
     Args:
         delays, source_length, reference_length: as in [`average_lagging`].
 
@@ -54,6 +58,37 @@ def length_adaptive_average_lagging(delays: Sequence[float], source_length: floa
     """
     _check(delays, source_length, reference_length)
     return _lagging(delays, source_length, max(len(delays), reference_length))
+
+
+def running_lagging(delays: Sequence[float], source_length: float) -> float | None:
+    """LAAL of a translation without a reference, against its own length: a figure to show while it is written.
+
+    Args:
+        delays (`Sequence[float]`): of each target unit so far.
+        source_length (`float`): of the source so far, in the unit of the delays.
+
+    Returns:
+        `float` or None: None before the first unit, and where it would be negative: the translation has ended, or
+        stands still, while so much source went on that what was written lags behind nothing.
+
+    Raises:
+        ValueError: as [`average_lagging`].
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.evaluation.latency import running_lagging
+    >>> running_lagging([3, 4, 5, 5, 5], source_length=5)
+    3.0
+    >>> running_lagging([3, 4, 5], source_length=299) is None
+    True
+
+    ```
+    """
+    if not delays:
+        return None
+    lagging = length_adaptive_average_lagging(delays, source_length, len(delays))
+    return lagging if lagging >= 0 else None
 
 
 def average_proportion(delays: Sequence[float], source_length: float, reference_length: int) -> float:
@@ -175,13 +210,13 @@ def computation_aware(delays: Sequence[int], elapsed_ms: Sequence[float], words_
 
 def work(elapsed_ms: Sequence[float], words_per_second: float, count: int) -> list[float]:
     """Computing time of each target unit, in source units; see [`computation_aware`]."""
-    if words_per_second <= 0:
+    if not 0 < words_per_second < math.inf:
         raise ValueError(f"words_per_second must be positive, got {words_per_second}.")
     if len(elapsed_ms) != count:
         raise ValueError(f"elapsed_ms must hold one time per delay, {count}, got {len(elapsed_ms)}.")
     costs = [later - earlier for earlier, later in pairwise([0.0, *elapsed_ms])]
-    if any(cost < 0 for cost in costs):
-        raise ValueError(f"elapsed_ms must not decrease, got {list(elapsed_ms)}.")
+    if not all(0 <= cost < math.inf for cost in costs):
+        raise ValueError(f"elapsed_ms must not decrease and must be finite, got {list(elapsed_ms)}.")
     return [cost / 1000 * words_per_second for cost in costs]
 
 
@@ -198,11 +233,13 @@ def _lagging(delays: Sequence[float], source_length: float, target_length: int) 
 
 
 def _check(delays: Sequence[float], source_length: float, reference_length: int) -> None:
-    if not delays or source_length < 1 or reference_length < 1:
+    if not delays or not 1 <= source_length < math.inf or not reference_length >= 1:
         raise ValueError(
             f"delays must hold at least one entry and lengths be at least 1, got {len(delays)} delays, "
             f"source_length={source_length}, reference_length={reference_length}."
         )
+    if not all(0 <= delay < math.inf for delay in delays):
+        raise ValueError(f"delays must be finite and not negative, got {list(delays)}.")
     if any(later < earlier for earlier, later in pairwise(delays)):
         raise ValueError(f"delays must not decrease, got {list(delays)}.")
 
@@ -223,5 +260,6 @@ __all__ = [
     "computation_aware",
     "differentiable_average_lagging",
     "length_adaptive_average_lagging",
+    "running_lagging",
     "work",
 ]

@@ -6,6 +6,7 @@ project's own format: see [`read_instances`].
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -102,7 +103,7 @@ def read_omnisteval(path: str | os.PathLike, words_per_second: float = 1.0) -> l
                     line["source_length"],
                 )
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"line {number} of {str(path)!r} must be an OmniSTEval instance: {error!r}.") from error
     return instances
 
@@ -159,8 +160,12 @@ def read_simulstream(
                 delay = round(line["total_audio_processed"] * words_per_second)
                 for index, token in enumerate(line["generated_tokens"]):
                     cost = 0.0 if index else 1000 * line["computation_time"]
+                    if not isinstance(token, str) or delay < 0 or not cost >= 0:
+                        raise ValueError(
+                            f"tokens must be texts, and times not negative, got {token!r}, {delay}, {cost}"
+                        )
                     runs[line["id"]].append((token, delay, cost))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"line {number} of {str(path)!r} must be of simulstream's log: {error!r}.") from error
         if line.get("deleted_tokens"):
             raise ValueError(f"line {number} of {str(path)!r} must not delete tokens: revised text has no delay.")
@@ -181,7 +186,7 @@ def read_simulstream(
 
 
 def _check_rate(words_per_second: float) -> None:
-    if words_per_second <= 0:
+    if not 0 < words_per_second < math.inf:
         raise ValueError(f"words_per_second must be positive, got {words_per_second}.")
 
 

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hook for metrics that run in an environment of their own (COMET does not install beside Transformers 5)."""
 
-import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from ..text_files import write_text
+from ..text_files import read_json, read_lines, write_text
 from .instances import Instance
 from .quality import Quality, mean_quality
 
@@ -56,27 +57,32 @@ def read_neural_scores(path: str | os.PathLike, instances: Sequence[Instance], n
     Raises:
         ValueError: if they are no numbers, not as many as the sentences, or belong to other sentences.
     """
-    text = Path(path).read_text(encoding="utf-8")
-    if text.lstrip().startswith("{"):
-        systems = json.loads(text)
-        rows = next(iter(systems.values()))
-        for row in rows:
-            if missing := [key for key in (name, "mt") if key not in row]:
-                raise ValueError(
-                    f"scores in {str(path)!r} must hold {missing[0]!r} for each sentence, got {sorted(row)}."
-                )
-        scores = [row[name] for row in rows]
-        written = [" ".join(each.prediction.split()) for each in instances]
-        if [row["mt"] for row in rows] != written:
-            raise ValueError(f"scores in {str(path)!r} must belong to the log's predictions, but hold others.")
+    lines = read_lines(path)
+    if lines and lines[0].lstrip().startswith("{"):
+        scores = _comet_scores(path, read_json(path), instances, name)
     else:
-        try:
-            scores = [float(line) for line in text.split()]
-        except ValueError as error:
-            raise ValueError(f"scores in {str(path)!r} must be JSON or one number a line: {error}.") from error
-    if len(scores) != len(instances):
-        raise ValueError(f"scores in {str(path)!r} must be one a sentence, {len(instances)}, got {len(scores)}.")
-    return mean_quality(name, scores, f"file:{Path(path).name}")
+        scores = [number for line in lines for number in line.split()]
+    try:
+        numbers = [float(score) for score in scores]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"scores in {str(path)!r} must be JSON or one number a line: {error}.") from error
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"scores in {str(path)!r} must be finite numbers.")
+    if len(numbers) != len(instances):
+        raise ValueError(f"scores in {str(path)!r} must be one a sentence, {len(instances)}, got {len(numbers)}.")
+    return mean_quality(name, numbers, f"file:{Path(path).name}")
+
+
+def _comet_scores(path: str | os.PathLike, systems: Any, instances: Sequence[Instance], name: str) -> list[Any]:
+    rows = next(iter(systems.values()), None)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"scores in {str(path)!r} must hold a list of sentences for each system.")
+    for row in rows:
+        if missing := [key for key in (name, "mt") if key not in row]:
+            raise ValueError(f"scores in {str(path)!r} must hold {missing[0]!r} for each sentence, got {sorted(row)}.")
+    if [row["mt"] for row in rows] != [" ".join(each.prediction.split()) for each in instances]:
+        raise ValueError(f"scores in {str(path)!r} must belong to the log's predictions, but hold others.")
+    return [row[name] for row in rows]
 
 
 __all__ = ["read_neural_scores", "write_neural_inputs"]

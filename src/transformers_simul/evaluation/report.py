@@ -2,12 +2,12 @@
 """The table of a system: one line per policy, quality with intervals, latency, signatures below."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..text_files import read_json
 from .instances import Instance, read_instances
 from .latency import LATENCY, average_token_delay, computation_aware, work
 from .quality import Quality, paired_difference, quality
@@ -27,6 +27,7 @@ class ReportLine:
         latency (`dict[str, float]`): AL, LAAL, AP, DAL and ATD, means over sentences, in source units (AP: a share);
             with a rate also `"AL_CA"` and so on.
         sentences, empty (`int`): how many were translated, and to how many nothing was written (no latency).
+        short (`int`): to how many so little was written that their LAAL is negative.
         signature (`str`): of the latency: unit, reference lengths, rate, policy, dtype, device, versions, data.
     """
 
@@ -35,7 +36,15 @@ class ReportLine:
     latency: dict[str, float]
     sentences: int
     empty: int
+    short: int
     signature: str
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the latency leaves out or misjudges, as clauses: `"1 of them empty and without latency"`."""
+        remarks = [f"{self.empty} of them empty and without latency"] if self.empty else []
+        ended = f"{self.short} of them ended so long before their source that their LAAL is negative"
+        return [*remarks, ended] if self.short else remarks
 
 
 def report_line(
@@ -86,6 +95,9 @@ def report_line(
         predictions, references = zip(*((each.prediction, each.reference) for each in instances), strict=True)
         scores = quality(predictions, references, resamples, names=metrics, tokenize=tokenize)
     digest = hashlib.sha256(repr([(each.source, each.reference) for each in instances]).encode()).hexdigest()
+    if settings is not None and not isinstance(settings, Mapping):
+        raise ValueError(f"settings of {name!r} must be names and values, got {settings!r}.")
+    latency = _sentence_latency(instances, unit, spm_model, words_per_second)
     parts = {
         "unit": unit,
         "reflen": unit if has_references else "prediction",
@@ -96,9 +108,10 @@ def report_line(
     return ReportLine(
         name,
         scores,
-        latency_scores(instances, unit, spm_model, words_per_second),
+        _means(latency),
         len(instances),
         sum(not instance.delays for instance in instances),
+        sum(each["LAAL"] < 0 for each in latency),
         "|".join(f"{key}:{value}" for key, value in parts.items() if value),
     )
 
@@ -124,7 +137,7 @@ def folder_lines(folder: Path, metric: str = "BLEU") -> list[ReportLine]:
             FULL_SOURCE if name == full else name.replace("=", " = "),
             read_instances(logs[name]),
             metrics=list(dict.fromkeys(("BLEU", "chrF++", metric))),
-            settings=json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else None,
+            settings=read_json(settings) if settings.is_file() else None,
         )
         if not line.quality:
             raise ValueError(f"log {str(logs[name])!r} must have references: quality is scored.")
@@ -145,25 +158,43 @@ def latency_scores(
         `dict[str, float]`: by [`LATENCY`]'s names, in source units, and with a rate the same with `_CA`.
 
     Raises:
-        ValueError: for delays that count something else, or fall.
+        ValueError: for delays that count something else, or fall; with the sentence.
     """
-    totals: dict[str, list[float]] = {}
+    return _means(_sentence_latency(instances, unit, spm_model, words_per_second))
+
+
+def _means(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: sum(each[name] for each in scores) / len(scores) for name in (scores[0] if scores else ())}
+
+
+def _sentence_latency(
+    instances: Sequence[Instance], unit: str, spm_model: Any, words_per_second: float | None
+) -> list[dict[str, float]]:
+    """Of each sentence to which something was written."""
+    scores = []
     for instance in instances:
         if not instance.delays:
             continue
         delays, elapsed, reference = target_units(instance, unit, spm_model)
-        lengths = (instance.source_length, reference or len(delays))
-        for name, metric in LATENCY.items():
-            totals.setdefault(name, []).append(metric(delays, *lengths))
-        if words_per_second is None:
-            continue
-        aware = computation_aware(delays, elapsed, words_per_second)
-        for name, metric in LATENCY.items():
-            if name != "ATD":
-                totals.setdefault(f"{name}_CA", []).append(metric(aware, *lengths))
-        costs = work(elapsed, words_per_second, len(delays))
-        totals.setdefault("ATD_CA", []).append(average_token_delay(delays, *lengths, work=costs))
-    return {name: sum(values) / len(values) for name, values in totals.items()}
+        try:
+            scores.append(
+                _latency(delays, elapsed, (instance.source_length, reference or len(delays)), words_per_second)
+            )
+        except ValueError as error:
+            raise ValueError(f"instance {instance.index}: {error}") from error
+    return scores
+
+
+def _latency(
+    delays: list[int], elapsed: list[float], lengths: tuple[int, int], words_per_second: float | None
+) -> dict[str, float]:
+    scores = {name: metric(delays, *lengths) for name, metric in LATENCY.items()}
+    if words_per_second is None:
+        return scores
+    aware = computation_aware(delays, elapsed, words_per_second)
+    scores |= {f"{name}_CA": metric(aware, *lengths) for name, metric in LATENCY.items() if name != "ATD"}
+    costs = work(elapsed, words_per_second, len(delays))
+    return scores | {"ATD_CA": average_token_delay(delays, *lengths, work=costs)}
 
 
 def markdown_table(lines: Sequence[ReportLine], metrics: Sequence[str] = ("LAAL", "AL")) -> str:
@@ -184,6 +215,11 @@ def markdown_table(lines: Sequence[ReportLine], metrics: Sequence[str] = ("LAAL"
         "",
         f"{lines[0].sentences} sentences; in brackets 95% bootstrap intervals; lagging in source words"
         + (f", without {empty} empty outputs." if empty else "."),
+        *(
+            f"{line.name}: {line.short} outputs ended so long before their source that their LAAL is negative."
+            for line in lines
+            if line.short
+        ),
         *(f"{each.name}: `{each.signature}`" for each in lines[0].quality),
         f"Latency: `{lines[0].signature}`",
     ]

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from ..evaluation.latency import length_adaptive_average_lagging
+from ..evaluation.latency import running_lagging
 from ..models.policies import Policy
 from ..streaming.engine import StreamEngine
 from ..streaming.streamer import Word
@@ -90,11 +90,8 @@ class LiveTranslation:
         return not self._reader.is_alive()
 
     def lagging_words(self) -> float | None:
-        """LAAL of what has been written, against its own length; None without words."""
-        if not self.target:
-            return None
-        delays = [word.delay for word in self.target]
-        return length_adaptive_average_lagging(delays, max(len(self.source), 1), len(delays))
+        """See [`running_lagging`]."""
+        return running_lagging([word.delay for word in self.target], max(len(self.source), 1))
 
     def median_ms(self) -> float | None:
         """Of the time from the last source word that was needed to the target word; None without words."""
