@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .schedule import BLANK_START, EOS, STARTS, TARGET_ENDS
+from .schedule import BLANK_START, EOS, READS, STARTS, TARGET_ENDS
 
 
 def word_end_log_probability(logits: torch.Tensor, token_kinds: torch.Tensor) -> torch.Tensor:
@@ -45,7 +45,7 @@ def simul_loss(
     """Loss of a batch, per target token; only rows with a loss are projected to the vocabulary.
 
     A peek row of kind `WORD_ENDS` costs -log(probability mass of word starts and EOS), one of kind `TARGET_ENDS`
-    -log P(EOS).
+    -log P(EOS), and one of kind `READS` -log P(EOS, given that a word start or EOS follows).
 
     Args:
         hidden_states (`torch.Tensor` of shape `(batch, length, hidden)`): of the last layer.
@@ -90,7 +90,8 @@ def _peek_loss(logits: torch.Tensor, kinds: torch.Tensor, token_kinds: torch.Ten
     table = F.pad(token_kinds, (0, logits.shape[-1] - token_kinds.shape[0]), value=-1)
     word_ends = word_end_log_probability(logits, table)
     text_ends = logits.masked_fill(table != EOS, -torch.inf).logsumexp(-1) - logits.logsumexp(-1)
-    return -torch.where(kinds == TARGET_ENDS, text_ends, word_ends).sum()
+    asked = torch.where(kinds == TARGET_ENDS, text_ends, word_ends)
+    return -torch.where(kinds == READS, text_ends - word_ends, asked).sum()
 
 
 __all__ = ["simul_loss", "word_end_log_probability"]

@@ -72,6 +72,11 @@ class Policy:
         """Whether `for_example` differs from epoch to epoch."""
         return False
 
+    @property
+    def teaches_reads(self) -> bool:
+        """Whether its READs are worth learning: training rows then hold each READ as an answer of the model."""
+        return False
+
 
 class WaitKPolicy(Policy):
     """wait-k (Ma et al. 2019, section 3.1): read k words, then write and read in turns.
@@ -341,6 +346,10 @@ class _AlignedPath(Policy):
         if self.greatest_lag is not None:
             needed = min(needed, written + self.greatest_lag)
         return progress.source_words < needed
+
+    @property
+    def teaches_reads(self) -> bool:
+        return True
 
     def delays(self, source_words: int, target_words: int) -> list[int]:
         for source, target in self.links:

@@ -11,7 +11,7 @@ tail and target tokens from the start of the tail.
 | `in_target` | False | True | True |
 | `offsets` | index from the row's start | index from the tail's start | its twin's |
 | `visible_source` | own index + 1 | head and source tokens that the query sees | one READ fewer than its twin |
-| `peeks` | 0 | 0 | 1: "the word ends", 2: "EOS" |
+| `peeks` | 0 | 0 | 1: "the word ends", 2: "EOS", 3: "READ" |
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,11 @@ from typing import NamedTuple
 
 import torch
 
+# What a peek row is asked: whether the word ends; whether EOS follows; and, after a word that has ended, whether a READ
+# does, which the decoder takes from EOS.
 WORD_ENDS = 1
 TARGET_ENDS = 2
+READS = 3
 
 # `source_words` of a prompt: n is the n-th source word, 0 the head.
 HEAD, TAIL, PADDING = 0, -1, -2
@@ -106,7 +109,7 @@ class Peek(NamedTuple):
     Attributes:
         offset (`int`): index in tail+target of the token that is asked.
         visible_words (`int`): source words that it sees.
-        kind (`int`): `WORD_ENDS` or `TARGET_ENDS`.
+        kind (`int`): `WORD_ENDS`, `TARGET_ENDS` or `READS`.
     """
 
     offset: int
@@ -139,6 +142,39 @@ def due_peeks(tail_tokens: int, target_lengths: Sequence[int], delays: Sequence[
         if delays[word + 1] != delays[word]:
             kind = TARGET_ENDS if word == len(target_lengths) - 1 else WORD_ENDS
             peeks.append(Peek(offset, delays[word], kind))
+    return peeks
+
+
+def due_decisions(tail_tokens: int, target_lengths: Sequence[int], delays: Sequence[int]) -> list[Peek]:
+    """The peek rows of a schedule that is worth learning as a policy: what [`due_peeks`] gives, and the READs.
+
+    While a decoder waits for word i, its newest token is asked anew after every READ: is it time to WRITE? Before
+    g(i) source words the answer is READ, which EOS before the end of the source means to the decoder; at g(i) the
+    token's own row answers with the word. So each READ has a row. Where a READ follows a word at once, one row has both
+    answers, "the word ends" and "READ", whose losses add up to that of EOS.
+
+    Args:
+        tail_tokens (`int`): tokens of the tail.
+        target_lengths (`Sequence[int]`): tokens of each target word.
+        delays (`Sequence[int]`): g(0) ... g(EOS), source words, one more than there are target words.
+
+    Example (g is 2, 4 and 4: one word is read before the first question, and one at a time from then on):
+
+    ```python
+    >>> from transformers_simul.models.schedule import due_decisions
+    >>> for peek in due_decisions(tail_tokens=1, target_lengths=[2, 1], delays=[2, 4, 4]):
+    ...     print(peek)
+    Peek(offset=0, visible_words=1, kind=3)
+    Peek(offset=2, visible_words=2, kind=2)
+    Peek(offset=2, visible_words=3, kind=3)
+
+    ```
+    """
+    peeks = [Peek(tail_tokens - 1, words, READS) for words in range(1, delays[0])]
+    offset = tail_tokens - 1
+    for length, (now, then) in zip(target_lengths, pairwise(delays), strict=True):
+        offset += length
+        peeks += [Peek(offset, words, TARGET_ENDS if words == now else READS) for words in range(now, then)]
     return peeks
 
 
@@ -219,12 +255,14 @@ __all__ = [
     "HEAD",
     "NEVER",
     "PADDING",
+    "READS",
     "STARTS",
     "TAIL",
     "TARGET_ENDS",
     "WORD_ENDS",
     "Peek",
     "Schedule",
+    "due_decisions",
     "due_peeks",
     "training_row",
 ]
