@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """An endless source, cut into sentences while it arrives."""
 
+import functools
 import random
 
 import pytest
 
+from helpers import make_processor
 from transformers_simul import SourceStream
 from transformers_simul.models.streams import SourceReader
+from transformers_simul.models.text import ends_sentence
 from transformers_simul.streaming.sentences import SentenceReader
 
 
@@ -112,3 +115,42 @@ def test_any_mixture_of_ends_gives_the_sentences_of_the_plain_rule(processor, ma
                 elif polled[0]:
                     begun = None
         assert found == [words for words in expected if words]
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["„Hallo.“", "»Hallo.«", "‚Hallo.‘", "«\u00a0Bonjour.\u00a0»", "Bonjour\u202f!\u00a0»", "「はい。」", "『はい！』",
+     "(Yes.)", "‹Oui.›", "“Go.", "他说：“我走了。”", "はい。", "نعم؟", "हाँ।", "1990.", "Ende."],
+)  # fmt: skip
+def test_these_words_end_a_sentence(word):
+    assert ends_sentence(word)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["usw.", "Inc.", "dott.", "(usw.", "„bzw.", "Mme.", "bijv.", "ecc.", "núm.", "z.B.", "U.S.)", "3.", "12.", "J.",
+     "«\u00a0M.", "»", "“", "", "他说：“我走了。", "「はい。", "word", "3.5", "www.a.com"],
+)  # fmt: skip
+def test_these_words_end_no_sentence(word):
+    assert not ends_sentence(word)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("It is 3.5 at www.a.com/?x=1! Yes. No", ["It is 3.5 at www.a.com/?x=1! ", "Yes. ", "No"]),
+        ("はい。いいえ？そう", ["はい。", "いいえ？", "そう"]),
+        ("「はい。いいえ。」そう。", ["「はい。いいえ。」", "そう。"]),
+        ("我……不知道！！好。", ["我……不知道！", "！好。"]),
+        ("Er sagt „ja.“ und geht. Usw. folgt", ["Er sagt „ja.“", " und geht. ", "Usw. folgt"]),
+    ],
+)
+def test_characters_end_a_sentence_where_no_other_can_follow(text, expected):
+    """Whatever the pieces, and with the same ends live and known."""
+    processor = make_processor(unit="char")
+    for size in (1, 3, len(text)):
+        stream = SourceStream(unit="char")
+        pieces = [text[start : start + size] for start in range(0, len(text), size)]
+        coming = [functools.partial(stream.put, piece) for piece in pieces]
+        sentences = SentenceReader(Meanwhile(stream, processor, [*coming, stream.end]))
+        assert read(sentences, processor) == expected

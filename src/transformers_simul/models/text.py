@@ -10,9 +10,30 @@ import torch
 from .schedule import BLANK_START, CONTINUES, EOS, NEVER, STARTS
 
 UNITS = ("word", "char", "token")
-_ABBREVIATIONS = frozenset("mr mrs ms dr prof st no vs hr fr nr bzw ca mme mlle sig dhr mevr".split())
+# Words that a sentence goes on after. Libraries that know more look at the words that follow, which a live source has
+# not, and none may be imported here. Words that end sentences as often in another language are left out ("es.", "on.").
+_ABBREVIATIONS = frozenset(
+    """
+    mr mrs ms mx dr drs prof profs rev hon gov sen rep gen capt lt sgt maj cmdr messrs esq jr sr st mt ft
+    inc ltd corp co bros dept univ assn approx no nos vol vols pp fig figs eq eds cf viz al vs etc
+    jan feb apr aug sept oct nov dec
+    hr fr nr nrn bzw usw usf ca evtl ggf inkl exkl zzgl bspw sog vgl hrsg str tel abt aufl bd dgl dipl ing geb gest
+    mio mrd resp ziff okt dez tgl
+    mme mmes mlle mlles mgr ste cie env av chap éd tél janv févr avr juill déc ex hab
+    sig sigg dott prof proff avv geom rag arch ecc pag pagg spett egr seg segg
+    dhr mevr mej mw ir bijv blz enz incl excl nl
+    sra srta dra ud uds núm pág págs avda cía aprox ej gral lic exmo exma profa
+    dl dna np itd itp tzn tzw ul godz wg tzv např atd apod osv dvs kl
+    др руб тыс млн млрд стр напр ул им
+    """.split()
+)
+_NO_BREAK_SPACES = "\u00a0\u2007\u202f"
+# Quotes close with what opens them elsewhere: „...“, »...«, ‚...‘.
+_CLOSING = "\"'”’“‘»«›‹)]}」』）】》〉" + _NO_BREAK_SPACES
+_OPENING = "\"'“‘„‚»«›‹([{¿¡「『（【《〈–—" + _NO_BREAK_SPACES
+_STOPS, _WIDE_STOPS = ("!", "?", "…", "...", "؟", "۔", "।"), ("。", "！", "？", "｡")
 # White space breaks words, except the no-break spaces: "Bonjour !" with U+00A0 or U+202F is one word.
-_BREAK = r"[^\S\u00a0\u2007\u202f]"
+_BREAK = rf"[^\S{_NO_BREAK_SPACES}]"
 _WORD = re.compile(rf"(?:(?!{_BREAK}).)+", re.DOTALL)
 _BREAKS = re.compile(rf"{_BREAK}+")
 BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
@@ -44,22 +65,31 @@ def normalise_spaces(text: str) -> str:
 
 
 def ends_sentence(word: str) -> bool:
-    """Whether a sentence ends with this word, as far as the word alone can tell: `.`, `!`, `?`, `…` or their wide
-    forms, with quotes and brackets behind, but no initial, ordinal, common title or abbreviation with inner periods.
+    """Whether a sentence ends with this word, as far as the word alone can tell.
+
+    It does with `.`, `!`, `?`, `…` and their like in other scripts, also before quotes and brackets. It does not with
+    initials, ordinals, common titles and abbreviations, abbreviations with inner periods, and with a wide full stop
+    inside quotes that are still open.
+
+    Args:
+        word (`str`): without breaking spaces.
 
     Example:
 
     ```python
     >>> from transformers_simul.models.text import ends_sentence
-    >>> [word for word in 'Dr. Who (U.S.) left . "Why ?" No. 3. etc...'.split() if ends_sentence(word)]
-    ['.', '?"', 'etc...']
+    >>> words = 'Dr. Who (U.S.) left . "Why ?" No. 3. Ach „so.“ 「はい。」 etc...'.split()
+    >>> [word for word in words if ends_sentence(word)]
+    ['.', '?"', '„so.“', '「はい。」', 'etc...']
 
     ```
     """
-    body = word.rstrip("\"'”’»)]")
-    if body.endswith(("!", "?", "…", "。", "！", "？", "...")):
+    body = word.rstrip(_CLOSING)
+    if body.endswith(_WIDE_STOPS):
+        return sum(map(word.count, "「『（【《〈“")) <= sum(map(word.count, "」』）】》〉”"))
+    if body.endswith(_STOPS):
         return True
-    stem = body.removesuffix(".").lstrip("\"'“‘«([")
+    stem = body.removesuffix(".").lstrip(_OPENING)
     short = len(stem) == 1 or (stem.isdigit() and len(stem) < 3) or "." in stem or stem.lower() in _ABBREVIATIONS
     return body.endswith(".") and not short
 

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from ..models.streams import SourceReader
 from ..models.text import ends_sentence
 
+# Characters of a word that a rule is asked about.
+_LONGEST_WORD = 500
+
 
 class SentenceReader:
     """Shows a decoder one sentence of a live source at a time, as if the source ended with it: a [`Source`].
@@ -16,7 +19,9 @@ class SentenceReader:
     Args:
         reader (`SourceReader`): of the whole source.
         max_words (`int`, *optional*): longest sentence, in units; without it only the other rules hold.
-        ends_sentence (`Callable[[str], bool]`, *optional*): whether a sentence ends with this word.
+        ends_sentence (`Callable[[str], bool]`, *optional*): whether a sentence ends with this word. With character
+            units it is asked at spaces and after punctuation other than ASCII, about the characters since the last
+            space: "3.5" and "www.a.com" end nothing.
 
     Attributes:
         words_before (`int`): units read before this sentence.
@@ -57,6 +62,8 @@ class SentenceReader:
         # Each unit is looked at once: how many were, whether the last completes one of the stream's, and how many of
         # these there are then.
         self._seen, self._is_whole, self._stream_units = 0, False, 0
+        # With character units, those since the last space.
+        self._characters = ""
         # Units of the sentence, once its end was seen.
         self._length: int | None = None
 
@@ -71,7 +78,7 @@ class SentenceReader:
             self.reader.stream.forget_sentence_ends(self.reader.units)
             self.words_before, self.words = self.words_before + self.words, 0
             self._seen, self._is_whole, self._stream_units = 0, False, self.reader.units
-            self._length = None
+            self._length, self._characters = None, ""
         return begun
 
     def poll(self) -> tuple[bool, list[int] | None]:
@@ -114,8 +121,21 @@ class SentenceReader:
             self._seen += 1
             self._is_whole = text is not None
             self._stream_units += self._is_whole
-            if self._seen == self.max_words or (text is not None and self.ends_sentence(text)):
+            word = self._word_with(text) if self.reader.processor.unit == "char" else text
+            if self._seen == self.max_words or (word is not None and self.ends_sentence(word)):
                 self._length = self._seen
+
+    def _word_with(self, character: str | None) -> str | None:
+        """The word that may end a sentence with this character; None where another character may change that."""
+        word = self._characters
+        if character is None or character == " ":
+            self._characters = ""
+        else:
+            word = self._characters = (word + character)[-_LONGEST_WORD:]
+            # An ellipsis is often written twice, and "3." may become "3.5".
+            if character.isascii() or character.isalnum() or character.isspace() or character == "…":
+                return None
+        return word if any(map(str.isalnum, word)) else None
 
     def listen(self, callback: Callable[[], None]) -> None:
         """Call back whenever something changes."""
