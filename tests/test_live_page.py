@@ -1,18 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The live page: what visitors see, several at once, one leaving in the middle; and in a real browser if one is there."""
+"""The live page: what visitors see, several at once, leaving at any moment; and in a real browser if one is there."""
 
-import itertools
+import asyncio
+import json
 import shutil
-import threading
+import socket
 import time
+import urllib.error
+import urllib.request
+from contextlib import aclosing
 
 import pytest
 
 from helpers import make_model, make_processor
 from transformers_simul import StreamEngine, WaitKPolicy
 from transformers_simul.live_page import build_page
-from transformers_simul.live_page.board import board
-from transformers_simul.live_page.page import MAX_CHARACTERS, Visitors
+from transformers_simul.live_page import visitors as visitors_module
+from transformers_simul.live_page.board import Panel, boards
+from transformers_simul.live_page.examples import examples_of
+from transformers_simul.live_page.guard import MAX_BODY_BYTES, Guard
+from transformers_simul.live_page.translation import LiveTranslation
+from transformers_simul.live_page.visitors import MAX_CHARACTERS, Visitors
 
 TEXT = "a dog runs over the green meadow while two children watch him"
 
@@ -29,107 +37,324 @@ def engine(parts):
         yield engine
 
 
-def places_come_free(engine):
-    for _ in range(200):
-        if not engine.active_streams:
-            return True
-        time.sleep(0.05)
-    return False
+def run(main):
+    """The page lives in one event loop; a minute is far more than any of this takes."""
+    return asyncio.run(asyncio.wait_for(main, 60))
+
+
+async def everything(shown):
+    return [each async for each in shown]
+
+
+async def first(shown):
+    """As Gradio does when a client is gone, without closing what it drops."""
+    return await anext(shown)
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.01)
 
 
 def test_play_shows_growing_boards_and_frees_its_places(engine):
-    visitors = Visitors(engine)
-    shown = list(visitors.play("one", TEXT, 200, "wait-1", "wait-3"))
-    assert len(shown) > 3
-    read = [panels[0].count("rotate(-45)") for panels in shown]
-    assert read == sorted(read)
-    assert read[-1] <= len(TEXT.split())
-    for panels, name in zip(zip(*shown, strict=True), ("wait-1", "wait-3"), strict=True):
-        assert f"<h3>{name}</h3>" in panels[-1]
-        assert "LAAL" in panels[-1]
-    assert places_come_free(engine)
+    async def main():
+        shown = [drawn for _, drawn in await everything(Visitors(engine).play("one", TEXT, 20, "wait-1", "wait-3"))]
+        assert len(shown) > 3
+        assert shown[-1].count('scope="col"') == 2 * len(TEXT.split())
+        assert [name for name in ("wait-1", "wait-3", "wait-5") if f"<h3>{name}</h3>" in shown[-1]] == [
+            "wait-1",
+            "wait-3",
+        ]
+        assert shown[-1].count("the translation has ended") == 2
+        await until(lambda: not engine.active_streams)
+
+    run(main())
 
 
 def test_one_visitor_leaves_and_the_other_does_not_notice(engine):
-    visitors, seen = Visitors(engine), []
-    other = threading.Thread(target=lambda: seen.extend(visitors.play("two", TEXT, 100, "wait-3", "nothing")))
-    leaving = visitors.play("one", TEXT, 2, "wait-1", "wait-3")
-    next(leaving)
-    other.start()
-    # As Gradio does when the connection is gone.
-    leaving.close()
-    other.join(timeout=60)
-    assert seen
-    assert "simul-error" not in seen[-1][0]
-    assert places_come_free(engine)
+    async def main():
+        visitors = Visitors(engine)
+        other = asyncio.create_task(everything(visitors.play("two", TEXT, 20, "wait-3", "nothing")))
+        async with aclosing(visitors.play("one", TEXT, 2, "wait-1", "wait-3")) as leaving:
+            await first(leaving)
+        seen = await other
+        assert "simul-error" not in seen[-1][1] or "nothing was written" in seen[-1][1]
+        await until(lambda: not engine.active_streams)
+
+    run(main())
 
 
-def test_typing_feeds_whole_words_and_a_line_end_ends(engine):
-    visitors = Visitors(engine)
-    for count in range(1, len(TEXT) + 1):
-        # Only the first event of a key press is looked at: Gradio drops the rest when the next comes.
-        list(itertools.islice(visitors.type("one", TEXT[:count], "wait-1", "nothing"), 1))
-    (panel,) = visitors._live["one"]
-    # The last word may still grow.
-    assert panel.source == TEXT.split()[:-1]
-    list(visitors.type("one", TEXT + "\n", "wait-1", "nothing"))
-    panel.join()
-    assert places_come_free(engine)
+def test_typing_feeds_whole_words_and_enter_ends(engine):
+    async def main():
+        visitors = Visitors(engine)
+        for count in range(1, len(TEXT) + 1):
+            await first(visitors.type("one", TEXT[:count], "wait-1", "nothing")) if count > 2 else None
+        (panel,) = visitors._turns["one"].panels
+        # The last word may still grow.
+        assert panel.source == TEXT.split()[:-1]
+        state, drawn = (await everything(visitors.type("one", TEXT, "wait-1", "nothing", is_complete=True)))[-1]
+        assert panel.source == TEXT.split()
+        assert "The source has ended" in state
+        assert "the translation has ended" in drawn
+        # The key press itself comes after what it leads to.
+        assert not await everything(visitors.type("one", TEXT, "wait-1", "nothing"))
+        await until(lambda: not engine.active_streams)
+
+    run(main())
 
 
-def test_a_changed_beginning_starts_anew(engine):
-    visitors = Visitors(engine)
-    next(visitors.type("one", "a dog ", "wait-7", "nothing"))
-    (first,) = visitors._live["one"]
-    next(visitors.type("one", "two dogs ", "wait-7", "nothing"))
-    (second,) = visitors._live["one"]
-    assert first is not second
-    assert second.source == ["two", "dogs"]
-    first.join()
-    visitors.stop("one")
-    assert places_come_free(engine)
+def test_a_changed_beginning_and_another_policy_start_anew(engine):
+    async def main():
+        visitors = Visitors(engine)
+        begun = []
+        for text, policy in (("a dog ", "wait-7"), ("two dogs ", "wait-7"), ("two dogs run ", "wait-5")):
+            await first(visitors.type("one", text, policy, "nothing"))
+            (panel,) = visitors._turns["one"].panels
+            begun.append(panel)
+            assert panel.source == text.split()
+        assert len(set(map(id, begun))) == 3
+        visitors.stop("one")
+        await until(lambda: not engine.active_streams)
+        assert all(panel.is_done for panel in begun)
+
+    run(main())
 
 
-def test_another_policy_starts_anew(engine):
-    visitors = Visitors(engine)
-    next(visitors.type("one", "a dog ", "wait-7", "nothing"))
-    next(visitors.type("one", "a dog ", "wait-5", "wait-7"))
-    assert [panel.title for panel in visitors._live["one"]] == ["wait-5", "wait-7"]
-    visitors.stop("one")
-    assert places_come_free(engine)
+def test_deleting_takes_nothing_back_and_clearing_clears(engine):
+    async def main():
+        visitors = Visitors(engine)
+        await first(visitors.type("one", "a dog runs ", "wait-7", "nothing"))
+        (panel,) = visitors._turns["one"].panels
+        # Also what an older key press looks like that comes late.
+        await first(visitors.type("one", "a dog r", "wait-7", "nothing"))
+        assert visitors._turns["one"].panels == [panel]
+        ((state, drawn),) = await everything(visitors.type("one", "", "wait-7", "nothing"))
+        assert "Choose an example" in state
+        assert "runs" not in drawn
+        await until(lambda: not engine.active_streams)
+
+    run(main())
+
+
+def test_pasted_text_starts_nothing_and_says_what_to_do(engine):
+    async def main():
+        visitors = Visitors(engine)
+        ((state, _),) = await everything(visitors.type("one", f"{TEXT} ", "wait-1", "nothing"))
+        assert "12 words: Play reads them one by one, Enter translates them at once." in state
+        assert not engine.active_streams
+        drawn = (await everything(visitors.type("one", TEXT, "wait-1", "nothing", is_complete=True)))[-1][1]
+        assert "12 source words" in drawn
+
+    run(main())
+
+
+def test_all_sentences_are_translated(engine):
+    async def main():
+        visitors = Visitors(engine)
+        text = "a dog runs . two children watch him ."
+        drawn = (await everything(visitors.type("one", text, "wait-1", "nothing", is_complete=True)))[-1][1]
+        (panel,) = visitors._turns["one"].panels
+        assert {word.delay > 4 for word in panel.target} == {False, True}
+        # This model, which has learnt nothing, writes one endless word a sentence and is stopped: that is said.
+        assert f"For {panel.untranslated_words()} source words nothing was written." in drawn
+
+    run(main())
 
 
 def test_stop_and_a_second_play_end_the_first(engine):
-    visitors = Visitors(engine)
-    for end in (visitors.stop, lambda visitor: next(visitors.play(visitor, TEXT, 20, "wait-1", "nothing"))):
-        playing = visitors.play("one", TEXT, 0.5, "wait-3", "wait-5")
-        next(playing)
-        end("one")
-        started = time.monotonic()
-        assert not list(playing)
-        # Not after the eleven words that were left.
-        assert time.monotonic() - started < 1
-    visitors.stop("one")
-    assert places_come_free(engine)
+    async def main():
+        visitors = Visitors(engine)
+
+        async def begin_anew():
+            await first(visitors.play("one", TEXT, 20, "wait-1", "nothing"))
+
+        async def stop():
+            visitors.stop("one")
+
+        for end in (stop, begin_anew):
+            playing = visitors.play("one", TEXT, 0.5, "wait-3", "wait-5")
+            await first(playing)
+            old = visitors._turns["one"]
+            await end()
+            # Far from all of the words that were left.
+            assert not await everything(playing)
+            assert old.is_over
+            assert len(old.words) < 3
+        visitors.stop("one")
+        await until(lambda: not engine.active_streams)
+
+    run(main())
 
 
-def test_bounds(engine, monkeypatch):
-    monkeypatch.setattr("transformers_simul.live_page.page.WAIT_S", 0.0)
-    visitors = Visitors(engine)
-    running = [engine.open(WaitKPolicy(3)) for _ in range(3)]
-    assert "All places are taken" in next(visitors.play("one", TEXT, 5, "wait-1", "wait-3"))[0]
-    for stream in running:
-        stream.source.cancel()
-    assert places_come_free(engine)
-    assert "Type or paste" in next(visitors.play("one", " \n", 5, "wait-1", "nothing"))[0]
-    # What is too long for the engine ends with a word about it, and what was written stands.
-    long = list(visitors.play("one", "meadow " * MAX_CHARACTERS, 10_000, "wait-1", "nothing"))
-    assert "simul-error" in long[-1][0]
+def test_overlapping_events_of_one_visitor_leave_no_orphans(engine):
+    async def main():
+        visitors = Visitors(engine)
+        events = [visitors.play("one", TEXT, 20, "wait-1", "wait-3") for _ in range(6)]
+        events += [visitors.type("one", f"{word} ", "wait-1", "nothing") for word in ("a", "dog", "runs")]
+        tasks = [asyncio.create_task(everything(event)) for event in events]
+        await asyncio.sleep(0.2)
+        visitors.stop("one")
+        await asyncio.gather(*tasks)
+        await until(lambda: not engine.active_streams)
+
+    run(main())
+
+
+def test_leaving_while_waiting_for_a_place_leaves_no_orphan(engine):
+    async def main():
+        visitors = Visitors(engine)
+        running = [engine.open(WaitKPolicy(3)) for _ in range(4)]
+        waiting = asyncio.create_task(everything(visitors.play("one", TEXT, 20, "wait-1", "wait-3")))
+        await until(lambda: visitors._line)
+        visitors.stop("one")
+        for stream in running:
+            stream.source.cancel()
+        shown = await waiting
+        assert "waiting" in shown[0][0]
+        assert len(shown) == 1
+        await until(lambda: not engine.active_streams)
+
+    run(main())
+
+
+def test_two_who_compare_do_not_wait_for_each_other(engine):
+    async def main():
+        visitors = Visitors(engine)
+        running = [engine.open(WaitKPolicy(3)) for _ in range(4)]
+        both = [
+            asyncio.create_task(everything(visitors.play(name, TEXT, 20, "wait-1", "wait-3")))
+            for name in ("one", "two")
+        ]
+        await until(lambda: len(visitors._line) == 2)
+        # One place each would be a deadlock.
+        for stream in running[:2]:
+            stream.source.cancel()
+        for shown in await asyncio.gather(*both):
+            assert "12 source words" in shown[-1][1]
+        for stream in running[2:]:
+            stream.source.cancel()
+
+    run(main())
+
+
+def test_full_and_too_many_waiting_are_said(engine, monkeypatch):
+    monkeypatch.setattr(visitors_module, "WAIT_S", 0.3)
+
+    async def main():
+        visitors = Visitors(engine, max_waiting=1)
+        running = [engine.open(WaitKPolicy(3)) for _ in range(3)]
+        waits = asyncio.create_task(everything(visitors.play("one", TEXT, 5, "wait-1", "wait-3")))
+        late = [asyncio.create_task(everything(visitors.play(f"{i}", TEXT, 5, "wait-1", "wait-3"))) for i in range(2)]
+        for shown in await asyncio.gather(waits, *late):
+            assert "All places are taken; try again" in shown[-1][0]
+        # The last one never stood in the line.
+        assert len(late[1].result()) == 1
+        assert not visitors._line
+        for stream in running:
+            stream.source.cancel()
+
+    run(main())
+
+
+def test_idle_typing_gives_its_place_back(engine, monkeypatch):
+    monkeypatch.setattr(visitors_module, "IDLE_S", 0.2)
+
+    async def main():
+        visitors = Visitors(engine)
+        shown = await everything(visitors.type("one", "a dog ", "wait-7", "nothing"))
+        assert "No word came for" in shown[-1][1]
+        # A client that is gone without a word: nobody looks at what it has begun.
+        await first(visitors.type("two", "a dog ", "wait-7", "wait-5"))
+        await until(lambda: not engine.active_streams)
+
+    run(main())
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), None, "3", -1, 10**400], ids=str)
+def test_no_rate_stops_the_clock(engine, rate):
+    async def main():
+        shown = await everything(Visitors(engine).play("one", "a dog", rate, "full source", "nothing"))
+        assert "2 source words" in shown[-1][1]
+
+    run(main())
+
+
+@pytest.mark.parametrize("text", ["a \ud800dog runs", "\udfff", "a\x00 dog", "dog " * MAX_CHARACTERS])
+def test_any_text_can_be_sent_back(engine, text):
+    async def main():
+        visitors = Visitors(engine)
+        for shown in (
+            visitors.type("one", text, "wait-1", "nothing"),
+            visitors.type("one", text, "wait-1", "nothing", is_complete=True),
+        ):
+            async with aclosing(shown):
+                async for state, drawn in shown:
+                    json.dumps([state, drawn], ensure_ascii=False).encode()
+                    if "Reading" in state:
+                        break
+
+    run(main())
+
+
+def test_nothing_to_play_says_so(engine):
+    ((state, _),) = run(everything(Visitors(engine).play("one", " \n", 5, "wait-1", "nothing")))
+    assert "Type or paste" in state
+
+
+def test_a_stream_that_ends_while_it_is_fed_takes_no_more(engine):
+    live = LiveTranslation(engine, WaitKPolicy(1), timeout_s=60)
+    live.feed(["a"])
+    # Between two words, as an engine that ends it would.
+    live.cancel()
+    live.feed(["a", "dog"])
+    live.join()
+    assert live.source == ["a"]
+    assert not live.error
+
+
+def lagging(engine, source, delays):
+    live = LiveTranslation(engine, WaitKPolicy(1))
+    live.cancel()
+    live.join()
+    live.source = source.split()
+    live.target = [type("Written", (), {"delay": delay})() for delay in delays]
+    return live
+
+
+def test_figures_are_defined_or_not_shown(engine):
+    # Two sentences of four and three words under wait-1: LAAL 1 each.
+    live = lagging(engine, "a b c dog. e f green.", [1, 2, 3, 4, 5, 6, 7])
+    assert live.lagging_words() == 1
+    assert live.untranslated_words() == 0
+    # Stopped short: far below 0 by the formula.
+    live = lagging(engine, " ".join(["a"] * 50), [1, 2, 3])
+    assert live.lagging_words() is None
+    assert live.untranslated_words() == 47
+    # A whole sentence without a word.
+    assert lagging(engine, "a dog. the meadow.", [1, 2]).untranslated_words() == 2
+    html = boards([Panel("wait-1", ["a"] * 50, ["b"] * 3, [1, 2, 3], is_done=True, untranslated_words=47)])
+    assert "For 47 source words nothing was written." in html
+    assert "LAAL" not in html
 
 
 def test_text_is_escaped():
-    html = board("<b>", ["<script>"], ["<img>", "&"], [1, 1], error="<i>")
+    html = boards([Panel("<b>", ["<script>"], ["<img>", "&"], [1, 1], error="<i>")])
     assert not any(tag in html for tag in ("<script>", "<img>", "<b>", "<i>"))
+
+
+def test_a_long_board_shows_the_newest_and_folds_the_rest():
+    source, target = [f"s{i}" for i in range(300)], [f"t{i}" for i in range(280)]
+    html = boards([Panel("wait-3", source, target, [min(i + 3, 300) for i in range(280)])])
+    assert "<summary>220 earlier words</summary>" in html
+    assert html.count('scope="row"') == html.count('scope="col"') == 20
+    assert ">t279</th>" in html
+    assert ">s281</th>" in html
+    assert len(html) < 20_000
+
+
+def test_examples_are_in_the_source_language():
+    assert "Hund" in examples_of("de-DE")[0]
+    assert all(len(text) < MAX_CHARACTERS for text in examples_of("English"))
 
 
 def test_a_page_of_characters_says_so(parts):
@@ -138,41 +363,129 @@ def test_a_page_of_characters_says_so(parts):
         build_page(model, make_processor(unit="char"))
 
 
+@pytest.mark.parametrize(
+    ("host", "is_ours"),
+    [
+        ("127.0.0.1:7860", True),
+        ("localhost", True),
+        ("[::1]:80", True),
+        ("10.0.0.7:7860", True),
+        (socket.gethostname(), True),
+        ("demo.example.org:443", True),
+        ("evil.example.org:7860", False),
+        ("127.0.0.1.evil.example.org", False),
+        ("", False),
+    ],
+)
+def test_only_own_host_names_are_answered(host, is_ours):
+    assert Guard(None, ["demo.example.org"], print)._is_ours(host) is is_ours
+
+
+@pytest.fixture(scope="module")
+def served(parts):
+    page = build_page(*parts, max_streams=8, examples=[TEXT, "two children watch him ."])
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True)
+    assert "127.0.0.1" in url
+    yield page, url.rstrip("/")
+    page.close()
+
+
+def post(url, body, **headers):
+    request = urllib.request.Request(url, body, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_server_takes_no_files_no_large_bodies_no_foreign_names(served):
+    _, url = served
+    part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="f"\r\n\r\nhello\r\n--x--\r\n'
+    multipart = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert post(f"{url}/gradio_api/upload", part, **multipart) == 403
+    large = json.dumps({"data": ["x" * MAX_BODY_BYTES], "fn_index": 0, "session_hash": "s"}).encode()
+    assert post(f"{url}/gradio_api/queue/join", large, **{"Content-Type": "application/json"}) == 413
+    assert post(f"{url}/gradio_api/queue/join", b"{}", Host="evil.example.org") == 421
+    assert post(f"{url}/", None, Host="evil.example.org") == 421
+    assert post(f"{url}/", None) == 200
+
+
+def test_a_broken_heartbeat_gives_the_places_back(served):
+    page, url = served
+    visitors = page.visitors
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as line:
+        line.sendall(f"GET /gradio_api/heartbeat/gone HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        received = b""
+        while b"ALIVE" not in received:
+            received += line.recv(1000)
+        run(first(visitors.type("gone", "a dog ", "wait-7", "wait-5")))
+        assert visitors.engine.active_streams == 2
+    run(until(lambda: not visitors.engine.active_streams))
+
+
 # As root it needs the first; the others keep it from looking for hosts of its maker.
 CHROMIUM = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
+@pytest.fixture
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+def gone_within(engine, seconds):
+    end = time.monotonic() + seconds
+    while engine.active_streams and time.monotonic() < end:
+        time.sleep(0.05)
+    return not engine.active_streams
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs Debian's chromium")
-def test_two_visitors_in_a_real_browser(parts):
-    sync_api = pytest.importorskip("playwright.sync_api")
-    page = build_page(*parts, max_streams=4)
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True)
-    assert "127.0.0.1" in url
+def test_visitors_in_a_real_browser(served, browser):
+    page, url = served
     errors = []
-    try:
-        with sync_api.sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM)
-            pages = [browser.new_page() for _ in range(3)]
-            for tab in pages:
-                tab.on("pageerror", lambda error: errors.append(str(error)))
-                tab.goto(url)
-                tab.locator("#source textarea").fill(TEXT)
-                tab.locator("#play").click()
-            pages[0].wait_for_selector("#board-left .read")
-            # One leaves in the middle.
-            pages.pop(0).close()
-            for tab in pages:
-                tab.wait_for_function(
-                    "count => document.querySelectorAll('#board-left svg text[transform]').length == count",
-                    arg=len(TEXT.split()),
-                )
-            # And one types.
-            typed = browser.new_page()
-            typed.goto(url)
-            typed.locator("#source textarea").press_sequentially("a dog runs over ", delay=30)
-            typed.wait_for_selector("#board-left .read, #board-left text[transform]")
-            browser.close()
-    finally:
-        page.close()
+
+    def tab(**options):
+        new = browser.new_page(**options)
+        new.on("pageerror", lambda error: errors.append(str(error)))
+        new.goto(url, timeout=120_000)
+        new.wait_for_selector("#boards h3")
+        return new
+
+    # The first screen: what to do, a comparison, examples; one of them plays at a press.
+    one = tab()
+    assert "Choose an example" in one.locator("#status").inner_text()
+    assert one.locator("#boards h3").all_inner_texts() == ["wait-3", "full source"]
+    one.locator("#examples button", has_text="a dog runs").click()
+    one.wait_for_function(
+        "count => document.querySelectorAll('#boards thead th[scope=col]').length == count", arg=2 * len(TEXT.split())
+    )
+    assert one.locator("#source textarea").input_value() == TEXT
+    # Clearing clears.
+    one.locator("#clear").click()
+    one.wait_for_function("!document.querySelector('#boards td')")
+    assert one.locator("#source textarea").input_value() == ""
+    # Eight tabs that type, or play, and are closed in the middle.
+    tabs = [tab() for _ in range(4)]
+    for index, each in enumerate(tabs):
+        each.locator("#source textarea").press_sequentially("a dog runs ", delay=30)
+        if index % 2:
+            each.locator("#play").click()
+        each.wait_for_function("!document.querySelector('#boards').innerText.includes('appears here.\\nThe')")
+        each.close()
+    assert gone_within(page.visitors.engine, 30)
+    # Typed, and ended by Enter; on a phone, with the output in sight.
+    phone = tab(viewport={"width": 390, "height": 844})
+    phone.locator("#source textarea").press_sequentially("a dog runs over", delay=30)
+    phone.locator("#source textarea").press("Enter")
+    phone.wait_for_function("document.querySelector('#status').innerText.includes('The source has ended, and')")
+    assert phone.locator("#source textarea").input_value() == "a dog runs over"
+    assert all(box.bounding_box()["y"] < 844 for box in phone.locator("#boards h3").all())
+    assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert not errors

@@ -8,21 +8,26 @@ from collections.abc import Sequence
 
 from ..evaluation.latency import running_lagging
 from ..models.policies import Policy
+from ..models.streams import SourceStream
+from ..models.text import ends_sentence
 from ..streaming.engine import StreamEngine
 from ..streaming.streamer import Word
 
+# A text without punctuation is cut here, so that it fits into the engine's cache.
+MAX_SENTENCE_WORDS = 60
+
 
 class LiveTranslation:
-    """Feeds one stream of an engine and collects what it writes, in a thread of its own.
+    """Feeds one stream of an engine, sentence by sentence, and collects what it writes in a thread of its own.
 
     Args:
         engine (`StreamEngine`): started.
         policy (`Policy`): when to READ and WRITE.
         title (`str`, *optional*): what the page calls it.
-        wait_s (`float`, *optional*): how long to wait for a place.
+        timeout_s (`float`, *optional*): the longest wait for a source word; then the translation ends by itself.
 
     Raises:
-        EngineFull: if there is none.
+        EngineFull: if the engine has no place.
 
     Example:
 
@@ -40,7 +45,7 @@ class LiveTranslation:
     ```
     """
 
-    def __init__(self, engine: StreamEngine, policy: Policy, title: str = "", wait_s: float = 0.0):
+    def __init__(self, engine: StreamEngine, policy: Policy, title: str = "", timeout_s: float | None = None):
         self.title = title
         self.source: list[str] = []
         self.target: list[Word] = []
@@ -48,9 +53,9 @@ class LiveTranslation:
         self.computing_ms: list[float] = []
         self.error = ""
         self._arrived_s: list[float] = []
-        # The page calls from several threads.
-        self._feeding, self._is_closed = threading.Lock(), False
-        self._stream = engine.open(policy, wait_s=wait_s)
+        self._timeout_s = timeout_s
+        source = SourceStream(unit=engine.processor.unit, timeout_s=timeout_s, max_waiting=engine.max_waiting)
+        self._stream = engine.open(policy, source, sentences=True, max_sentence_words=MAX_SENTENCE_WORDS)
         self._reader = threading.Thread(target=self._collect, daemon=True)
         self._reader.start()
 
@@ -60,25 +65,25 @@ class LiveTranslation:
         Args:
             words (`Sequence[str]`): all of its words.
         """
-        with self._feeding:
-            for word in words[len(self.source) :]:
-                if self.is_done or self._is_closed:
-                    return
-                self.source.append(word)
-                self._arrived_s.append(time.monotonic())
+        for word in words[len(self.source) :]:
+            # Noted first: the word that it leads to may be written before this thread goes on.
+            self.source.append(word)
+            self._arrived_s.append(time.monotonic())
+            try:
                 self._stream.source.put(f"{word} ")
+            except (ValueError, BufferError):
+                # Only the stream itself can say whether it still takes words; it may end at any moment.
+                self.source.pop()
+                self._arrived_s.pop()
+                return
 
     def end(self) -> None:
         """The source is complete."""
-        with self._feeding:
-            self._is_closed = True
-            self._stream.source.end()
+        self._stream.source.end()
 
     def cancel(self) -> None:
         """Give the translation up and its place free."""
-        with self._feeding:
-            self._is_closed = True
-            self._stream.source.cancel()
+        self._stream.source.cancel()
 
     def join(self) -> None:
         """Wait until the last word is written."""
@@ -90,12 +95,33 @@ class LiveTranslation:
         return not self._reader.is_alive()
 
     def lagging_words(self) -> float | None:
-        """See [`running_lagging`]."""
-        return running_lagging([word.delay for word in self.target], max(len(self.source), 1))
+        """The mean [`running_lagging`] of the sentences for which there is one; None without any."""
+        lags = [running_lagging(delays, words) for words, delays in self._sentences()]
+        shown = [lag for lag in lags if lag is not None]
+        return statistics.fmean(shown) if shown else None
+
+    def untranslated_words(self) -> int:
+        """Source words for which little or nothing was written: sentences without a target word, and what followed the
+        last one where it came before half of its sentence was read. 0 while the translation runs.
+        """
+        if not self.is_done:
+            return 0
+        tails = [(words, words - max(delays, default=0)) for words, delays in self._sentences()]
+        return sum(tail for words, tail in tails if 2 * tail > words)
 
     def median_ms(self) -> float | None:
         """Of the time from the last source word that was needed to the target word; None without words."""
         return statistics.median(self.computing_ms) if self.computing_ms else None
+
+    def _sentences(self) -> list[tuple[int, list[int]]]:
+        """Of each sentence: its source words so far, and the delays of its target words within it."""
+        delays = [word.delay for word in self.target]
+        sentences, start = [], 0
+        for end, word in enumerate(self.source, start=1):
+            if ends_sentence(word) or end - start == MAX_SENTENCE_WORDS or end == len(self.source):
+                sentences.append((end - start, [delay - start for delay in delays if start < delay <= end]))
+                start = end
+        return sentences
 
     def _collect(self) -> None:
         written_s = 0.0
@@ -110,7 +136,9 @@ class LiveTranslation:
             # Shown on the page; the engine goes on.
             self.error = str(error)
         if self._stream.stop_reason in ("max_tokens", "max_new_tokens"):
-            self.error = "The text is longer than one sentence may be here; what was written stands."
+            self.error = "A sentence was too long for this page; what was written stands."
+        if self._stream.stop_reason == "timeout":
+            self.error = f"No word came for {self._timeout_s:.0f} seconds, so the translation has ended."
 
 
 __all__ = ["LiveTranslation"]

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What may reach the page's server: no files, small bodies, no foreign names."""
+
+import ipaddress
+import os
+import re
+import socket
+from collections.abc import Callable, Collection
+from typing import Any
+
+MAX_BODY_BYTES = 64 * 1024
+# What the page itself sends; above all no file, which Gradio would keep on disk.
+_POSTS = re.compile(r"^(/gradio_api)?/(queue/join|run/[\w-]+|api/[\w-]+|cancel|reset)/?$")
+_HEARTBEAT = re.compile(r"/heartbeat/([\w-]+)$")
+
+
+class Guard:
+    """ASGI middleware around Gradio's application.
+
+    Refuses requests that name another host (a page elsewhere whose name is made to point here: DNS rebinding), that
+    write anything but the page's own calls, and bodies of more than 64 KiB. Tells who has left: Gradio's own `unload`
+    event is lost where a connection breaks.
+
+    Args:
+        app: the application within.
+        names (`Collection[str]`): host names that are ours beside `localhost`, this machine's name and IP addresses;
+            `"*"` for any.
+        on_leave (`Callable[[str], None]`): called with the session of a connection that has ended.
+    """
+
+    def __init__(self, app: Any, names: Collection[str], on_leave: Callable[[str], None]):
+        self.app, self.on_leave = app, on_leave
+        self.names = {"localhost", socket.gethostname().lower(), os.environ.get("SPACE_HOST", "localhost").lower()}
+        self.names.update(name.lower() for name in names)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One connection."""
+        if scope["type"] == "websocket":
+            # The page has none.
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        if not self._is_ours(headers.get(b"host", "")):
+            await _refuse(send, 421, "This page does not answer to that host name.")
+        elif scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                left = _HEARTBEAT.search(scope["path"])
+                if left:
+                    self.on_leave(left[1])
+        elif scope["method"] != "POST" or not _POSTS.match(scope["path"].removeprefix(scope.get("root_path", ""))):
+            await _refuse(send, 403, "This page takes no files.")
+        else:
+            await self._bounded(scope, receive, send)
+
+    def _is_ours(self, host: str) -> bool:
+        name = re.sub(r":\d*$", "", host).strip("[]").lower()
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name in self.names or "*" in self.names
+        return True
+
+    async def _bounded(self, scope: Any, receive: Any, send: Any) -> None:
+        """Read the body first, so that one which is too long is refused before anything is done with it."""
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            if len(body) > MAX_BODY_BYTES:
+                await _refuse(send, 413, f"At most {MAX_BODY_BYTES} bytes.")
+                return
+            if not message.get("more_body"):
+                break
+        messages = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def again() -> Any:
+            return messages.pop() if messages else await receive()
+
+        await self.app(scope, again, send)
+
+
+async def _refuse(send: Any, code: int, why: str) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": code, "headers": headers})
+    await send({"type": "http.response.body", "body": why.encode()})
+
+
+__all__ = ["MAX_BODY_BYTES", "Guard"]

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who translates what: each visitor's turn, the line for places, what is shown meanwhile."""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+
+from ..models.policies import OfflinePolicy, Policy, WaitKPolicy
+from ..models.text import split_words
+from ..streaming.engine import EngineFull, StreamEngine
+from .board import Panel, boards, status
+from .translation import LiveTranslation
+
+MAX_CHARACTERS = 2000
+# How long a visitor waits for a place, and how long a place waits for a word.
+WAIT_S, IDLE_S = 10.0, 60.0
+# Words per second: slowest, fastest, at first.
+RATES = (0.5, 20.0)
+RATE = 3.0
+POLICIES: dict[str, Policy] = {f"wait-{k}": WaitKPolicy(k) for k in (1, 2, 3, 5, 7)} | {"full source": OfflinePolicy()}
+NOTHING = "nothing"
+# So many new words at once were pasted, not typed.
+_PASTED_WORDS = 4
+_TICK_S = 0.05
+# Of turns that are over, so many are remembered.
+_TURNS = 100
+HINT = "The translation appears here."
+FIRST = "Choose an example, or type. A space completes a word; Enter ends the source."
+_TYPING = "Reading while you type. A space completes a word; Enter ends the source."
+_ENDED = "The source has ended. Writing the rest …"
+_DONE = "The source has ended, and the translation with it."
+_OVER = "The translation has ended."
+_FULL = "All places are taken; try again in a moment."
+_WAITING = "All places are taken; waiting for one …"
+
+# The state, and the boards where they change.
+Shown = tuple[str, str | None]
+
+
+class _Turn:
+    """One translation, or comparison, of a visitor. What the visitor begins later takes its place."""
+
+    def __init__(self, titles: list[str], is_typed: bool):
+        self.titles, self.is_typed = titles, is_typed
+        self.panels: list[LiveTranslation] = []
+        self.wait_until = time.monotonic() + WAIT_S
+        self.words: list[str] = []
+        self.text = ""
+        self.has_ended = self.is_over = self.is_refused = False
+        # Only the newest of a turn's events shows it.
+        self.watcher: object | None = None
+
+    def feed(self) -> None:
+        for panel in self.panels:
+            panel.feed(self.words)
+            if self.has_ended:
+                panel.end()
+
+    def give_up(self) -> None:
+        self.is_over = True
+        for panel in self.panels:
+            panel.cancel()
+
+    @property
+    def is_done(self) -> bool:
+        return self.is_over or (bool(self.panels) and all(panel.is_done for panel in self.panels))
+
+
+class Visitors:
+    """Each visitor's translations; a new one, a stop or leaving gives up the old ones.
+
+    All calls come from one event loop, and nothing here waits between looking and acting: so no lock is needed. Where
+    a call has waited, it asks anew whether its turn is still the visitor's.
+
+    Args:
+        engine (`StreamEngine`): started; used by nobody else.
+        max_waiting (`int`, *optional*): how many may wait for a place; more are refused at once.
+    """
+
+    def __init__(self, engine: StreamEngine, max_waiting: int = 8):
+        self.engine, self.max_waiting = engine, max_waiting
+        self._turns: dict[str, _Turn] = {}
+        self._line: deque[_Turn] = deque()
+
+    async def play(self, visitor: str, text: str, rate: float, left: str, right: str) -> AsyncIterator[Shown]:
+        """Feed the words of a text at so many a second, until the visitor stops, leaves or begins anew.
+
+        Args:
+            visitor (`str`): who.
+            text (`str`): the source.
+            rate (`float`): words per second, from 0.5 to 20; 3 for what is no number.
+            left, right (`str`): names of policies; `right` may be `"nothing"`.
+
+        Yields:
+            `tuple[str, str | None]`: HTML of the state and of the boards whenever they change; None for boards that
+            stay as they are.
+        """
+        rate = min(max(rate, RATES[0]), RATES[1]) if _is_number(rate) else RATE
+        words = split_words(_clean(text))
+        if not words:
+            self.stop(visitor)
+            yield status("Type or paste a source first, or choose an example."), None
+            return
+        turn = self._begin(visitor, left, right, is_typed=False)
+        turn.watcher = me = object()
+        try:
+            async for shown in self._wait(turn, me):
+                yield shown
+            for count in range(1, len(words) + 1):
+                turn.words = words[:count]
+                turn.feed()
+                said = f"Reading {rate:g} words a second: {count} of {len(words)}."
+                async for shown in self._watch(turn, me, said, time.monotonic() + 1 / rate):
+                    yield shown
+                if turn.is_over or turn.is_done:
+                    break
+            turn.has_ended = True
+            turn.feed()
+            async for shown in self._watch(turn, me, _ENDED):
+                yield shown
+        finally:
+            # Also where the visitor has gone and Gradio drops this generator.
+            turn.give_up()
+            if self._turns.get(visitor) is turn:
+                del self._turns[visitor]
+
+    async def type(
+        self, visitor: str, text: str, left: str, right: str, is_complete: bool = False
+    ) -> AsyncIterator[Shown]:
+        """Feed what was typed: words that a space or line end follows.
+
+        Many words at once, or a change of what was read, start nothing by themselves: the state says what to do next.
+
+        Args:
+            visitor, left, right: as in [`Visitors.play`].
+            text (`str`): all that stands in the field.
+            is_complete (`bool`, *optional*): whether the source ends with it, as after Enter.
+
+        Yields:
+            as [`Visitors.play`].
+        """
+        text = _clean(text)
+        words = split_words(text if is_complete else text[: max(text.rfind(" "), text.rfind("\n")) + 1])
+        last = self._turns.get(visitor)
+        if last is not None and last.is_typed and last.text == text and not is_complete:
+            # Enter comes as two events, of which this is the second.
+            return
+        turn = _going_on(last, words, _titles(left, right), is_complete)
+        if turn is None:
+            self.stop(visitor)
+            if not words:
+                yield status(FIRST), empty_boards(left, right)
+                return
+            if len(words) >= _PASTED_WORDS and not is_complete:
+                said = f"{len(words)} words: Play reads them one by one, Enter translates them at once."
+                yield status(said), empty_boards(left, right) if last is None else None
+                return
+            turn = self._begin(visitor, left, right, is_typed=True)
+        turn.text, turn.has_ended, turn.watcher = text, is_complete, (me := object())
+        # What was read stays read, whether it is deleted now or an older event comes late.
+        turn.words = max(turn.words, words, key=len)
+        async for shown in self._wait(turn, me):
+            yield shown
+        turn.feed()
+        async for shown in self._watch(turn, me, _ENDED if is_complete else _TYPING):
+            yield shown
+
+    def stop(self, visitor: str) -> None:
+        """Give up what a visitor has running; also called when the page is left."""
+        turn = self._turns.pop(visitor, None)
+        if turn is not None:
+            turn.give_up()
+
+    def _begin(self, visitor: str, left: str, right: str, is_typed: bool) -> _Turn:
+        self.stop(visitor)
+        if len(self._turns) > _TURNS:
+            # Visitors whose leaving nobody noticed.
+            self._turns = {name: turn for name, turn in self._turns.items() if not turn.is_done}
+        turn = self._turns[visitor] = _Turn(_titles(left, right), is_typed)
+        return turn
+
+    async def _wait(self, turn: _Turn, me: object) -> AsyncIterator[Shown]:
+        """Until the turn has its places, first come, first served; one that gets none is over."""
+        is_said = False
+        while not turn.panels and not turn.is_over and turn.watcher is me:
+            if self._comes_next(turn) and self._open(turn):
+                self._line.remove(turn)
+                return
+            if not is_said and not turn.is_over:
+                is_said = True
+                yield status(_WAITING), None
+            await asyncio.sleep(_TICK_S)
+        if turn.is_refused and turn.watcher is me:
+            yield status(_FULL), None
+
+    def _comes_next(self, turn: _Turn) -> bool:
+        """Whether a turn, which joins the line, stands first in it. Who has waited too long is refused."""
+        if turn not in self._line:
+            self._line.append(turn)
+        now = time.monotonic()
+        for index, each in reversed(list(enumerate(self._line))):
+            each.is_refused = not each.is_over and (now > each.wait_until or index > self.max_waiting)
+            if each.is_refused or each.is_over:
+                each.give_up()
+                del self._line[index]
+        return bool(self._line) and self._line[0] is turn
+
+    def _open(self, turn: _Turn) -> bool:
+        """All places of a turn or none: two visitors with one each would wait for each other."""
+        panels: list[LiveTranslation] = []
+        try:
+            for title in turn.titles:
+                panels.append(LiveTranslation(self.engine, POLICIES[title], title, IDLE_S))
+        except EngineFull:
+            for panel in panels:
+                panel.cancel()
+            return False
+        turn.panels = panels
+        return True
+
+    async def _watch(self, turn: _Turn, me: object, said: str, until: float = math.inf) -> AsyncIterator[Shown]:
+        """The boards as they change, until a time or the end of all."""
+        shown = None
+        while turn.panels and not turn.is_over and turn.watcher is me:
+            is_done = turn.is_done
+            state = is_done, [(len(panel.source), len(panel.target), panel.is_done) for panel in turn.panels]
+            if state != shown:
+                yield status((_DONE if turn.has_ended else _OVER) if is_done else said), _drawn(turn.panels)
+                shown = state
+            if is_done or time.monotonic() >= until:
+                return
+            await asyncio.sleep(_TICK_S)
+
+
+def empty_boards(left: str, right: str) -> str:
+    """The boards before the first word.
+
+    Args:
+        left, right (`str`): names of policies; `right` may be `"nothing"`.
+    """
+    return boards([Panel(title) for title in _titles(left, right)], HINT)
+
+
+def _going_on(turn: _Turn | None, words: list[str], titles: list[str], is_complete: bool) -> _Turn | None:
+    """The turn if it can take these words: typed, running, and what it has read is not contradicted."""
+    if turn is None or not turn.is_typed or turn.titles != titles or turn.is_done or turn.has_ended:
+        return None
+    common = len(turn.words) if is_complete else min(len(turn.words), len(words))
+    return turn if words and words[:common] == turn.words[:common] else None
+
+
+def _titles(left: str, right: str) -> list[str]:
+    return [title for title in (left, right) if title != NOTHING]
+
+
+def _drawn(panels: Sequence[LiveTranslation]) -> str:
+    shown = []
+    for panel in panels:
+        is_done, words = panel.is_done, list(panel.target)
+        shown.append(
+            Panel(
+                panel.title,
+                list(panel.source),
+                [word.text for word in words],
+                [word.delay for word in words],
+                panel.lagging_words(),
+                panel.median_ms(),
+                is_done,
+                panel.untranslated_words(),
+                panel.error,
+            )
+        )
+    return boards(shown, HINT)
+
+
+def _clean(text: str | None) -> str:
+    """What can be read of a text: no lone surrogates, which are no characters and cannot be sent back."""
+    return (text or "")[:MAX_CHARACTERS].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _is_number(rate: float | None) -> bool:
+    # NaN is not itself.
+    return isinstance(rate, (int, float)) and rate == rate
+
+
+__all__ = ["FIRST", "MAX_CHARACTERS", "NOTHING", "POLICIES", "RATE", "RATES", "Visitors", "empty_boards"]
