@@ -9,10 +9,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import HfArgumentParser
 
 from transformers_simul.research.experiment import PAPER, Experiment, ExperimentArguments, write_report
-from transformers_simul.training import DataArguments, ModelArguments, check_writable, load_pairs, run_program
+from transformers_simul.training import (
+    DataArguments,
+    ModelArguments,
+    ProgramArguments,
+    check_writable,
+    load_pairs,
+    run_program,
+)
 
 
 def main() -> None:
@@ -20,11 +27,9 @@ def main() -> None:
     if "--paper" in flags:
         flags = [*PAPER, *(flag for flag in flags if flag != "--paper")]
     parser = HfArgumentParser(
-        (ExperimentArguments, ModelArguments, DataArguments, TrainingArguments), description=__doc__
+        (ExperimentArguments, ModelArguments, DataArguments, ProgramArguments), description=__doc__
     )
     arguments, model, data, training = parser.parse_args_into_dataclasses(args=flags)
-    # The collator reads columns that forward() does not name.
-    training.remove_unused_columns = False
     output = Path(training.output_dir)
     check_writable(output)
     needed = ["train", "test"] if training.eval_strategy == "no" else ["train", "validation", "test"]

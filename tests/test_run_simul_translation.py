@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,8 @@ import run_simul_translation
 from helpers import make_tokenizer, random_sentence
 from transformers_simul import SimulFalconForCausalLM, SimulProcessor
 from transformers_simul.evaluation import read_instances
+from transformers_simul.training import fine_tuning, run_program
+from transformers_simul.training.callbacks import Clock
 
 PROGRAM = Path(__file__).parents[1] / "examples" / "run_simul_translation.py"
 SMALL = (
@@ -98,32 +99,149 @@ def test_trains_translates_reports_streams_and_reuses(data, tmp_path):
     assert tuned.returncode == 0, tuned.stderr
 
 
-@pytest.mark.slow
-def test_interrupted_it_resumes_and_passes_over_a_torn_checkpoint(data, tmp_path):
-    flags = ["--do_train", "--max_steps", "30", "--save_steps", "5", "--stream_sentences", "0"]
-    whole = run(data, tmp_path / "whole", *flags)
-    assert whole.returncode == 0, whole.stderr
-    process = subprocess.Popen(command(data, tmp_path / "cut", *flags), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True)  # fmt: skip
-    deadline = time.monotonic() + 300
-    while not (tmp_path / "cut" / "checkpoint-10" / "trainer_state.json").exists():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=60)[0]
-    if process.returncode:  # a fast machine may have finished
-        assert process.returncode == 130, output
-        assert "the same command resumes" in output
+def main(monkeypatch, capfd, data, output, *flags):
+    """The program in this process: its exit status, and what it wrote."""
+    capfd.readouterr()
+    monkeypatch.setattr("sys.argv", command(data, output, "--stream_sentences", "0", *flags)[1:])
+    status = 0
+    try:
+        run_program(run_simul_translation.main)
+    except SystemExit as end:
+        status = end.code
+    return status, "".join(capfd.readouterr())
+
+
+def test_ctrl_c_saves_first_and_the_same_command_goes_on(data, tmp_path, monkeypatch, capfd):
+    flags = ["--do_train", "--max_steps", "30", "--save_steps", "100"]
+    assert main(monkeypatch, capfd, data, tmp_path / "whole", *flags)[0] == 0
+    step_end = Clock.on_step_end
+
+    def interrupt(self, args, state, control, **kwargs):
+        if state.global_step == 7:
+            signal.raise_signal(signal.SIGINT)
+        step_end(self, args, state, control, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Clock, "on_step_end", interrupt)
+        status, output = main(monkeypatch, capfd, data, tmp_path / "cut", *flags)
+    assert status == 130
+    (checkpoint,) = (tmp_path / "cut").glob("checkpoint-*")
+    assert checkpoint.name in ("checkpoint-7", "checkpoint-8")
+    assert f"the same command goes on from {checkpoint}" in output
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
     torn = tmp_path / "cut" / "checkpoint-99"
     torn.mkdir()
     (torn / "trainer_state.json").write_text('{"best')
-    resumed = run(data, tmp_path / "cut", *flags)
-    assert resumed.returncode == 0, resumed.stderr
-    if process.returncode:
-        assert "Resuming from" in resumed.stdout
+    status, output = main(monkeypatch, capfd, data, tmp_path / "cut", *flags)
+    assert status == 0
+    assert f"{torn} is passed over: it has no complete.json" in output
+    assert f"Resuming from {checkpoint}" in output
+    assert "missing keys" not in output
+    assert f"Saved: {tmp_path / 'cut'}" in output
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut")]
     assert all(weights[0][key].equal(weights[1][key]) for key in weights[0])
+
+
+def test_a_second_ctrl_c_stops_at_once_and_says_what_is_there(data, tmp_path, monkeypatch, capfd):
+    def interrupt(self, *args, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Clock, "on_step_end", interrupt)
+    status, output = main(monkeypatch, capfd, data, tmp_path, "--do_train", "--max_steps", "30")
+    assert status == 130
+    assert "before a checkpoint was saved; the same command starts anew" in output
+
+
+def test_a_time_limit_says_what_was_done_and_a_higher_one_goes_on(data, tmp_path, monkeypatch, capfd):
+    flags = ["--do_train", "--do_predict", "--max_steps", "12", "--logging_steps", "1", "--max_train_minutes"]
+    status, output = main(monkeypatch, capfd, data, tmp_path, *flags, "0")
+    assert status == 0
+    sentence = "Trained 1 of 12 steps (8%)"
+    # Where it ended, below the table, in the card and in the results.
+    assert output.count(sentence) == 2
+    for file in ("README.md", "results.md"):
+        assert sentence in (tmp_path / file).read_text()
+    assert "planned" in output
+    done = json.loads((tmp_path / "training.json").read_text())["done"]
+    assert (done["steps"], done["planned_steps"], done["time_limit_minutes"]) == (1, 12, 0.0)
+    assert "Training" not in main(monkeypatch, capfd, data, tmp_path, *flags, "0")[1]
+
+    status, output = main(monkeypatch, capfd, data, tmp_path, *flags, "100")
+    assert status == 0
+    assert f"Resuming from {tmp_path / 'checkpoint-1'}" in output
+    assert "step 12 of 12" in output
+    text = (tmp_path / "README.md").read_text()
+    assert "Trained 12 steps" in text
+    assert "early" not in text
+    assert "| training pairs | 40 |" in text
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """A training that was finished, by its flags."""
+    folder = tmp_path_factory.mktemp("trained")
+    flags = ["--do_train", "--max_steps", "2", "--stream_sentences", "0"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", command(data, folder, *flags)[1:])
+        run_simul_translation.main()
+    return folder, flags
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ("--wait_k 1 2", "policy"),
+        ("--learning_rate 2e-3", "learning_rate"),
+        ("--max_train_samples 30", "the training pairs"),
+        ("--concatenate 2", "the training pairs"),
+        ("--packing", "packing"),
+        ("--max_length 100", "max_length"),
+        ("--pad_to_multiple_of 8", "pad_to_multiple_of"),
+        ("--template {source}={target}", "template"),
+        ("--gradient_accumulation_steps 2", "gradient_accumulation_steps"),
+        ("--lr_scheduler_type cosine", "lr_scheduler_type"),
+        ("--warmup_steps 1", "warmup_steps"),
+        ("--max_steps 3", "max_steps"),
+        ("--bf16", "bf16"),
+        ("--seed 7", "seed"),
+        ("--peek_rows 0.5", "peek_rows"),
+        ("--dropout 0.1", "dropout"),
+        ("--attention_dropout 0.1", "attention_dropout"),
+        ("--model_name_or_path {trained}", "model_name_or_path"),
+        ("--adam_beta2 0.98", "adam_beta2"),
+        ("--train_sampling_strategy group_by_length", "train_sampling_strategy"),
+    ],
+)
+def test_other_settings_never_pass_for_the_training_that_is_there(data, trained, monkeypatch, flags, name):
+    folder, before = trained
+    more = [flag.replace("{trained}", str(folder)) for flag in flags.split(" ")]
+    monkeypatch.setattr("sys.argv", command(data, folder, *before, *more)[1:])
+    with pytest.raises(ValueError, match=rf"holds another training: .*{name}.* was .*--overwrite_output_dir"):
+        run_simul_translation.main()
+
+
+def test_harmless_settings_are_no_other_training(data, trained, monkeypatch, capfd):
+    folder, before = trained
+    flags = "--logging_steps 1 --save_steps 3 --eval_wait_k 1 --predict_batch_size 2 --dataloader_num_workers 1"
+    assert "Training" not in main(monkeypatch, capfd, data, folder, *before, *flags.split())[1]
+
+
+def test_an_unfinished_training_with_other_settings_is_refused_and_can_be_started_anew(
+    data, tmp_path, monkeypatch, capfd
+):
+    flags = ["--do_train", "--max_steps", "6", "--save_steps", "2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(fine_tuning, "save_trained", lambda *args: (_ for _ in ()).throw(OSError("no space left")))
+        assert "no space left" in str(main(monkeypatch, capfd, data, tmp_path, *flags)[0])
+    others = [*flags, "--learning_rate", "2e-3"]
+    assert "learning_rate was 0.001 and is 0.002" in str(main(monkeypatch, capfd, data, tmp_path, *others)[0])
+    status, output = main(monkeypatch, capfd, data, tmp_path, *others, "--overwrite_output_dir")
+    assert status == 0
+    assert "Resuming" not in output
+    assert json.loads((tmp_path / "training.json").read_text())["training"]["learning_rate"] == 2e-3
+    (tmp_path / "training.json").unlink()
+    assert "no training.json says of which training" in str(main(monkeypatch, capfd, data, tmp_path, *others)[0])
 
 
 @pytest.mark.slow
@@ -136,10 +254,10 @@ def test_a_full_disk_loses_nothing(data, tmp_path):
     full = run(data, tmp_path, *flags, preexec_fn=small_files)
     assert full.returncode == 1
     assert "error" in full.stderr
-    assert not (tmp_path / "training.json").exists()
+    assert "done" not in json.loads((tmp_path / "training.json").read_text())
     done = run(data, tmp_path, *flags)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "training.json").exists()
+    assert json.loads((tmp_path / "training.json").read_text())["done"]["steps"] == 6
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stock Trainer, interrupted in all ways, ends where an uninterrupted run ends."""
+"""Training that is killed, interrupted or damaged ends where an uninterrupted run ends, or says why not."""
 
+import json
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,47 +13,153 @@ import torch
 from safetensors.torch import load_file
 from transformers import DataCollatorWithPadding
 
+import trainer_job
 from trainer_job import dataset, make_trainer
-
-HERE = Path(__file__).parent
-
-
-def job(folder, *flags):
-    return subprocess.Popen(
-        [sys.executable, str(HERE / "trainer_job.py"), str(folder), *flags],
-        env=os.environ | {"PYTHONPATH": str(HERE)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+from transformers_simul.training import SimulTrainer
+from transformers_simul.training.checkpoints import MARKER, last_checkpoint
 
 
-def finish(process):
-    output = process.communicate(timeout=600)[0]
-    assert process.returncode == 0, output
-    return output
+@pytest.fixture(scope="module")
+def processes():
+    """Children that find the slow imports done."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["transformers_simul.training", "transformers_simul.models.modeling_simul_falcon"])
+    return context
+
+
+def exit_code(processes, *arguments, **options):
+    process = processes.Process(target=trainer_job.train, args=tuple(map(str, arguments)), kwargs=options)
+    process.start()
+    process.join(300)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+@pytest.fixture(scope="module")
+def whole(processes, tmp_path_factory):
+    """A training of 27 steps that nothing disturbs; two checkpoints, 24 and 27, are left."""
+    folder = tmp_path_factory.mktemp("trained") / "whole"
+    assert exit_code(processes, folder) == 0
+    return folder
+
+
+def assert_same_weights(one, two):
+    weights, others = (load_file(folder / "model.safetensors") for folder in (one, two))
+    assert weights.keys() == others.keys()
+    for key in weights:
+        assert torch.equal(weights[key], others[key]), key
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_training_ends_with_the_same_weights(tmp_path):
-    finish(job(tmp_path / "whole"))
-    for name, how in (("killed", signal.SIGKILL), ("interrupted", signal.SIGINT)):
-        process = job(tmp_path / name)
-        # Killed after its second checkpoint, in the middle of an epoch (9 steps) and of an interval (5).
-        deadline = time.monotonic() + 300
-        while not (tmp_path / name / "checkpoint-10" / "trainer_state.json").exists():
-            assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(how)
-        process.wait(timeout=60)
-        for later in (15, 20, 25, 27):  # whatever it still wrote while it died
-            shutil.rmtree(tmp_path / name / f"checkpoint-{later}", ignore_errors=True)
-        finish(job(tmp_path / name, "resume"))
-        whole, resumed = (load_file(tmp_path / folder / "model.safetensors") for folder in ("whole", name))
-        assert whole.keys() == resumed.keys()
-        for key in whole:
-            assert torch.equal(whole[key], resumed[key]), (name, key)
+def test_killed_at_the_worst_moments_training_ends_with_the_same_weights(processes, whole, tmp_path):
+    """Each run writes one checkpoint and dies while it writes the second: in a file, or between two operations."""
+    folder, steps = tmp_path / "killed", 0
+    for moment in trainer_job.TORN | trainer_job.BEFORE:
+        before = last_checkpoint(folder)[0]
+        assert exit_code(processes, folder, moment) == -signal.SIGKILL, moment
+        checkpoint, passed_over = last_checkpoint(folder)
+        # Whatever happened, no half of a checkpoint stands under its name.
+        assert not passed_over, moment
+        # The first checkpoint of this run; where the old one was being removed, the second was complete.
+        steps += 6 if moment == "removing the old one" else 3
+        assert Path(checkpoint).name == f"checkpoint-{steps}", (moment, before)
+    assert steps == 27
+    assert exit_code(processes, folder) == 0
+    assert_same_weights(whole, folder)
+    assert not (folder / "_incomplete").exists()
+
+
+def damaged(whole, folder, name, size=None):
+    """A copy whose newest checkpoint has a file less, or a shorter one."""
+    shutil.copytree(whole, folder)
+    path = folder / "checkpoint-27" / name
+    if size is None:
+        path.unlink()
+    else:
+        os.truncate(path, size)
+    return folder
+
+
+FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*FILES, MARKER])
+def test_a_damaged_checkpoint_is_passed_over_with_the_reason(whole, tmp_path, name):
+    for number, (size, reason) in enumerate([(None, "is missing|has no"), (10, "has 10 of|cannot be read")]):
+        folder = damaged(whole, tmp_path / str(number), name, size)
+        checkpoint, (sentence,) = last_checkpoint(folder)
+        assert checkpoint == str(folder / "checkpoint-24")
+        assert name in sentence
+        assert any(each in sentence for each in reason.split("|")), sentence
+
+
+@pytest.mark.slow
+def test_a_torn_newest_checkpoint_costs_only_the_steps_since_the_one_before(processes, whole, tmp_path):
+    folder = damaged(whole, tmp_path / "torn", "optimizer.pt", 100)
+    assert exit_code(processes, folder) == 0
+    assert_same_weights(whole, folder)
+    assert last_checkpoint(folder) == (str(folder / "checkpoint-27"), [])
+
+
+def test_odd_names_are_passed_over_and_never_removed(tmp_path):
+    for name in ("checkpoint-best", "checkpoint-", "checkpoint-3.bak"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoint-12").write_text("a file")
+    trainer = make_trainer(str(tmp_path), SimulTrainer, max_steps=2, save_steps=1, save_total_limit=1)
+    trainer.train(resume_from_checkpoint=True)
+    checkpoint, passed_over = last_checkpoint(tmp_path)
+    assert checkpoint == str(tmp_path / "checkpoint-2")
+    assert len(passed_over) == 4
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"checkpoint-2", "checkpoint-12", "checkpoint-best", "checkpoint-", "checkpoint-3.bak"}
+
+
+def test_nothing_is_resumed_without_optimizer_or_random_state(tmp_path):
+    """Neither from a checkpoint of the stock Trainer, which the user names, nor from one of weights alone."""
+    make_trainer(str(tmp_path / "stock"), max_steps=1, save_steps=1).train()
+    for name, fault in (
+        ("rng_state.pth", "no random state"),
+        ("scheduler.pt", "schedule"),
+        ("optimizer.pt", "no optimizer state"),
+    ):
+        (tmp_path / "stock" / "checkpoint-1" / name).unlink()
+        with pytest.raises(ValueError, match=f"resume_from_checkpoint cannot be .*{fault}"):
+            make_trainer(str(tmp_path / "out"), SimulTrainer).train(str(tmp_path / "stock" / "checkpoint-1"))
+    make_trainer(str(tmp_path / "own"), SimulTrainer, max_steps=1, save_steps=1, save_only_model=True).train()
+    checkpoint, (sentence,) = last_checkpoint(tmp_path / "own")
+    assert checkpoint is None
+    assert "holds no optimizer state" in sentence
+
+
+def test_another_number_of_processes_is_no_silent_difference(tmp_path):
+    make_trainer(str(tmp_path), SimulTrainer, max_steps=1, save_steps=1).train()
+    assert "rng_state_0.pth" in last_checkpoint(tmp_path, processes=2)[1][0]
+
+
+def test_the_best_checkpoint_stays_and_is_loaded(tmp_path):
+    trainer = make_trainer(
+        str(tmp_path), SimulTrainer, max_steps=4, save_steps=1, save_total_limit=1, eval_strategy="steps", eval_steps=1,
+        load_best_model_at_end=True, metric_for_best_model="loss", greater_is_better=True, eval_dataset=dataset(4),
+    )  # fmt: skip
+    trainer.train()
+    # The worst loss counts as the best, so that it is an early one.
+    losses = [each["eval_loss"] for each in trainer.state.log_history if "eval_loss" in each]
+    best = tmp_path / f"checkpoint-{losses.index(max(losses)) + 1}"
+    assert trainer.state.best_model_checkpoint == str(best)
+    assert json.loads((best / "trainer_state.json").read_text())["best_model_checkpoint"] == str(best)
+    stored, held = load_file(best / "model.safetensors"), trainer.model.state_dict()
+    assert all(torch.equal(value, held[key]) for key, value in stored.items())
+
+
+def test_weights_that_do_not_fit_are_refused_and_tied_ones_are_no_news(tmp_path, caplog):
+    make_trainer(str(tmp_path), SimulTrainer, max_steps=1, save_steps=1).train()
+    make_trainer(str(tmp_path), SimulTrainer, max_steps=2).train(resume_from_checkpoint=True)
+    assert "missing keys" not in caplog.text
+    other = make_trainer(str(tmp_path), SimulTrainer, max_steps=2)
+    other.model.transformer.h[0].extra = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="must hold this model's weights: missing .*extra"):
+        other.train(resume_from_checkpoint=True)
 
 
 def test_default_training_arguments_fail_at_once_with_the_remedy(tmp_path):

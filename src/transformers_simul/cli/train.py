@@ -6,8 +6,6 @@ The flags are those of Transformers' run_translation.py where they mean the same
 """
 
 import functools
-import hashlib
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +17,6 @@ from transformers import (
     HfArgumentParser,
     Trainer,
     TrainerCallback,
-    TrainingArguments,
     set_seed,
 )
 
@@ -35,11 +32,12 @@ from ..corpora import Pair
 from ..evaluation.decode import finished_log, run_settings, translate_corpus, weights_key
 from ..evaluation.plots import plot_curves
 from ..evaluation.report import FULL_SOURCE, difference, markdown_table, report_line
-from ..publishing.model_card import write_model_card
+from ..publishing.model_card import training_sentence, write_model_card
 from ..text_files import write_text
 from ..training import (
     DataArguments,
     ModelArguments,
+    ProgramArguments,
     check_writable,
     encode,
     fine_tune,
@@ -47,8 +45,15 @@ from ..training import (
     load_pairs,
     make_model,
     make_processor,
+    prepare_folder,
     training_policy,
+    training_record,
 )
+from ..training.record import read_record
+
+# Arguments of ours that leave the trained weights as they are; wait_k is recorded as the policy, and a time limit
+# decides only whether there is more to do.
+_HARMLESS = ("wait_k", "eval_wait_k", "stream_sentences", "max_train_minutes", "predict_batch_size")
 
 
 @dataclass
@@ -65,20 +70,11 @@ class SimulArguments:
     peek_rows: float = field(default=1.0, metadata={"help": "Share of peek rows; 0 is the paper's plain form."})
     packing: bool = field(default=False, metadata={"help": "Lay several pairs into one row of --max_length."})
     stream_sentences: int = field(default=3, metadata={"help": "Test sentences to stream at the end."})
-    max_train_minutes: float | None = field(default=None, metadata={"help": "Stop training after so long."})
+    max_train_minutes: float | None = field(
+        default=None, metadata={"help": "Stop training after so long, in all runs together."}
+    )
     early_stopping_patience: int | None = field(default=None, metadata={"help": "Evaluations without progress."})
     predict_batch_size: int = field(default=32, metadata={"help": "Sentences translated side by side."})
-
-
-class TimeBudget(TrainerCallback):
-    """Stops training after so many minutes of this run, saving where it stands."""
-
-    def __init__(self, minutes: float):
-        self.minutes, self.started = minutes, time.monotonic()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if time.monotonic() - self.started > 60 * self.minutes:
-            control.should_training_stop = control.should_save = True
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -90,11 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         ValueError: for wrong flags or wrong data, before anything is trained.
     """
-    kinds: Any = (ModelArguments, DataArguments, SimulArguments, TrainingArguments)
+    kinds: Any = (ModelArguments, DataArguments, SimulArguments, ProgramArguments)
     parser = HfArgumentParser(kinds)
     model_args, data_args, simul_args, training_args = parser.parse_args_into_dataclasses(arguments)
-    # The collator reads columns that forward() does not name.
-    training_args.remove_unused_columns = False
     set_seed(training_args.seed)
     output_dir = Path(training_args.output_dir)
     check_writable(output_dir)
@@ -104,10 +98,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # One process downloads, the others find it there.
     with training_args.main_process_first(desc="reading the corpus"):
         splits = load_pairs(data_args, [name for name, is_needed in needed.items() if is_needed])
-    trained = training_record(model_args, data_args, simul_args, training_args, splits)
-    if training_args.do_train and not is_trained(output_dir, trained):
-        train(model_args, data_args, simul_args, training_args, splits, trained)
-    folder = str(output_dir) if is_trained(output_dir, trained) else model_args.model_name_or_path
+    decisions = {name: value for name, value in asdict(simul_args).items() if name not in _HARMLESS}
+    record = training_record(model_args, data_args, training_args, splits, policy=simul_args.wait_k, **decisions)
+    minutes = simul_args.max_train_minutes
+    if training_args.do_train:
+        with training_args.main_process_first(desc="looking at the output folder"):
+            starts_anew = training_args.overwrite_output_dir and training_args.process_index == 0
+            has_work = prepare_folder(output_dir, record, minutes, starts_anew)
+        if has_work:
+            train(model_args, data_args, simul_args, training_args, splits, record)
+    folder = str(output_dir) if is_trained(output_dir, record, minutes) else model_args.model_name_or_path
     if folder is None:
         raise ValueError("model_name_or_path must name a trained folder, or pass --do_train.")
     if not (training_args.do_eval or training_args.do_predict or simul_args.stream_sentences):
@@ -124,27 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         show_stream(model, processor, pair, WaitKPolicy(min(simul_args.eval_wait_k, key=lambda k: abs(k - 3))))
 
 
-def training_record(model_args, data_args, simul_args, training_args, splits) -> dict:
-    """What decides the trained weights: a finished run with the same record is reused."""
-    data = hashlib.sha256(repr((splits["train"], splits["validation"])).encode()).hexdigest()
-    names = ("learning_rate", "num_train_epochs", "max_steps", "per_device_train_batch_size", "seed", "weight_decay")
-    return {
-        "model": asdict(model_args),
-        "data": data,
-        "dataset": data_args.dataset_name,
-        "template": "chat" if data_args.use_chat_template else data_args.template,
-        "languages": [data_args.source_lang, data_args.target_lang],
-        "policy": simul_args.wait_k,
-        "peek_rows": simul_args.peek_rows,
-        "training": {name: getattr(training_args, name) for name in names},
-    }
-
-
 def train(model_args, data_args, simul_args, training_args, splits, record) -> None:
     processor = make_processor(model_args, data_args, splits["train"])
     callbacks: list[TrainerCallback] = []
-    if simul_args.max_train_minutes is not None:
-        callbacks.append(TimeBudget(simul_args.max_train_minutes))
     if simul_args.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(simul_args.early_stopping_patience))
     fine_tune(
@@ -157,6 +139,7 @@ def train(model_args, data_args, simul_args, training_args, splits, record) -> N
         record,
         callbacks,
         wait_k=usual_k(simul_args.wait_k),
+        max_minutes=simul_args.max_train_minutes,
     )
 
 
@@ -174,6 +157,7 @@ def make_collator(processor, data_args, simul_args, training_args) -> SimulMaskD
         max_length=data_args.max_length,
         too_long="drop",
         packing=simul_args.packing,
+        pad_to_multiple_of=data_args.pad_to_multiple_of,
         seed=training_args.seed,
     )
 
@@ -211,6 +195,9 @@ def predict(model, processor, test: list[Pair], args: SimulArguments, output_dir
     names = [name for name in policies if name != FULL_SOURCE]
     gain = difference(logs[names[-1]], logs[names[0]])
     table = f"{markdown_table(lines)}\n\nBLEU at {names[-1]} minus {names[0]}: {gain}, with its 95% interval."
+    done = (read_record(Path(folder)) or {}).get("done")
+    if done:
+        table += f"\n\n{training_sentence(done)}"
     write_text(output_dir / "results.md", table + "\n")
     plot_curves(
         output_dir / "quality_latency.png", {"SimulMask": lines}, f"{processor.source_lang}-{processor.target_lang}"

@@ -3,7 +3,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,7 @@ def _metadata(
     name: str, license: str | None, processor: dict, record: dict, lines: Sequence[ReportLine]
 ) -> ModelCardData:
     languages = [processor["source_lang"], processor["target_lang"]]
-    dataset = record.get("dataset") or "own data"
+    dataset = record.get("about", {}).get("dataset") or "own data"
     results = [
         EvalResult(
             task_type="translation",
@@ -109,7 +109,7 @@ def _k(folder: Path) -> int:
 
 
 def _base(record: dict[str, Any]) -> str:
-    return (record.get("model") or record.get("base") or {}).get("model_name_or_path") or ""
+    return record.get("model", {}).get("model_name_or_path") or ""
 
 
 def _text(name: str, folder: Path, config: dict, processor: dict, record: dict, lines: Sequence[ReportLine]) -> str:
@@ -159,18 +159,60 @@ print(processor.words(output.words[0]), output.delays[0])
 ```"""
 
 
+_SETTINGS = """
+learning_rate lr_scheduler_type warmup_steps per_device_train_batch_size gradient_accumulation_steps processes
+weight_decay bf16 fp16 seed
+""".split()
+
+
 def _training(config: dict[str, Any], record: dict[str, Any]) -> str:
     rows = [("positions", config["positions"]), ("family", config["model_type"].removeprefix("simul_"))]
     rows += [("base", f"`{_base(record)}`")] if _base(record) else []
-    policy = record.get("policy")
+    policy, about, settings = record.get("policy"), record.get("about", {}), record.get("training", {})
     known = {
-        "data": record.get("dataset"),
+        "data": about.get("dataset"),
+        "training pairs": f"{about['pairs']:,}" if "pairs" in about else None,
         "wait-k": ", ".join(map(str, policy)) if isinstance(policy, list) else policy,
         "share of peek rows": record.get("peek_rows"),
-        **record.get("training", {}),
+        **{name: settings.get(name) for name in _SETTINGS},
     }
     rows += [(field.replace("_", " "), value) for field, value in known.items() if value is not None]
-    return "\n".join(["| | |", "|---|---|", *(f"| {field} | {value} |" for field, value in rows)])
+    table = "\n".join(["| | |", "|---|---|", *(f"| {field} | {value} |" for field, value in rows)])
+    return f"{training_sentence(record['done'])}\n\n{table}" if record.get("done") else table
 
 
-__all__ = ["write_model_card"]
+def training_sentence(done: Mapping[str, Any]) -> str:
+    """What a training did, and what it means if that was less than it was asked to do.
+
+    Args:
+        done (`Mapping`): of a training's record: steps, epochs, seconds, and the time limit if that ended it.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.publishing.model_card import training_sentence
+    >>> done = {"steps": 395, "planned_steps": 2600, "epochs": 1.9, "seconds": 541.2, "time_limit_minutes": 9.0}
+    >>> print(training_sentence(done))
+    Trained 395 of 2,600 steps (15%), 1.9 epochs, in 9.0 minutes: the time limit of 9 minutes ended it early. A model
+    that has seen so little of its training translates worse than a finished one. The same command with a higher
+    --max_train_minutes, or without it, goes on from there.
+
+    ```
+    """
+    steps, planned, minutes = done["steps"], done["planned_steps"], done["seconds"] / 60
+    part = f"{steps:,} of {planned:,} steps ({steps / planned:.0%})" if steps < planned else f"{steps:,} steps"
+    text = f"Trained {part}, {done['epochs']:.1f} epochs, in {minutes:.1f} minutes"
+    left_out = (
+        f" Pairs were too long and left out {done['pairs_left_out']:,} times." if done.get("pairs_left_out") else ""
+    )
+    if done.get("time_limit_minutes") is not None:
+        return (
+            f"{text}: the time limit of {done['time_limit_minutes']:g} minutes ended it early. A model that has seen "
+            "so little of its training translates worse than a finished one. The same command with a higher "
+            f"--max_train_minutes, or without it, goes on from there.{left_out}"
+        )
+    early = ": it was ended early, as its arguments ask for." if steps < planned else "."
+    return f"{text}{early}{left_out}"
+
+
+__all__ = ["training_sentence", "write_model_card"]

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every program that trains here does the same way: its flags, its text, its model, its resumable training."""
 
-from .arguments import DataArguments, ModelArguments, training_policy
+from .arguments import DataArguments, ModelArguments, ProgramArguments, training_policy
 from .data import encode, load_pairs, split_pairs
-from .fine_tuning import fine_tune, is_trained, training_seconds
+from .fine_tuning import fine_tune, training_seconds
 from .models import make_config, make_model, make_processor, train_tokenizer
 from .program import check_writable, run_program
+from .record import is_trained, prepare_folder, training_record
+from .trainer import SimulTrainer
 
 __all__ = [
     "DataArguments",
     "ModelArguments",
+    "ProgramArguments",
+    "SimulTrainer",
     "check_writable",
     "encode",
     "fine_tune",
@@ -18,9 +22,11 @@ __all__ = [
     "make_config",
     "make_model",
     "make_processor",
+    "prepare_folder",
     "run_program",
     "split_pairs",
     "train_tokenizer",
     "training_policy",
+    "training_record",
     "training_seconds",
 ]

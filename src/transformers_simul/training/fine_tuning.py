@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training with the stock Trainer that resumes where it stopped, and is not run again once it is finished."""
+"""A training that resumes where it stopped, and the folder that it ends in."""
 
+import contextlib
 import copy
-import json
-import time
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import GenerationConfig, Trainer, TrainerCallback, TrainingArguments
+from transformers import GenerationConfig, TrainerCallback, TrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from ..publishing.model_card import write_model_card
-from ..text_files import write_text
+from ..publishing.model_card import training_sentence, write_model_card
+from .callbacks import SaveAtInterrupt
+from .checkpoints import ASIDE, last_checkpoint
 from .data_collator import SimulMaskDataCollator
+from .record import read_record, write_record
+from .trainer import SimulTrainer
 
 
 def fine_tune(
@@ -28,53 +31,87 @@ def fine_tune(
     record: dict[str, Any],
     callbacks: Sequence[TrainerCallback] = (),
     wait_k: int | None = None,
+    max_minutes: float | None = None,
 ) -> None:
-    """Train into `args.output_dir`: weights, processor, `training.json` once all is there, and the model card.
+    """Train into `args.output_dir`: weights, processor, the record with what was done, and the model card.
 
-    A run that was cut off goes on from the newest checkpoint that was written to its end.
+    A run that was cut off goes on from the newest checkpoint that was written to its end. Ctrl-C saves one first.
 
     Args:
         model: of any family, where training starts; a `peft.PeftModel` is merged before it is saved.
         processor (`SimulProcessor`): saved beside the weights.
         collator (`SimulMaskDataCollator`): makes the rows.
         train_dataset, eval_dataset (`Dataset`): from [`encode`]; the latter may be None.
-        args (`TrainingArguments`): of the stock Trainer.
-        record (`dict`): what decides the weights; see [`is_trained`].
+        args (`TrainingArguments`): of the Trainer.
+        record (`dict`): what decides the weights; see [`training_record`] and [`prepare_folder`].
         callbacks (`Sequence[TrainerCallback]`, *optional*): further ones.
         wait_k (`int`, *optional*): the policy of `generate()` unless told, written into the generation configuration.
+        max_minutes (`float`, *optional*): training ends after so long, in all runs together.
 
     Raises:
-        ValueError: for a loss that is NaN, or a batch in which every pair is too long.
+        ValueError: for a loss that is NaN, a batch in which every pair is too long, or a checkpoint that cannot be gone
+            on from.
         OSError: if a checkpoint cannot be written; what was saved before is whole.
+        KeyboardInterrupt: for Ctrl-C, with the checkpoint that the next run goes on from.
     """
     folder = Path(str(args.output_dir))
-    trainer = Trainer(
+    trainer = SimulTrainer(
         model=model,
         args=args,
         data_collator=collator,
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
-        callbacks=[collator, _Clock(folder), *callbacks],
+        callbacks=[collator, *callbacks],
+        max_minutes=max_minutes,
     )
-    checkpoint = args.resume_from_checkpoint or last_checkpoint(folder)
-    trains = model.num_parameters(only_trainable=True)
     shows = trainer.is_world_process_zero()
     if shows:
-        print(f"Training {trains / 1e6:.1f} M parameters on {len(train_dataset)} pairs", flush=True)
-    if checkpoint and shows:
-        print(f"Resuming from {checkpoint}", flush=True)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    if collator.dropped:
-        print(f"{collator.dropped} times a pair longer than {collator.max_length} tokens was left out")
+        trains = model.num_parameters(only_trainable=True)
+        print(f"Training {trains / 1e6:.1f} M parameters on {len(train_dataset):,} pairs", flush=True)
+        write_record(folder, record)
+    _train(trainer, folder)
     # Not trainer.save_model(): it adds a pickle of the training arguments. All processes give their shares.
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if args.world_size > 1 else None
     if shows:
+        done = _what_was_done(trainer, collator.dropped)
         save_trained(trainer.accelerator.unwrap_model(trainer.model), weights, processor, folder, wait_k)
-        write_text(folder / "training.json", json.dumps(record, indent=2))
+        write_record(folder, record, done)
         write_model_card(folder)
+        shutil.rmtree(folder / ASIDE, ignore_errors=True)
+        print(f"{training_sentence(done)}\nSaved: {folder} (weights, processor, README.md, training.json)", flush=True)
     # Who loads the folder next finds it whole, and loads it whole: under ZeRO-3 Transformers would share it out again.
     trainer.accelerator.wait_for_everyone()
     unset_hf_deepspeed_config()
+
+
+def _train(trainer: SimulTrainer, folder: Path) -> None:
+    interrupt = SaveAtInterrupt()
+    processes = trainer.args.world_size
+    trainer.add_callback(interrupt)
+    try:
+        # Among several processes Ctrl-C stops at once: they would not all save after the same step.
+        with interrupt if processes == 1 else contextlib.nullcontext():
+            trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint or True)
+    except KeyboardInterrupt:
+        checkpoint, _ = last_checkpoint(folder, processes)
+        step = trainer.state.global_step
+        raise KeyboardInterrupt(
+            f"Interrupted after step {step:,}; the same command goes on from {checkpoint}."
+            if checkpoint
+            else f"Interrupted after step {step:,}, before a checkpoint was saved; the same command starts anew."
+        ) from None
+
+
+def _what_was_done(trainer: SimulTrainer, left_out: int) -> dict[str, Any]:
+    state, limit = trainer.state, trainer.limit
+    return {
+        "steps": state.global_step,
+        "planned_steps": state.max_steps,
+        "epochs": round(state.epoch or 0.0, 3),
+        "seconds": round(trainer.clock.seconds(), 1),
+        "time_limit_minutes": limit.minutes if limit and limit.was_reached else None,
+        "pairs_left_out": left_out,
+    }
 
 
 def save_trained(
@@ -137,59 +174,16 @@ def with_wait_k(config: GenerationConfig, k: int) -> GenerationConfig:
     return GenerationConfig.from_dict(settings)
 
 
-def is_trained(folder: Path, record: dict[str, Any]) -> bool:
-    """Whether a training with this record was finished here.
-
-    Args:
-        folder (`Path`): of the training.
-        record (`dict`): what decides the weights: base, data, template, policy, settings of the Trainer.
-    """
-    path = folder / "training.json"
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8")) == record
-
-
 def training_seconds(folder: Path) -> float:
-    """Seconds that a finished training took in all its runs, from its first step to its last."""
-    return max(json.loads((folder / "seconds.json").read_text(encoding="utf-8")).values())
+    """Seconds that a finished training took in all its runs, from its first step to its last.
+
+    Raises:
+        ValueError: if no training was finished there.
+    """
+    done = (read_record(folder) or {}).get("done")
+    if not done:
+        raise ValueError(f"folder must hold a finished training, got {str(folder)!r}.")
+    return done["seconds"]
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end: the Trainer writes its state last."""
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[1])):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            print(f"{checkpoint} is incomplete and passed over")
-            continue
-        return str(checkpoint)
-    return None
-
-
-class _Clock(TrainerCallback):
-    """Notes beside the checkpoints how long training took up to each step that was saved."""
-
-    def __init__(self, folder: Path):
-        self.path, self.before, self.started = folder / "seconds.json", 0.0, 0.0
-
-    def _seconds(self) -> dict[str, float]:
-        return json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
-
-    def _note(self, step: int) -> None:
-        seconds = self.before + time.monotonic() - self.started
-        write_text(self.path, json.dumps(self._seconds() | {str(step): seconds}))
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        if state.global_step == 0 and state.is_world_process_zero:
-            self.path.unlink(missing_ok=True)
-        self.before = self._seconds().get(str(state.global_step), 0.0)
-        self.started = time.monotonic()
-
-    def on_save(self, args, state, control, **kwargs):
-        if state.is_world_process_zero:
-            self._note(state.global_step)
-
-    def on_train_end(self, args, state, control, **kwargs):
-        self.on_save(args, state, control)
-
-
-__all__ = ["fine_tune", "is_trained", "last_checkpoint", "training_seconds", "with_wait_k"]
+__all__ = ["fine_tune", "training_seconds", "with_wait_k"]

@@ -59,6 +59,7 @@ def make_config(args: ModelArguments, tokenizer: Any, positions: str | None = No
     """
     settings: dict[str, Any] = {"positions": positions or args.positions, "target_start": args.target_start}
     settings = {name: value for name, value in settings.items() if value is not None}
+    attention_dropout = args.dropout if args.attention_dropout is None else args.attention_dropout
     if (args.load_in_4bit or args.load_in_8bit) and not args.use_lora:
         raise ValueError("load_in_4bit and load_in_8bit need use_lora: a quantised base cannot be trained itself.")
     if not args.model_name_or_path:
@@ -77,7 +78,7 @@ def make_config(args: ModelArguments, tokenizer: Any, positions: str | None = No
             eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id,
             hidden_dropout=args.dropout,
-            attention_dropout=args.dropout,
+            attention_dropout=attention_dropout,
             label_smoothing=args.label_smoothing,
             **settings,
         )
@@ -87,8 +88,9 @@ def make_config(args: ModelArguments, tokenizer: Any, positions: str | None = No
     # Under adapters the frozen layers stay as they are; the adapters have dropout of their own.
     if not args.use_lora:
         known = {field.name for field in dataclasses.fields(config)}
-        for name in {"hidden_dropout", "attention_dropout"} & known:
-            setattr(config, name, args.dropout)
+        for name, value in {"hidden_dropout": args.dropout, "attention_dropout": attention_dropout}.items():
+            if name in known:
+                setattr(config, name, value)
     return config
 
 
@@ -105,9 +107,11 @@ def make_model(args: ModelArguments, processor: SimulProcessor, positions: str |
             `bitsandbytes`.
     """
     config = make_config(args, processor.tokenizer, positions)
+    options: dict[str, Any] = {"attn_implementation": args.attn_implementation} if args.attn_implementation else {}
     if not args.model_name_or_path:
-        return SimulFalconForCausalLM(config)
-    options = {"quantization_config": quantization(args)} if args.load_in_4bit or args.load_in_8bit else {}
+        return SimulFalconForCausalLM._from_config(config, **options)
+    if args.load_in_4bit or args.load_in_8bit:
+        options["quantization_config"] = quantization(args)
     model = AutoSimulModel.from_pretrained(args.model_name_or_path, config=config, **options)
     return add_lora(model, args) if args.use_lora else model
 

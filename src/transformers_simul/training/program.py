@@ -25,11 +25,12 @@ def run_program(main: Callable[[], None]) -> None:
             torch.distributed.destroy_process_group()
     except ValueError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("\nInterrupted; the same command resumes where it stopped.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        # A training says what it has saved.
+        print(f"\n{interrupt or 'Interrupted; what was finished before is kept.'}", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        sys.exit(f"error: {error}. What was written before is whole; the same command goes on from there.")
+        sys.exit(f"error: {error}. Files that were written before are whole.")
 
 
 def check_writable(folder: Path) -> None:

@@ -3,16 +3,15 @@
 
 import copy
 import functools
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainingArguments, set_seed
+from transformers import set_seed
 
 from ...auto import AutoSimulModel
 from ...corpora import Pair
@@ -26,12 +25,14 @@ from ...text_files import write_text
 from ...training import (
     DataArguments,
     ModelArguments,
+    ProgramArguments,
     encode,
     fine_tune,
-    is_trained,
     make_config,
     make_model,
     make_processor,
+    prepare_folder,
+    training_record,
 )
 from ..baselines import System, Training
 from ..baselines.systems import CAUSAL
@@ -53,7 +54,7 @@ class Experiment:
     arguments: ExperimentArguments
     data: DataArguments
     model: ModelArguments
-    training: TrainingArguments
+    training: ProgramArguments
 
     def cells(self) -> list[tuple[System, str, Policy, Path]]:
         """System, name of the line, policy to translate with, and folder of the model, for each log."""
@@ -178,10 +179,22 @@ class Experiment:
         return replace(self.model, model_name_or_path=str(folder))
 
     def _train(
-        self, training: Training, policy: Policy, folder: Path, base: ModelArguments, args: TrainingArguments
+        self, training: Training, policy: Policy, folder: Path, base: ModelArguments, args: ProgramArguments
     ) -> None:
-        record = self._record(training, policy, base, args)
-        if is_trained(folder, record):
+        record = training_record(
+            base,
+            self.data,
+            args,
+            self.pairs,
+            collator=training.collator.__name__,
+            positions=training.positions,
+            peek_rows=training.peek_rows,
+            policy=repr(policy),
+        )
+        with args.main_process_first(desc="looking at the model's folder"):
+            starts_anew = self.training.overwrite_output_dir and args.process_index == 0
+            has_work = prepare_folder(folder, record, starts_anew=starts_anew)
+        if not has_work:
             return
         set_seed(args.seed)
         print(f"\n{folder.name}: {policy!r}", flush=True)
@@ -191,6 +204,7 @@ class Experiment:
             peek_rows=training.peek_rows,
             max_length=self.data.max_length,
             too_long="drop",
+            pad_to_multiple_of=self.data.pad_to_multiple_of,
             seed=args.seed,
         )
         here = copy.copy(args)
@@ -207,33 +221,6 @@ class Experiment:
             here,
             record,
         )
-
-    def _record(
-        self, training: Training, policy: Policy, base: ModelArguments, args: TrainingArguments
-    ) -> dict[str, Any]:
-        names = (
-            "learning_rate",
-            "lr_scheduler_type",
-            "warmup_steps",
-            "num_train_epochs",
-            "max_steps",
-            "per_device_train_batch_size",
-            "gradient_accumulation_steps",
-            "weight_decay",
-            "bf16",
-            "seed",
-        )
-        return {
-            "base": asdict(base) | {"weights": weights_key(base.model_name_or_path or "")},
-            "data": hashlib.sha256(repr((self.pairs["train"], self.pairs["validation"])).encode()).hexdigest(),
-            "template": "chat" if self.data.use_chat_template else self.data.template,
-            "max_length": self.data.max_length,
-            "collator": training.collator.__name__,
-            "positions": training.positions,
-            "peek_rows": training.peek_rows,
-            "policy": repr(policy),
-            "training": {name: getattr(args, name) for name in names},
-        }
 
 
 def _divisor(batch_size: int, most: int) -> int:
