@@ -461,8 +461,11 @@ def test_characters_that_do_not_come_back_are_named():
 @pytest.mark.parametrize("make", [make_tokenizer, sentencepiece_like_tokenizer, llama_like_tokenizer])
 def test_tokens_keep_their_spaces_when_they_are_streamed(make):
     processor = SimulProcessor(make(), template="{source} to {target}", unit="token")
-    text = "a dog runs over the meadow"
+    text = "a dog runs 🙂 over Ελλάδα"
     units = processor.encode_pair(text, text)["target_ids"]
+    assert processor.join(processor.words(units)) == text
+    # A text that ends within a character shows that it does.
+    assert processor.words(units[:-1])[-1] == "\ufffd"
     streamer = SimulStreamer(processor)
     for unit in units:
         streamer.put_word(0, unit, 1, 0.0)

@@ -7,7 +7,7 @@ from typing import Any
 
 from .text import BYTE_PIECE, control_tokens
 
-# Ids are taken behind a letter, as in the middle of a text; what joins the first does not join the second.
+# Ids are taken after a letter, as in the middle of a text; what joins the first does not join the second.
 _ANCHORS = ("a", "中")
 # Words that are kept: at most so many, of so many characters.
 _MOST_KEPT, _LONGEST_KEPT = 65536, 64
@@ -41,7 +41,7 @@ class TextEncoder:
     def __init__(self, tokenizer: Any, eos_token_id: int, head: str, tail: str):
         self.tokenizer = tokenizer
         self.head_ids = self._encode(head)
-        self.tail_ids = self._encode_behind(_ANCHORS[:1], tail)
+        self.tail_ids = self._encode_after(_ANCHORS[:1], tail)
         self._before_target = (f"{_ANCHORS[0]}{tail}",)
         self._anchor = self._encode(_ANCHORS[0])
         self._anchor_text = tokenizer.decode(self._anchor, clean_up_tokenization_spaces=False)
@@ -52,7 +52,7 @@ class TextEncoder:
         return self.__dict__ | {"_known": {}}
 
     def word(self, word: str) -> list[int]:
-        """Ids of a word behind another.
+        """Ids of a word after another.
 
         Args:
             word (`str`): without the space before it.
@@ -63,7 +63,7 @@ class TextEncoder:
         return self._once(word, lambda: self._encode_text(_ANCHORS[:1], f" {word}"))
 
     def words(self, text: str) -> list[int]:
-        """Ids of a text whose first word stands behind another; as [`TextEncoder.word`]."""
+        """Ids of a text whose first word stands after another; as [`TextEncoder.word`]."""
         return self._encode_text(_ANCHORS[:1], f" {text}")
 
     def character(self, character: str) -> list[int]:
@@ -71,12 +71,12 @@ class TextEncoder:
         return self._once(character, lambda: self._encode_text(_ANCHORS, character))
 
     def target_start(self, text: str) -> list[int]:
-        """Ids of a text that stands right behind the tail; as [`TextEncoder.word`]."""
+        """Ids of a text that stands right after the tail; as [`TextEncoder.word`]."""
         return self._encode_text(self._before_target, text)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids, with the space before it."""
-        # Behind the anchor: some tokenizers take the space from the start of what they decode.
+        # After the anchor: some tokenizers take the space from the start of what they decode.
         text = self.tokenizer.decode([*self._anchor, *ids], clean_up_tokenization_spaces=False)
         return text.removeprefix(self._anchor_text)
 
@@ -96,7 +96,7 @@ class TextEncoder:
         return self.tokenizer.encode(text, add_special_tokens=False) if text else []
 
     def _encode_text(self, befores: Sequence[str], text: str) -> list[int]:
-        """Ids of text behind one of `befores`, none of them a control token."""
+        """Ids of text after one of `befores`, none of them a control token."""
         # Where the text names a control token, it is cut within the name. Tokenizers' own `split_special_tokens` is
         # not known to all of them, and Unigram models find the name in their vocabulary all the same.
         pieces = []
@@ -104,15 +104,15 @@ class TextEncoder:
             pieces.append(text[: named.start() + 1])
             text = text[named.start() + 1 :]
         first, *rest = [*pieces, text]
-        ids = self._encode_behind(befores, first)
+        ids = self._encode_after(befores, first)
         for piece in rest:
-            ids += self._encode_behind(_ANCHORS, piece)
+            ids += self._encode_after(_ANCHORS, piece)
         if found := self._control_ids.intersection(ids):
             names = self.tokenizer.convert_ids_to_tokens(sorted(found))
             raise ValueError(f"text must not become the control tokens {names}, but does: {first + ''.join(rest)!r}.")
         return ids
 
-    def _encode_behind(self, befores: Sequence[str], text: str) -> list[int]:
+    def _encode_after(self, befores: Sequence[str], text: str) -> list[int]:
         try:
             for before in befores:
                 anchor, ids = self._encode(before), self._encode(before + text)
@@ -120,7 +120,7 @@ class TextEncoder:
                     return ids[len(anchor) :]
         except TypeError as error:
             raise ValueError(f"text must be Unicode without lone surrogates, got {text!r}.") from error
-        raise ValueError(f"tokenizer must split text behind {befores[-1]!r}, but joins it with {text!r}: {ids}.")
+        raise ValueError(f"tokenizer must split text after {befores[-1]!r}, but joins it with {text!r}: {ids}.")
 
 
 def _is_mark(name: str) -> bool:

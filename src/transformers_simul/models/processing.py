@@ -128,12 +128,12 @@ class SimulProcessor(ProcessorMixin):
         **options: Any,
     ) -> "SimulProcessor":
         """A processor whose rows are the tokenizer's own chat: the user's message holds the source, the assistant's is
-        the target, and what the chat writes behind that ends it.
+        the target, and what the chat writes after that ends it.
 
         Args:
             tokenizer (`PreTrainedTokenizerFast`): with a chat template.
             source_lang, target_lang, unit: as in the class.
-            instruction (`str`, *optional*): the user's message, with `{source}` behind a space.
+            instruction (`str`, *optional*): the user's message, with `{source}` after a space.
             system (`str`, *optional*): the system's message.
             **options: further arguments of `apply_chat_template`, such as `enable_thinking=False`.
 
@@ -181,7 +181,7 @@ class SimulProcessor(ProcessorMixin):
 
     @property
     def tail_ids(self) -> list[int]:
-        """Ids of the prompt behind the source; at least one."""
+        """Ids of the prompt after the source; at least one."""
         return self._encoder.tail_ids
 
     @property
@@ -296,13 +296,29 @@ class SimulProcessor(ProcessorMixin):
         return BatchFeature(data | ({"source": readers} if readers else {}))
 
     def words(self, words: Iterable[Sequence[int]]) -> list[str]:
-        """The text of each written unit; with token units the space before it is part of it.
+        """The text of each written unit. With token units the space before it is part of it, and a character of several
+        tokens is the text of the last.
 
         Args:
             words (`Iterable[Sequence[int]]`): ids of each, as `generate()` returns them in `words`.
         """
-        decoded = [self._encoder.decode(ids) for ids in words]
-        return [text.removeprefix(" ") for text in decoded] if self.unit == "word" else decoded
+        texts: list[str] = []
+        held: list[int] = []
+        for ids in words:
+            text = self._encoder.decode([*held, *ids])
+            held = [*held, *ids] if self.is_half(text) else []
+            texts.append("" if held else text)
+        if held:
+            texts[-1] = text
+        return [text.removeprefix(" ") for text in texts] if self.unit == "word" else texts
+
+    def is_half(self, text: str) -> bool:
+        """Whether the text of some units ends within a character, as it may with token units.
+
+        Args:
+            text (`str`): of [`SimulProcessor.words`].
+        """
+        return self.unit == "token" and text.endswith("\ufffd")
 
     def text(self, words: Iterable[Sequence[int]]) -> str:
         """The text of all written units at once, as ids; also where units split characters."""

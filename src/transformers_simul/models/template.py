@@ -72,7 +72,7 @@ def fill_template(name: str, template: str, values: dict[str, str]) -> str:
 
 
 def split_template(template: str, languages: dict[str, str]) -> tuple[str, str, bool]:
-    """Head and tail of a template, without the space that belongs to the word behind each, and whether the target has
+    """Head and tail of a template, without the space that belongs to the word after each, and whether the target has
     none.
 
     Args:

@@ -14,7 +14,7 @@ class Word(NamedTuple):
     """A committed target unit.
 
     Attributes:
-        text (`str`): the unit, without the space before it.
+        text (`str`): the unit, without the space before it; with token units, what it adds to the text.
         delay (`int`): source units that had been read when it was written.
         elapsed_ms (`float`): since `generate()` started.
         row (`int`): its row in the batch.
@@ -31,6 +31,9 @@ class Words(Protocol):
 
     def words(self, words: Iterable[Sequence[int]]) -> list[str]:
         """The text of each written unit."""
+
+    def is_half(self, text: str) -> bool:
+        """Whether it ends within a character."""
 
 
 class SimulStreamer(BaseStreamer):
@@ -67,6 +70,8 @@ class SimulStreamer(BaseStreamer):
             raise ValueError(f"max_unread must be at least 1, got {max_unread}.")
         self.processor, self.max_unread, self.name = processor, max_unread, name
         self._words: list[Word] = []
+        # Of each row, token units that end within a character.
+        self._held: dict[int, list[int]] = {}
         self._is_done = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
@@ -81,7 +86,11 @@ class SimulStreamer(BaseStreamer):
         Raises:
             BufferError: if `max_unread` words wait.
         """
-        word = Word(self.processor.words([ids])[0], delay, elapsed_ms, row)
+        ids = [*self._held.pop(row, []), *ids]
+        text = self.processor.words([ids])[0]
+        if self.processor.is_half(text):
+            self._held[row], text = ids, ""
+        word = Word(text, delay, elapsed_ms, row)
         with self._changed:
             if self.max_unread is not None and len(self._words) >= self.max_unread:
                 raise BufferError(
