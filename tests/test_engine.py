@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many live streams: each gets what it would get alone, none waits long, none harms another, memory is bounded."""
 
+import asyncio
 import random
 import threading
 from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from test_generation import POLICIES, Babble, assert_streamed_equals_trained, run, sentences
 from transformers_simul import EngineFull, SourceStream, StreamEngine, WaitKPolicy
 from transformers_simul.models.decoding import decode_step
 from transformers_simul.models.row_decoder import RowDecoder
 from transformers_simul.models.schedule import EOS, STARTS
+from transformers_simul.models.streams import SourceReader
 from transformers_simul.research.baselines import ConverseDecoder, RecomputingDecoder
 
 
@@ -33,7 +35,7 @@ def forget_decoders():
 
 
 def options(processor, **kwargs):
-    return {"processors": [Babble(processor.token_kinds)], "max_new_tokens": 40, "keeps_logits": True} | kwargs
+    return {"logits_processor": [Babble(processor.token_kinds)], "max_new_tokens": 40, "output_logits": True} | kwargs
 
 
 def as_output(decoders):
@@ -59,7 +61,11 @@ def play(engine, processor, sources, policies, draw):
         if texts:
             index = draw.choice(list(texts))
             size = draw.randint(1, 9)
-            streams[index].source.put(texts[index][:size])
+            if streams[index].stop_reason:
+                # It has written all that it may; the rest comes too late.
+                texts[index] = ""
+            else:
+                streams[index].source.put(texts[index][:size])
             texts[index] = texts[index][size:]
             if not texts[index]:
                 streams[index].source.end()
@@ -135,7 +141,7 @@ def test_no_stream_waits_more_than_a_few_steps(model, processor):
 def test_the_engine_refuses_what_it_has_no_room_for(model, processor):
     engine = StreamEngine(model, processor, max_streams=1, max_tokens=40)
     first = engine.open(WaitKPolicy(1), max_new_tokens=4)
-    with pytest.raises(EngineFull, match="max_streams is 1"):
+    with pytest.raises(EngineFull, match="max_streams is 1, and all places were taken"):
         engine.open(WaitKPolicy(1))
     first.source.put("a dog runs over the green meadow while two children watch him jumping today " * 3)
     first.source.end()
@@ -168,7 +174,7 @@ def test_what_breaks_in_one_stream_ends_it_alone(model, processor):
         return scores.masked_fill(processor.token_kinds == EOS, -torch.inf)
 
     good, broken, unread, gone = (
-        engine.open(WaitKPolicy(1), **options(processor, processors=[rule], max_new_tokens=tokens))
+        engine.open(WaitKPolicy(1), **options(processor, logits_processor=[rule], max_new_tokens=tokens))
         for rule, tokens in ((goes_on, 1), (breaks, 9), (goes_on, 99), (goes_on, 9))
     )
     for stream in (good, broken, unread, gone):
@@ -181,7 +187,7 @@ def test_what_breaks_in_one_stream_ends_it_alone(model, processor):
     with pytest.raises(RuntimeError, match="user's"):
         list(broken.words)
     assert broken.stop_reason == unread.stop_reason == "error"
-    with pytest.raises(BufferError, match="max_unread is 1"):
+    with pytest.raises(BufferError, match="stream 2: max_unread is 1, and 1 words wait"):
         list(unread.words)
     assert gone.stop_reason == "cancelled"
     assert engine.active_streams == 0
@@ -254,7 +260,7 @@ def test_a_visitor_who_leaves_ends_the_stream_at_once(model, processor):
     def goes_on(ids, scores):
         return scores.masked_fill(processor.token_kinds == EOS, -torch.inf)
 
-    stream = engine.open(WaitKPolicy(9), processors=[goes_on], max_new_tokens=200)
+    stream = engine.open(WaitKPolicy(9), logits_processor=[goes_on], max_new_tokens=200)
     stream.source.put("a dog ")
     stream.source.end()
     for _ in range(5):
@@ -323,7 +329,7 @@ class TestEndless:
 
         engine = StreamEngine(model, processor, max_streams=1, max_tokens=200)
         stream = engine.open(
-            WaitKPolicy(3), sentences=True, row_decoder=Recorded, max_word_tokens=1, processors=[forced]
+            WaitKPolicy(3), sentences=True, row_decoder=Recorded, max_word_tokens=1, logits_processor=[forced]
         )
         for _ in range(40):
             stream.source.put("a dog runs over green meadow. ")
@@ -350,8 +356,247 @@ class TestEndless:
 def test_logits_processor_lists_are_taken_too(model, processor):
     engine = StreamEngine(model, processor, max_streams=1)
     rule = LogitsProcessorList([Babble(processor.token_kinds)])
-    stream = engine.open(WaitKPolicy(1), processors=rule, max_new_tokens=3)
+    stream = engine.open(WaitKPolicy(1), logits_processor=rule, max_new_tokens=3)
     stream.source.put("a dog ")
     stream.source.end()
     finish(engine)
     assert list(stream.words)
+
+
+def test_max_new_tokens_ends_a_stream_whose_source_goes_on(model, processor):
+    engine = StreamEngine(model, processor, max_streams=1)
+    stream = engine.open(WaitKPolicy(1), **options(processor, max_new_tokens=2))
+    stream.source.put("a dog runs ")
+    finish(engine)
+    assert stream.stop_reason == "max_new_tokens"
+    assert engine.active_streams == 0
+    assert list(stream.words)
+    with pytest.raises(
+        ValueError, match="source of stream 0: put.*came after its translation had ended: max_new_tokens"
+    ):
+        stream.source.put("over ")
+
+
+class TestArguments:
+    """`open` takes what `generate` takes."""
+
+    def test_sampling_equals_generate(self, model, processor):
+        chosen = {"do_sample": True, "temperature": 0.7, "top_k": 30, "repetition_penalty": 1.2, "max_new_tokens": 30}
+        texts = sentences(41, 4)
+        for settings in (chosen, {"generation_config": GenerationConfig(**chosen)}):
+            engine = StreamEngine(model, processor, max_streams=2)
+            for text in texts:
+                draws = [torch.Generator().manual_seed(7)]
+                stream = engine.open(WaitKPolicy(1), generators=draws, **settings)
+                stream.source.put(text)
+                stream.source.end()
+                finish(engine)
+                draws = [torch.Generator().manual_seed(7)]
+                output = model.generate(
+                    **processor(source=text), policy=WaitKPolicy(1), generators=draws, return_dict_in_generate=True,
+                    **settings,
+                )  # fmt: skip
+                assert [word.text for word in stream.words] == processor.words(output.words[0])
+                assert stream.stop_reason == output.stop_reasons[0]
+
+    def test_lengths_and_criteria_are_generates(self, model, processor):
+        def three_words(ids, scores):
+            return torch.tensor([ids.shape[1] >= 24])
+
+        prompt = len(processor.head_ids + processor.tail_ids)
+        for settings in ({"max_length": prompt + 5}, {"stopping_criteria": StoppingCriteriaList([three_words])}, {}):
+            engine = StreamEngine(model, processor, max_streams=1)
+            stream = engine.open(WaitKPolicy(1), logits_processor=[Babble(processor.token_kinds)], **settings)
+            stream.source.put("a dog runs over the green meadow")
+            stream.source.end()
+            finish(engine)
+            source = SourceStream("a dog runs over the green meadow")
+            source.end()
+            output = model.generate(
+                **processor(source=source), policy=WaitKPolicy(1), return_dict_in_generate=True,
+                logits_processor=LogitsProcessorList([Babble(processor.token_kinds)]), **settings,
+            )  # fmt: skip
+            assert [word.text for word in stream.words] == processor.words(output.words[0])
+            assert stream.stop_reason == output.stop_reasons[0]
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"max_new_token": 3}, "max_new_token: no such argument"),
+            ({"processors": []}, "processors: no such argument"),
+            ({"streamer": None, "policies": 1}, "policies, streamer: no such argument"),
+            ({"num_beams": 4}, "num_beams=4 is not supported"),
+            ({"max_length": 3}, "max_length must be above the prompt's"),
+            ({"max_word_tokens": 0}, "max_word_tokens must be at least 1, got 0"),
+            ({"do_sample": True, "generators": []}, "generators must hold one entry per row"),
+        ],
+    )
+    def test_what_is_wrong_is_refused_at_once(self, model, processor, wrong, message):
+        engine = StreamEngine(model, processor, max_streams=1)
+        with pytest.raises(ValueError, match=message):
+            engine.open(WaitKPolicy(1), **wrong)
+        assert engine.active_streams == 0
+
+
+class TestLeaving:
+    def test_the_loop_the_block_or_close_gives_the_place_back(self, model, processor):
+        def left(stream):
+            for _ in stream:
+                break
+
+        def closed(stream):
+            stream.close()
+
+        def block(stream):
+            with stream:
+                next(iter(stream.words))
+
+        async def left_in_a_task(stream):
+            async for _ in stream:
+                break
+
+        leave = [left, closed, block, lambda stream: asyncio.run(left_in_a_task(stream))]
+        with StreamEngine(model, processor, max_streams=1) as engine:
+            for way in leave:
+                stream = engine.open(WaitKPolicy(1), wait_s=60, **options(processor))
+                stream.source.put("a dog runs over the green meadow ")
+                way(stream)
+            last = engine.open(WaitKPolicy(1), wait_s=60)
+            assert stream.stop_reason == "cancelled"
+            with pytest.raises(ValueError, match="source of stream 3: put.*came after the stream was closed"):
+                stream.source.put("a ")
+            last.close()
+
+    def test_the_words_alone_can_be_left_and_resumed(self, model, processor):
+        engine = StreamEngine(model, processor, max_streams=1)
+        stream = engine.open(WaitKPolicy(1), **options(processor))
+        stream.source.put("a dog runs over the green meadow")
+        stream.source.end()
+        finish(engine)
+        alone = run(model, processor, ["a dog runs over the green meadow"], WaitKPolicy(1))
+        words = []
+        for _ in alone.words[0]:
+            for word in stream.words:
+                words.append(word.text)
+                break
+        assert words == processor.words(alone.words[0])
+
+
+class Raises(WaitKPolicy):
+    """A policy that ends its thread, or tries to."""
+
+    def __init__(self, error):
+        super().__init__(1)
+        self.error = error
+
+    def reads(self, progress):
+        raise self.error
+
+
+class BrokenSource(SourceStream):
+    """Its reader fails where no stream is asked, in the engine's own lines."""
+
+    def bind(self, processor):
+        class Reader(SourceReader):
+            def note_wait(self, waits):
+                pass
+
+            @property
+            def wait_s(self):
+                raise SystemExit("no clock")
+
+        return Reader(self, processor)
+
+
+class TestNobodyHangs:
+    @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
+    def test_whatever_a_policy_raises_ends_its_stream_alone(self, model, processor, kind):
+        with StreamEngine(model, processor, max_streams=2) as engine:
+            good = engine.open(WaitKPolicy(1), **options(processor))
+            good.source.put("a dog ")
+            bad = engine.open(Raises(kind("enough")), **options(processor))
+            bad.source.put("a dog ")
+            with pytest.raises(RuntimeError, match=f"stream 1: the translation ended with {kind.__name__}"):
+                list(bad.words)
+            assert bad.stop_reason == "error"
+            good.source.put("runs")
+            good.source.end()
+            alone = run(model, processor, ["a dog runs"], WaitKPolicy(1))
+            assert [word.text for word in good] == processor.words(alone.words[0])
+
+    def test_ctrl_c_reaches_who_steps_and_leaves_nobody_waiting(self, model, processor):
+        engine = StreamEngine(model, processor, max_streams=2)
+        streams = [engine.open(policy) for policy in (Raises(KeyboardInterrupt()), WaitKPolicy(1))]
+        for stream in streams:
+            stream.source.put("a dog ")
+        with pytest.raises(KeyboardInterrupt):
+            engine.step()
+        finish(engine)
+        streams[1].source.end()
+        finish(engine)
+        assert engine.active_streams == 0
+        assert streams[0].stop_reason == "error"
+        assert streams[1].stop_reason in ("eos", "max_new_tokens")
+
+    @pytest.mark.parametrize("kind", [RuntimeError, SystemExit, asyncio.CancelledError])
+    def test_a_listener_that_raises_while_its_stream_closes(self, model, processor, kind):
+        def breaks():
+            if stream.stop_reason:
+                raise kind("a listener of the user's")
+
+        with StreamEngine(model, processor, max_streams=1) as engine:
+            for _ in range(2):
+                stream = engine.open(WaitKPolicy(1), wait_s=60, max_new_tokens=1)
+                stream.source.listen(breaks)
+                stream.source.put("a dog ")
+                stream.source.end()
+                list(stream.words)
+            assert stream.stop_reason in ("eos", "max_new_tokens")
+
+    def test_a_worker_that_fails_ends_all_streams_and_refuses_new_ones(self, model, processor):
+        with StreamEngine(model, processor, max_streams=3) as engine:
+            waiting = engine.open(WaitKPolicy(1))
+            waiting.source.put("a ")
+            broken = engine.open(WaitKPolicy(1), source=BrokenSource())
+            for stream in (waiting, broken):
+                with pytest.raises(RuntimeError, match="ended with SystemExit"):
+                    list(stream.words)
+                assert stream.stop_reason == "error"
+            with pytest.raises(RuntimeError, match="the engine has failed: SystemExit"):
+                engine.open(WaitKPolicy(1), wait_s=60)
+            with pytest.raises(RuntimeError, match="closed"):
+                engine.start()
+
+    def test_starting_twice_makes_one_worker(self, model, processor):
+        def workers():
+            return sum(thread.name == "StreamEngine" for thread in threading.enumerate())
+
+        before = workers()
+        engine = StreamEngine(model, processor, max_streams=1)
+        engine.start()
+        engine.start()
+        with engine:
+            assert workers() == before + 1
+            stream = engine.open(WaitKPolicy(1), **options(processor))
+            stream.source.put("a dog ")
+            stream.source.end()
+            # Steps of one's own beside it wait for their turn.
+            engine.step()
+            assert list(stream.words)
+        assert workers() == before
+
+    @pytest.mark.parametrize("has_thread", [True, False])
+    def test_a_callback_may_close_the_engine(self, model, processor, has_thread):
+        engine = StreamEngine(model, processor, max_streams=2)
+        other = engine.open(WaitKPolicy(1))
+        stream = engine.open(WaitKPolicy(1), logits_processor=[lambda ids, scores: (engine.close(), scores)[1]])
+        stream.source.put("a dog ")
+        if has_thread:
+            engine.start()
+        else:
+            finish(engine)
+        assert list(other.words) == []
+        list(stream.words)
+        engine.close()
+        assert [other.stop_reason, stream.stop_reason] == ["cancelled", "cancelled"]
+        assert engine.active_streams == 0

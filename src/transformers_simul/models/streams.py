@@ -275,12 +275,17 @@ class SourceStream:
         self._put_units += len(units)
 
     def _notify(self) -> None:
+        interrupt: BaseException | None = None
         for callback in list(self._listeners):
             try:
                 callback()
             except Exception:
                 # Neither the writer nor the other listeners are at fault.
                 _logger.exception("A listener of %s failed.", self.name)
+            except BaseException as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
 
 class SourceReader:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """StreamEngine: many live translations in one process, each at its own progress, answered by common forwards."""
 
+import itertools
+import logging
 import threading
 import time
 from collections import deque
@@ -16,26 +18,16 @@ from ..models.policies import Policy
 from ..models.row_decoder import Ask, RowDecoder
 from ..models.streams import SourceCancelled, SourceReader, SourceStream, SourceTimeout
 from ..models.text import ends_sentence
+from .engine_stream import EngineStream
+from .options import decoder_options
 from .sentences import SentenceReader
 from .streamer import SimulStreamer
+
+_logger = logging.getLogger(__name__)
 
 
 class EngineFull(Exception):
     """All of the engine's streams are taken."""
-
-
-class EngineStream:
-    """One translation of a [`StreamEngine`].
-
-    Attributes:
-        source (`SourceStream`): put the source here, from any thread; `cancel()` gives the translation up.
-        words (`SimulStreamer`): the committed words, for one consumer, `for` or `async for`.
-        stop_reason (`str`): empty while it runs; then as in [`SimulGenerateOutput`], or `"max_tokens"` if the source or
-            the translation outgrew the engine's cache, or `"error"`, which `words` then raises.
-    """
-
-    def __init__(self, source: SourceStream, words: SimulStreamer):
-        self.source, self.words, self.stop_reason = source, words, ""
 
 
 class _Run(NamedTuple):
@@ -48,7 +40,8 @@ class StreamEngine:
     """Translates many live sources at once.
 
     Every forward answers all streams that have something to ask, within `max_step_tokens`; a stream's ids are those
-    that it would get alone. Memory is bounded: `max_streams * max_tokens` cache entries, allocated once.
+    that it would get alone. Memory is bounded: `max_streams * max_tokens` cache entries, allocated once. What goes
+    wrong in one stream ends it alone; what goes wrong in the engine itself ends all of them with that error.
 
     Args:
         model: of any family, put into evaluation mode.
@@ -72,7 +65,7 @@ class StreamEngine:
     ...     stream = engine.open(WaitKPolicy(1), max_new_tokens=4)
     ...     stream.source.put("a dog runs")
     ...     stream.source.end()
-    ...     words = [word.text for word in stream.words]
+    ...     words = [word.text for word in stream]
     >>> 1 <= len(words) <= 4
     True
 
@@ -97,6 +90,7 @@ class StreamEngine:
         self.word_rule = SimulLogitsProcessor(
             processor.token_kinds.to(model.device), model.config.vocab_size, processor.bare_first_word
         )
+        self._numbers = itertools.count()
         # Free rows of the cache and streams that join, shared with the threads that open; the rest is the worker's.
         self._changed = threading.Condition()
         self._free = list(range(max_streams))
@@ -106,8 +100,13 @@ class StreamEngine:
         self._waiting: set[int] = set()
         self._asks: dict[int, Ask] = {}
         self._arrived = threading.Event()
+        # One thread steps at a time: the engine's own, once it is started, or the caller's.
+        self._stepping = threading.Lock()
+        self._stepper: int | None = None
         self._worker: threading.Thread | None = None
-        self._closing = False
+        # No place is given any more, and the error that was the reason.
+        self._is_closed = False
+        self._error: BaseException | None = None
 
     def open(
         self,
@@ -118,7 +117,7 @@ class StreamEngine:
         ends_sentence: Callable[[str], bool] = ends_sentence,
         wait_s: float = 0.0,
         row_decoder: type[RowDecoder] = RowDecoder,
-        **options: Any,
+        **kwargs: Any,
     ) -> EngineStream:
         """Begin a translation; from any thread.
 
@@ -126,34 +125,46 @@ class StreamEngine:
             policy (`Policy`): when to READ and WRITE.
             source (`SourceStream`, *optional*): where the source arrives; a new one without.
             sentences (`bool`, *optional*): whether the source is endless and translated sentence by sentence: what was
-                read and written leaves the cache at each sentence's end.
+                read and written leaves the cache at each sentence's end. Limits such as `max_new_tokens` then hold for
+                each sentence, and what a sentence's translation leaves unread is passed over.
             max_sentence_words (`int`, *optional*): where to end a sentence that has no end.
             ends_sentence (`Callable[[str], bool]`, *optional*): whether a sentence ends with this word.
             wait_s (`float`, *optional*): how long to wait for a place.
             row_decoder (`type`, *optional*): how it reads and writes.
-            **options: further arguments of [`RowDecoder`]: `max_new_tokens`, `generator`, `processors` and so on.
+            **kwargs: arguments of `generate()` that concern one row: `generation_config`, or its fields such as
+                `max_new_tokens` and `do_sample`; `logits_processor`, `stopping_criteria`, `generators` (one) and
+                `max_word_tokens`.
 
         Raises:
             EngineFull: if there is no place.
-            RuntimeError: if the engine is closed.
-            ValueError: if the source counts other units than the processor, or for `max_sentence_words` without
-                `sentences`.
+            RuntimeError: if the engine is closed or has failed.
+            ValueError: for arguments that `generate()` would not know or take, if the source counts other units than
+                the processor, or for `max_sentence_words` without `sentences`.
         """
-        if source is None:
-            source = SourceStream(unit=self.processor.unit, max_waiting=self.max_waiting)
         if max_sentence_words is not None and not sentences:
             raise ValueError(f"max_sentence_words={max_sentence_words} needs sentences=True.")
+        options = decoder_options(self.model, self.processor, **kwargs)
+        number = next(self._numbers)
+        if source is None:
+            source = SourceStream(
+                unit=self.processor.unit, max_waiting=self.max_waiting, name=f"the source of stream {number}"
+            )
         bound = source.bind(self.processor)
         reader = SentenceReader(bound, max_sentence_words, ends_sentence) if sentences else bound
-        stream = EngineStream(source, SimulStreamer(self.processor, max_unread=self.max_unread))
+        words = SimulStreamer(self.processor, max_unread=self.max_unread, name=f"stream {number}")
+        stream = EngineStream(number, source, words)
         with self._changed:
-            self._changed.wait_for(lambda: self._free or self._closing, wait_s)
-            if self._closing:
+            self._changed.wait_for(lambda: self._free or self._is_closed, wait_s)
+            if self._error is not None:
+                raise RuntimeError(f"the engine has failed: {self._error!r}.") from self._error
+            if self._is_closed:
                 raise RuntimeError("the engine is closed.")
             if not self._free:
-                raise EngineFull(f"max_streams is {self.cache.batch_size}, and all are taken.")
+                raise EngineFull(
+                    f"max_streams is {self.cache.batch_size}, and all places were taken for wait_s={wait_s}."
+                )
             row = self._free.pop()
-            steps = self._translate(row, stream, reader, policy, row_decoder, options)
+            steps = self._translate(row, stream, reader, policy, row_decoder, options, sentences)
             self._joining.append((row, _Run(stream, reader, steps)))
         source.listen(self._arrived.set)
         self._arrived.set()
@@ -161,6 +172,85 @@ class StreamEngine:
 
     def step(self) -> int:
         """One forward; returns how many streams it answered. The engine's own thread calls it, or you do instead."""
+        with self._stepping:
+            self._stepper = threading.get_ident()
+            try:
+                answered = self._step()
+                if self._is_closed:
+                    # By a callback, which could not wait for the end of this step.
+                    self._end_rows()
+                return answered
+            except BaseException as error:
+                # Those whose answer or turn got lost would wait for ever.
+                for row in set(self._runs) - self._waiting - set(self._asks):
+                    self._close(row, "error", error)
+                raise
+            finally:
+                self._stepper = None
+
+    @property
+    def active_streams(self) -> int:
+        """Streams that have a place."""
+        with self._changed:
+            return self.cache.batch_size - len(self._free)
+
+    def start(self) -> None:
+        """Work in a thread of its own until [`StreamEngine.close`]. Starting twice is no error.
+
+        Raises:
+            RuntimeError: if the engine is closed.
+        """
+        with self._changed:
+            if self._is_closed:
+                raise RuntimeError("the engine is closed.")
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, daemon=True, name="StreamEngine")
+                self._worker.start()
+
+    def close(self) -> None:
+        """Cancel what runs and stop the thread."""
+        self._refuse()
+        if self._stepper == threading.get_ident():
+            return
+        if self._worker is not None:
+            self._worker.join()
+        with self._stepping:
+            self._end_rows()
+
+    def __enter__(self) -> "StreamEngine":
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _work(self) -> None:
+        try:
+            while not self._is_closed:
+                self._arrived.clear()
+                if not self.step():
+                    waits = [self._runs[row].reader.wait_s for row in self._waiting]
+                    self._arrived.wait(min((wait for wait in waits if wait is not None), default=None))
+        except BaseException as error:
+            # Nobody would step any more, so nobody may wait for it.
+            _logger.exception("The engine has failed; its streams end with this error.")
+            self._refuse(error)
+        with self._stepping:
+            self._end_rows()
+
+    def _refuse(self, error: BaseException | None = None) -> None:
+        """Give no place any more."""
+        with self._changed:
+            self._is_closed, self._error = True, self._error or error
+            self._changed.notify_all()
+        self._arrived.set()
+
+    def _end_rows(self) -> None:
+        self._join()
+        for row in list(self._runs):
+            self._close(row, "cancelled" if self._error is None else "error", self._error)
+
+    def _step(self) -> int:
         self._join()
         for row in list(self._waiting):
             self._advance(row, None)
@@ -177,50 +267,14 @@ class StreamEngine:
             return 0
         try:
             answers = decode_step(self.model, self.cache, asks)
-        except Exception as error:
+        except BaseException as error:
             for row in asks:
                 self._close(row, "error", error)
+            self._raise_interrupt(error)
         else:
             for row in asks:
                 self._advance(row, answers[row])
         return len(asks)
-
-    @property
-    def active_streams(self) -> int:
-        """Streams that have a place."""
-        with self._changed:
-            return self.cache.batch_size - len(self._free)
-
-    def start(self) -> None:
-        """Work in a thread of its own until [`StreamEngine.close`]."""
-        self._worker = threading.Thread(target=self._work, daemon=True)
-        self._worker.start()
-
-    def close(self) -> None:
-        """Cancel what runs and stop the thread."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        self._arrived.set()
-        if self._worker is not None:
-            self._worker.join()
-        self._join()
-        for row in list(self._runs):
-            self._close(row, "cancelled")
-
-    def __enter__(self) -> "StreamEngine":
-        self.start()
-        return self
-
-    def __exit__(self, *error) -> None:
-        self.close()
-
-    def _work(self) -> None:
-        while not self._closing:
-            self._arrived.clear()
-            if not self.step():
-                waits = [self._runs[row].reader.wait_s for row in self._waiting]
-                self._arrived.wait(min((wait for wait in waits if wait is not None), default=None))
 
     def _join(self) -> None:
         with self._changed:
@@ -239,8 +293,10 @@ class StreamEngine:
             ask = self._runs[row].steps.send(answer)
         except StopIteration as end:
             self._close(row, end.value)
-        except Exception as error:
+        except BaseException as error:
+            # Whatever a policy, a processor or a criterion raises, SystemExit and CancelledError too.
             self._close(row, "error", error)
+            self._raise_interrupt(error)
         else:
             if ask is None:
                 self._waiting.add(row)
@@ -253,9 +309,16 @@ class StreamEngine:
         return self.cache.used_tokens(row) - len(ask.forgets) + ask.tokens > self.max_tokens
 
     def _translate(
-        self, row: int, stream: EngineStream, reader: Any, policy: Policy, row_decoder: Any, options: dict
+        self,
+        row: int,
+        stream: EngineStream,
+        reader: SourceReader | SentenceReader,
+        policy: Policy,
+        row_decoder: type[RowDecoder],
+        options: dict[str, Any],
+        sentences: bool,
     ) -> Generator[Ask | None, torch.Tensor | None, str]:
-        """A stream's life, one decoder per sentence; returns the reason to stop."""
+        """A stream's life, one decoder for all of it or for each sentence; returns the reason to stop."""
         reason, started, head = "eos", time.perf_counter(), self.processor.head_ids
         try:
             while (begun := reader.begin()) is not False:
@@ -276,7 +339,7 @@ class StreamEngine:
                 yield from decoder.run()
                 self.cache.clear(row, keep=len(head))
                 reason = decoder.stop_reason
-                if reason in ("cancelled", "timeout"):
+                if not sentences or reason in ("cancelled", "timeout"):
                     break
                 # A decoder that stopped early leaves the rest of its sentence unread.
                 while not (polled := reader.poll())[0] or polled[1] is not None:
@@ -288,22 +351,28 @@ class StreamEngine:
             reason = "timeout"
         return reason
 
-    def _close(self, row: int, reason: str, error: Exception | None = None) -> None:
+    def _close(self, row: int, reason: str, error: BaseException | None = None) -> None:
         """End a stream and free its row."""
         stream = self._runs.pop(row).stream
         self._waiting.discard(row)
         self._asks.pop(row, None)
-        # All streams begin with the same prompt: a row computes it once, unless its forward failed half-way.
-        self.cache.clear(row, keep=0 if error else len(self.processor.head_ids))
-        stream.stop_reason = reason
-        stream.source.cancel()
-        if error is None:
-            stream.words.end()
-        else:
-            stream.words.fail(error)
-        with self._changed:
-            self._free.append(row)
-            self._changed.notify()
+        try:
+            stream.finish(reason, error)
+        except BaseException as failure:
+            # A listener of the source; what was to be done is done.
+            _logger.exception("A listener of %s failed.", stream.source.name)
+            self._raise_interrupt(failure)
+        finally:
+            # All streams begin with the same prompt: a row computes it once, unless its forward failed half-way.
+            self.cache.clear(row, keep=0 if error else len(self.processor.head_ids))
+            with self._changed:
+                self._free.append(row)
+                self._changed.notify()
+
+    def _raise_interrupt(self, error: BaseException) -> None:
+        """Ctrl-C belongs to the caller who steps; in the engine's own thread it can only be a callback's."""
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is not self._worker:
+            raise error
 
 
 __all__ = ["EngineFull", "EngineStream", "StreamEngine"]

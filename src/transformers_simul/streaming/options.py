@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`generate()`'s arguments for one stream, as its decoder takes them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
+
+from ..models.generation import _check_mode, _row_generators
+
+
+def decoder_options(
+    model: Any,
+    processor: Any,
+    generation_config: GenerationConfig | None = None,
+    logits_processor: Sequence[Callable] | None = None,
+    stopping_criteria: Sequence[Callable] | None = None,
+    generators: Sequence[torch.Generator] | None = None,
+    max_word_tokens: int = 64,
+    **kwargs: Any,
+) -> dict[str, Any]:
+    """Arguments of a [`RowDecoder`] that make it decode as `generate()` does with these.
+
+    Args:
+        model: whose generation configuration holds where nothing else is said.
+        processor (`SimulProcessor`): saved beside it.
+        generation_config, logits_processor, stopping_criteria (*optional*): as in `generate()`.
+        generators (`Sequence[torch.Generator]`, *optional*): one, to sample with.
+        max_word_tokens (`int`, *optional*): longest word.
+        **kwargs: fields of the generation configuration, such as `max_new_tokens`, `do_sample` or `temperature`.
+
+    Raises:
+        ValueError: for an argument that `generate()` would not know, values that do not fit it, and modes that revise
+            or look ahead.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.streaming.options import decoder_options
+    >>> options = decoder_options(model, processor, do_sample=True, temperature=0.5, max_new_tokens=9)
+    >>> options["max_new_tokens"], [type(each).__name__ for each in options["processors"]]
+    (9, ['TemperatureLogitsWarper', 'TopKLogitsWarper'])
+
+    ```
+    """
+    if max_word_tokens < 1:
+        raise ValueError(f"max_word_tokens must be at least 1, got {max_word_tokens}.")
+    chosen = generation_config or model.generation_config
+    lengths = [kwargs.get(name, getattr(chosen, name)) for name in ("max_new_tokens", "max_length")]
+    if generation_config is None:
+        # Otherwise Transformers warns that `output_logits` stands alone.
+        kwargs.setdefault("return_dict_in_generate", True)
+    config, unknown = model._prepare_generation_config(generation_config, **kwargs)
+    if unknown:
+        raise ValueError(
+            f"{', '.join(sorted(unknown))}: no such argument; a stream takes those of generate() that concern one row."
+        )
+    _check_mode(config, {})
+    model._prepare_special_tokens(config, True, device=model.device, batch_size=1)
+    prompt = torch.tensor([processor.head_ids + processor.tail_ids], device=model.device)
+    processors = model._get_logits_processor(
+        generation_config=config,
+        input_ids_seq_length=prompt.shape[1],
+        encoder_input_ids=prompt,
+        logits_processor=LogitsProcessorList(logits_processor or []),
+        device=model.device,
+        model_kwargs={},
+    )
+    criteria = model._get_stopping_criteria(
+        config, StoppingCriteriaList(stopping_criteria or []), tokenizer=processor.tokenizer
+    )
+    if config.max_new_tokens is None and lengths[1] is not None:
+        limit = config.max_length - prompt.shape[1]
+    else:
+        limit = config.max_new_tokens
+    if limit is not None and limit < 1:
+        raise ValueError(f"max_length must be above the prompt's {prompt.shape[1]} tokens, got {config.max_length}.")
+    return {
+        "processors": list(processors),
+        "criteria": [each for each in criteria if not isinstance(each, (MaxLengthCriteria, EosTokenCriteria))],
+        "generator": _row_generators(generators, 1, model.device)[0] if config.do_sample else None,
+        "max_new_tokens": limit,
+        "max_word_tokens": max_word_tokens,
+        "keeps_logits": bool(config.output_logits),
+    }
+
+
+__all__ = ["decoder_options"]
