@@ -17,7 +17,7 @@ from transformers_simul import (
     SourceStream,
     WaitKPolicy,
 )
-from transformers_simul.evaluation.mask_picture import _Forced as Forced
+from transformers_simul.evaluation.forced import ForcedTarget as Forced
 from transformers_simul.models import decoding
 from transformers_simul.models.row_decoder import RowDecoder
 from transformers_simul.models.schedule import BLANK_START, CONTINUES, EOS, STARTS, Peek, training_row

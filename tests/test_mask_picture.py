@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 import random
+import re
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from families import WINDOW, make_family
 from helpers import make_model, make_processor, random_sentence
 from transformers_simul import FixedChunkPolicy, OfflinePolicy, WaitKPolicy
 from transformers_simul.evaluation.mask_picture import draw_mask
-from transformers_simul.evaluation.plots import plot_path
-from transformers_simul.models import decoding
+from transformers_simul.evaluation.plots import curves_figure, plot_path
+from transformers_simul.evaluation.quality import Quality
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +70,61 @@ def test_path_of_a_sentence(tmp_path):
     assert (tmp_path / "path.png").stat().st_size > 3000
 
 
-def test_a_decoder_that_breaks_the_law_shows(parts, tmp_path, monkeypatch):
-    columns = decoding._columns
-    monkeypatch.setattr(decoding, "_columns", lambda ask: columns(ask._replace(visible_source=99)))
-    same, cells = draw_mask(tmp_path / "m.png", *parts, "a dog runs over", "two children", WaitKPolicy(1)).agreement
+def test_a_decoder_that_breaks_the_law_shows(tmp_path):
+    processor = make_processor()
+    model = type(make_model())._from_config(make_model(processor).config, attn_implementation="eager").eval()
+
+    def show_all(module, args, kwargs):
+        if kwargs.get("past_key_values") is not None:
+            return args, kwargs | {"visible_source": torch.full_like(kwargs["visible_source"], 99)}
+
+    model.register_forward_pre_hook(show_all, with_kwargs=True)
+    picture = draw_mask(tmp_path / "m.png", model, processor, "a dog runs over", "two children", WaitKPolicy(1))
+    same, cells = picture.agreement
     assert same < cells
+
+
+def test_the_caption_explains_peek_rows_which_can_be_left_out(parts, tmp_path):
+    pictures = {}
+    for peek_rows in (True, False):
+        path = tmp_path / f"{peek_rows}.svg"
+        picture = draw_mask(path, *parts, "a dog runs over", "two children", WaitKPolicy(1), peek_rows=peek_rows)
+        # Matplotlib draws text as shapes and writes it into comments.
+        pictures[peek_rows] = " ".join(re.findall(r"<!-- (.*?) -->", path.read_text(encoding="utf-8")))
+        assert picture.peek_rows == sum(label.endswith("?") for label in picture.queries) > 0
+        assert picture.agreement[1] == len(picture.queries) * len(picture.keys)
+    first = picture.queries[-picture.peek_rows]
+    assert "are peek rows" in pictures[True]
+    assert f"“{first}”" in pictures[True]
+    assert "?" not in pictures[False]
+    assert "peek" not in pictures[False]
+    assert "Rows are queries" in pictures[False]
+
+
+def inside(inner, outer):
+    return inner.x0 >= outer.x0 and inner.x1 <= outer.x1 and inner.y0 >= outer.y0 and inner.y1 <= outer.y1
+
+
+@pytest.mark.parametrize("systems", [1, 2, 8])
+def test_legends_cover_no_data_and_labels_stay_inside_the_axes(systems):
+    def line(name, laal, score):
+        return SimpleNamespace(
+            name=name, latency={"LAAL": laal}, quality=[Quality("BLEU", score, score - 0.1, score + 0.1, "")]
+        )
+
+    # The lowest point first, or last.
+    for scores in ((10.0, 14.0, 13.5, 14.5), (14.5, 14.0, 13.5, 10.0)):
+        lines = [line(f"k = {k}", k + 0.1, score) for k, score in zip((1, 3, 5, 7), scores, strict=True)]
+        curves = {f"a system with a name {index}": [*lines, line("full source", 9, 12)] for index in range(systems)}
+        figure = curves_figure(curves, "en-de")
+        figure.canvas.draw()
+        renderer = figure.canvas.get_renderer()
+        axes, (legend,) = figure.axes[0], figure.legends
+        labels = [text for text in axes.texts if text.get_text()]
+        assert len(labels) == 4
+        assert all(inside(label.get_window_extent(renderer), axes.bbox) for label in labels)
+        assert not legend.get_window_extent(renderer).overlaps(axes.bbox)
+        assert inside(legend.get_window_extent(renderer), figure.bbox)
 
 
 def test_attention_must_be_eager(tmp_path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drawings of the concepts, from what the code does: docs/images/ranks.png and docs/images/cache.png.
+"""Drawings of the concepts, from what the code does: docs/images/mask.png, ranks.png and cache.png.
 
 Usage: docs/tools/drawings.py   (a few seconds, no download)
 """
@@ -14,7 +14,8 @@ from matplotlib.patches import FancyBboxPatch
 from transformers import LogitsProcessorList
 
 from transformers_simul import SimulCache, SimulFalconConfig, SimulFalconForCausalLM, SimulProcessor, WaitKPolicy
-from transformers_simul.evaluation.mask_picture import _Forced
+from transformers_simul.evaluation.forced import ForcedTarget
+from transformers_simul.evaluation.mask_picture import draw_mask
 from transformers_simul.models.masking import Pattern, rank, ranks, unmodified, visible
 from transformers_simul.models.schedule import Schedule, training_row
 from transformers_simul.training import train_tokenizer
@@ -107,7 +108,7 @@ def draw_cache(path: Path, model: SimulFalconForCausalLM, processor: SimulProces
     cache = RecordingCache()
     model.generate(
         **inputs, policy=WaitKPolicy(2), past_key_values=cache,
-        logits_processor=LogitsProcessorList([_Forced(forced, processor.tail_ids)]),
+        logits_processor=LogitsProcessorList([ForcedTarget(forced, processor.tail_ids)]),
     )  # fmt: skip
     before = [*processor.head_ids, *(token for word in source for token in word)]
     texts = {
@@ -150,16 +151,24 @@ def _box(slot: int, step: int, colour: str, alpha: float, edge: str) -> FancyBbo
     )  # fmt: skip
 
 
-def main() -> None:
+def make_model(processor: SimulProcessor) -> SimulFalconForCausalLM:
+    """Random weights, since who sees whom does not depend on them; so large that attention is uneven."""
     torch.manual_seed(0)
-    tokenizer = train_tokenizer([(SOURCE, TARGET)] * 3, vocab_size=400)
-    processor = SimulProcessor(tokenizer, template="{source} => {target}")
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "multi_query": False}
     ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
-    model = SimulFalconForCausalLM(SimulFalconConfig(vocab_size=len(tokenizer), **sizes, **ids)).eval()
+    config = SimulFalconConfig(vocab_size=len(processor.tokenizer), initializer_range=0.3, **sizes, **ids)
+    return SimulFalconForCausalLM._from_config(config, attn_implementation="eager").eval()
+
+
+def main() -> None:
+    tokenizer = train_tokenizer([(SOURCE, TARGET)] * 3, vocab_size=400)
+    processor = SimulProcessor(tokenizer, template="{source} => {target}")
+    model = make_model(processor)
+    picture = draw_mask(IMAGES / "mask.png", model, processor, SOURCE, TARGET, WaitKPolicy(2))
+    same, cells = picture.agreement
     draw_ranks(IMAGES / "ranks.png", processor)
     draw_cache(IMAGES / "cache.png", model, processor)
-    print(f"written: {IMAGES / 'ranks.png'}, {IMAGES / 'cache.png'}")
+    print(f"written: mask.png, in which {same} of {cells} cells agree, ranks.png and cache.png in {IMAGES}")
 
 
 if __name__ == "__main__":

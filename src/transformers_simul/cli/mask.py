@@ -26,6 +26,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--wait-k", type=int, default=2, help="k of the policy (2)")
     parser.add_argument("--layer", type=int, help="with --head: the attention of one head instead of the mask")
     parser.add_argument("--head", type=int, help="from 0")
+    parser.add_argument("--no-peek-rows", action="store_true", help="leave the peek rows out of the picture")
     parser.add_argument("--path", help="also draw the read/write path of the model's own translation to this file")
     parser.add_argument("--output", default="mask.png", help="PNG or SVG file (mask.png)")
     parser.set_defaults(run=_mask)
@@ -39,7 +40,10 @@ def _mask(args: argparse.Namespace) -> int:
 
     model, processor = load(args.model, attn_implementation="eager")
     policy = WaitKPolicy(args.wait_k)
-    picture = draw_mask(args.output, model, processor, args.source, args.target, policy, args.layer, args.head)
+    sentences = (args.source, args.target)
+    picture = draw_mask(
+        args.output, model, processor, *sentences, policy, args.layer, args.head, peek_rows=not args.no_peek_rows
+    )
     same, cells = picture.agreement
     print(f"{policy}: training mask and decoding agree in {same} of {cells} cells; written to {args.output}")
     print(f"streamed logits differ from one masked training forward by at most {picture.logit_difference:.1e}")

@@ -3,12 +3,15 @@
 
 import io
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from ..text_files import write_bytes
 from .quality import Quality
@@ -37,45 +40,77 @@ def plot_curves(
 
     Args:
         path (`str` or `os.PathLike`): a PNG or SVG file.
+        curves, title, metric: of [`curves_figure`].
+    """
+    _save(curves_figure(curves, title, metric), path)
+
+
+def curves_figure(curves: Mapping[str, Sequence[ReportLine]], title: str = "", metric: str = "BLEU") -> Figure:
+    """The figure that [`plot_curves`] writes. Its legend is beside or below the axes, where no data is.
+
+    Args:
         curves (`Mapping[str, Sequence[ReportLine]]`): lines of each system; one named `"full source"` is drawn as a
             level, since its lagging only says how long the sentences are.
         title (`str`, *optional*): above the picture.
         metric (`str`, *optional*): which quality.
     """
     many = len(curves) > 5
-    figure = Figure(figsize=(8.4, 5.2) if many else (6.4, 4.2), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure((9.6, 5.2) if many else (6.4, 4.6))
     axes = figure.subplots()
     labelled = next((name for name, lines in curves.items() if any(line.name != FULL_SOURCE for line in lines)), None)
     for (name, lines), colour, marker in zip(curves.items(), _COLOURS * 3, _MARKERS * 3, strict=False):
         points = [line for line in lines if line.name != FULL_SOURCE]
-        laal = [line.latency["LAAL"] for line in points]
-        quality = [_score(line, metric) for line in points]
-        scores = [each.score for each in quality]
-        errors = [[each.score - each.low for each in quality], [each.high - each.score for each in quality]]
         if points:
-            _, _, bars = axes.errorbar(
-                laal, scores, yerr=errors, marker=marker, markersize=5, color=colour, capsize=2, label=name
-            )
             # Intervals of many curves would hide the curves.
-            for bar in bars:
-                bar.set_alpha(0.3 if many else 1.0)
+            _draw_curve(axes, points, metric, name, colour, marker, interval_alpha=0.3 if many else 1.0)
         # Several curves share their policies: one set of labels, and the legend says what the levels are.
         if name == labelled:
-            for line, x, y in zip(points, laal, scores, strict=True):
-                axes.annotate(line.name, (x, y), textcoords="offset points", xytext=(7, -11), fontsize=8, color=_INK)
+            _label_points(axes, points, metric)
         for line in lines:
             if line.name == FULL_SOURCE:
                 level = None if points else f"{name}, {FULL_SOURCE}"
                 axes.axhline(_score(line, metric).score, color=colour, linestyle="--", linewidth=1, label=level)
     if all(any(line.name != FULL_SOURCE for line in lines) for lines in curves.values()):
         axes.plot([], [], color=_INK, linestyle="--", linewidth=1, label=f"{FULL_SOURCE}, whatever its lagging")
+    # Room for the points' labels.
+    axes.margins(0.12)
     axes.set_xlabel("LAAL (source words)")
     axes.set_ylabel(f"{metric} (95% intervals)")
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
-    _save(figure, path)
+    if many:
+        figure.legend(frameon=False, fontsize=8, loc="outside right upper")
+    else:
+        figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _draw_curve(
+    axes: Axes, points: Sequence[ReportLine], metric: str, name: str, colour: str, marker: str, interval_alpha: float
+) -> None:
+    laal = [line.latency["LAAL"] for line in points]
+    quality = [_score(line, metric) for line in points]
+    errors = [[each.score - each.low for each in quality], [each.high - each.score for each in quality]]
+    scores = [each.score for each in quality]
+    _, _, bars = axes.errorbar(
+        laal, scores, yerr=errors, marker=marker, markersize=5, color=colour, capsize=2, label=name
+    )
+    for bar in bars:
+        bar.set_alpha(interval_alpha)
+
+
+def _label_points(axes: Axes, points: Sequence[ReportLine], metric: str) -> None:
+    for line in points:
+        place = (line.latency["LAAL"], _score(line, metric).score)
+        label = axes.annotate(line.name, place, textcoords="offset points", xytext=(7, -11), fontsize=8, color=_INK)
+        # Readable where it crosses a curve.
+        label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+
+
+def _figure(size: tuple[float, float], dpi: int = 150) -> Figure:
+    figure = Figure(figsize=size, dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _save(figure: Figure, path: str | os.PathLike) -> None:
@@ -97,8 +132,7 @@ def plot_boxes(path: str | os.PathLike, boxes: Mapping[str, Sequence[float]], la
         label (`str`): of the axis.
         title (`str`, *optional*): above the picture.
     """
-    figure = Figure(figsize=(6.8, 0.42 * len(boxes) + 1.4), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure((6.8, 0.42 * len(boxes) + 1.4))
     axes = figure.subplots()
     axes.boxplot(
         list(boxes.values()),
@@ -123,8 +157,7 @@ def plot_path(path: str | os.PathLike, source: Sequence[str], target: Sequence[s
         source, target (`Sequence[str]`): words.
         delays (`Sequence[int]`): source words read before each target word.
     """
-    figure = Figure(figsize=(0.5 * len(source) + 2.2, 0.34 * len(target) + 1.6), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure((0.5 * len(source) + 2.2, 0.34 * len(target) + 1.6), dpi=130)
     axes = figure.subplots()
     seen = numpy.array([[0.35 * (column < delay) for column in range(len(source))] for delay in delays])
     axes.imshow(seen, cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(0, len(source), len(target), 0))
@@ -152,7 +185,12 @@ def plot_path(path: str | os.PathLike, source: Sequence[str], target: Sequence[s
 
 
 def plot_masks(
-    path: str | os.PathLike, panels: Mapping[str, numpy.ndarray], queries: Sequence[str], keys: Sequence[str]
+    path: str | os.PathLike,
+    panels: Mapping[str, numpy.ndarray],
+    queries: Sequence[str],
+    keys: Sequence[str],
+    caption: str = "",
+    tokens: int | None = None,
 ) -> None:
     """Who sees whom, panels side by side: rows are queries, columns keys.
 
@@ -160,10 +198,11 @@ def plot_masks(
         path (`str` or `os.PathLike`): a PNG or SVG file.
         panels (`Mapping[str, numpy.ndarray]`): title to an array of shape `(queries, keys)` with 0 where hidden.
         queries, keys (`Sequence[str]`): labels.
+        caption (`str`, *optional*): below the panels.
+        tokens (`int`, *optional*): of the queries, how many first are tokens; a line sets the peek rows apart.
     """
     width = 0.28 * len(keys) + 1.6
-    figure = Figure(figsize=(width * len(panels), 0.24 * len(queries) + 2.2), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure((width * len(panels), 0.24 * len(queries) + 2.2), dpi=130)
     for axes, (title, seen) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         shades = numpy.where(seen > 0, 0.35 + 0.65 * seen / max(seen.max(), 1e-9), 0.0)
         axes.imshow(shades, cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
@@ -174,7 +213,12 @@ def plot_masks(
         axes.grid(which="minor", color=_GREY, linewidth=0.4)
         axes.tick_params(which="both", length=0)
         axes.set_title(title, fontsize=9)
+        if tokens is not None and tokens < len(queries):
+            axes.axhline(tokens - 0.5, color=_COLOURS[1], linewidth=1.6)
+    if caption:
+        # As wide as the picture, at about 12 characters an inch of this size.
+        figure.supxlabel(textwrap.fill(caption, int(12 * width * len(panels))), fontsize=8)
     _save(figure, path)
 
 
-__all__ = ["plot_boxes", "plot_curves", "plot_masks", "plot_path"]
+__all__ = ["curves_figure", "plot_boxes", "plot_curves", "plot_masks", "plot_path"]

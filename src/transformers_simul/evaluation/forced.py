@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A decoder that writes a given target, and what its attention was: for pictures and for tests."""
+
+from typing import Any
+
+import numpy
+import torch
+from torch import nn
+from transformers import LogitsProcessor
+
+from ..models.cache import CacheStep, SimulCache
+
+# A token by its frame: whether it comes after the source, and its offset.
+_Token = tuple[bool, int]
+
+
+class ForcedTarget(LogitsProcessor):
+    """Lets only the next token of a given target through.
+
+    Args:
+        forced (`list[int]`): ids of the target, its EOS included.
+        tail (`list[int]`): ids of the prompt between source and target.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.evaluation.forced import ForcedTarget
+    >>> written = torch.tensor([[7, 7, 5, 1]])  # two source tokens, the tail, and the target's first token
+    >>> ForcedTarget([1, 2], tail=[5])(written, torch.zeros(1, 4)).tolist()
+    [[-inf, -inf, 0.0, -inf]]
+
+    ```
+    """
+
+    def __init__(self, forced: list[int], tail: list[int]):
+        self.forced, self.tail = forced, tail
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
+        ids = input_ids[0].tolist()
+        # What is shown ends with the tail and as much of the target as was written.
+        written = next(
+            count
+            for count in range(len(self.forced))
+            if ids[len(ids) - count - len(self.tail) :] == self.tail + self.forced[:count]
+        )
+        kept = torch.full_like(scores, -torch.inf)
+        kept[:, self.forced[written]] = 0.0
+        return kept
+
+
+class AttentionRecorder:
+    """Records what each question of one stream attended to. Its hook belongs on the attention of every layer.
+
+    Args:
+        layer, head (`int`, *optional*): record these only; without them the largest weight of all.
+
+    Attributes:
+        cache (`SimulCache`): the stream's, for `generate()`.
+    """
+
+    def __init__(self, layer: int | None = None, head: int | None = None) -> None:
+        self.cache = _NewestStep(batch_size=1)
+        self.layer, self.head = layer, head
+        # By token, forward and place in the forward, so in the order asked: the weight of each key.
+        self._asked: dict[tuple[_Token, int, int], dict[_Token, float]] = {}
+        self._forwards = 0
+
+    def hook(self, module: nn.Module, args: Any, output: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """A forward hook of an attention layer that returns its weights second."""
+        step, weights = self.cache.step, output[1][0]
+        self._forwards += int(module.layer_idx == 0)
+        if self.layer not in (None, module.layer_idx):
+            return
+        stored = list(zip(step.keys.in_target[0].tolist(), step.keys.offsets[0].tolist(), strict=True))
+        weights = weights.amax(0) if self.head is None else weights[self.head]
+        for query, slot in enumerate(step.slots[0].tolist()):
+            seen = self._asked.setdefault((stored[slot], self._forwards, query), {})
+            for key, weight in zip(stored, weights[query].tolist(), strict=True):
+                seen[key] = max(seen.get(key, 0.0), weight)
+
+    def table(self, row: dict[str, list]) -> numpy.ndarray:
+        """Attention in the order of a training row; peek rows take the questions in the order asked.
+        A replacement that was asked for ahead and not needed comes last, and no row takes it.
+
+        Args:
+            row (`dict[str, list]`): from [`training_row`].
+
+        Returns:
+            `numpy.ndarray` of shape `(length, length)`.
+        """
+        tokens = list(zip(row["in_target"], row["offsets"], strict=True))
+        peeks = [index for index, kind in enumerate(row["peeks"]) if kind]
+        others = [index for index, kind in enumerate(row["peeks"]) if not kind]
+        columns = {tokens[index]: index for index in others}
+        questions: dict[_Token, list[dict[_Token, float]]] = {}
+        for (token, *_), seen in self._asked.items():
+            questions.setdefault(token, []).append(seen)
+        table = numpy.zeros((len(tokens), len(tokens)))
+        for index in peeks + others:
+            if waiting := questions.get(tokens[index]):
+                for key, weight in waiting.pop(0).items():
+                    table[index, columns[key]] = weight
+        return table
+
+
+class _NewestStep(SimulCache):
+    """Keeps the step of the newest forward."""
+
+    step: CacheStep
+
+    def place(self, *args: Any, **kwargs: Any) -> CacheStep:
+        self.step = super().place(*args, **kwargs)
+        return self.step
+
+
+__all__ = ["AttentionRecorder", "ForcedTarget"]
