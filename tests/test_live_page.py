@@ -256,6 +256,23 @@ def test_full_and_too_many_waiting_are_said(engine, monkeypatch):
     run(main())
 
 
+def test_who_is_gone_keeps_nobody_out_of_the_line(engine, monkeypatch):
+    monkeypatch.setattr(visitors_module, "WAIT_S", 0.2)
+
+    async def main():
+        visitors = Visitors(engine, max_waiting=0)
+        running = [engine.open(WaitKPolicy(3)) for _ in range(4)]
+        await first(visitors.type("gone", "a dog ", "wait-1", "nothing"))
+        for stream in running:
+            stream.source.cancel()
+        await until(lambda: not engine.active_streams)
+        await asyncio.sleep(0.3)
+        shown = await everything(visitors.play("new", TEXT, 20, "wait-1", "nothing"))
+        assert "12 source words" in shown[-1][1]
+
+    run(main())
+
+
 def test_idle_typing_gives_its_place_back(engine, monkeypatch):
     monkeypatch.setattr(visitors_module, "IDLE_S", 0.2)
 

@@ -199,13 +199,16 @@ class Visitors:
         """Whether a turn, which joins the line, stands first in it. Who has waited too long is refused."""
         if turn not in self._line:
             self._line.append(turn)
+        waits = [each for each in self._line if not each.is_over]
+        # Those first whose time is up: among them who is gone without a word, and must keep nobody out.
         now = time.monotonic()
-        for index, each in reversed(list(enumerate(self._line))):
-            each.is_refused = not each.is_over and (now > each.wait_until or index > self.max_waiting)
-            if each.is_refused or each.is_over:
+        stay = [each for each in waits if now <= each.wait_until][: self.max_waiting + 1]
+        for each in waits:
+            if each not in stay:
+                each.is_refused = True
                 each.give_up()
-                del self._line[index]
-        return bool(self._line) and self._line[0] is turn
+        self._line = deque(stay)
+        return bool(stay) and stay[0] is turn
 
     def _open(self, turn: _Turn) -> bool:
         """All places of a turn or none: two visitors with one each would wait for each other."""
