@@ -17,7 +17,7 @@ import common
 from transformers_simul import SimulCache, SimulLlamaConfig, SimulLlamaForCausalLM
 from transformers_simul.models import attention
 from transformers_simul.models.decoding import decode_step
-from transformers_simul.models.row_decoder import Ask
+from transformers_simul.models.row import Ask
 from transformers_simul.models.schedule import training_row
 
 STRATEGIES = ("group", "reserved", "own_frame")

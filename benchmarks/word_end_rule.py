@@ -6,6 +6,8 @@ Usage: benchmarks/word_end_rule.py MODEL_FOLDER SOURCE_FILE TARGET_FILE
 
 import sys
 
+import torch
+
 from transformers_simul import AutoSimulModel, SimulProcessor, WaitKPolicy
 from transformers_simul.corpora import read_pairs
 from transformers_simul.evaluation.decode import translate_corpus
@@ -14,23 +16,24 @@ from transformers_simul.evaluation.report import markdown_table, report_line
 from transformers_simul.models.row_decoder import RowDecoder
 
 
-def likeliest_token_starts_a_word(self, logits, within: str) -> bool:
-    if within != "any":
-        return within == "start"
-    return bool(self.word_rule.ends_word[self._scores(logits, "any").argmax()])
+class LikeliestToken(RowDecoder):
+    """A word ends where the likeliest single token ends it."""
+
+    def word_ends(self, logits: torch.Tensor) -> bool:
+        return bool(self.rule.ends_word[self.scores(logits, "any").argmax()])
 
 
 def main(folder: str, *files: str) -> None:
     model, processor = AutoSimulModel.from_pretrained(folder), SimulProcessor.from_pretrained(folder)
     pairs = read_pairs(files, "source", "target")
     sources, references = [pair.source for pair in pairs], [pair.target for pair in pairs]
-    most_probability = RowDecoder._word_ends
     lines, notes = [], []
     for k in (1, 3, 5):
         predictions = []
-        for name, rule in (("probability", most_probability), ("likeliest", likeliest_token_starts_a_word)):
-            RowDecoder._word_ends = rule
-            log = translate_corpus(model, processor, sources, references, WaitKPolicy(k), batch_size=32)
+        for name, rule in (("probability", RowDecoder), ("likeliest", LikeliestToken)):
+            log = translate_corpus(
+                model, processor, sources, references, WaitKPolicy(k), batch_size=32, row_decoder=rule
+            )
             lines.append(report_line(f"k = {k}, {name}", log))
             predictions.append([each.prediction for each in log])
         difference, low, high = paired_difference(*predictions, references)

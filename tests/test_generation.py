@@ -13,6 +13,7 @@ from transformers_simul import (
     OfflinePolicy,
     Policy,
     SimulCache,
+    SimulLogitsProcessor,
     SimulStreamer,
     SourceStream,
     WaitKPolicy,
@@ -72,26 +73,36 @@ def run(model, processor, sources, policy, **kwargs):
 
 
 def masked_training_logits(model, processor, source, words, delays, queries):
-    """One training forward over the finished row; the logits of every query, provisional ones as peek rows."""
+    """One training forward over the finished row; the logits of every query. Provisional ones are peek rows; those that
+    were asked before the first word, with a whole tail of their own, are pairs packed behind it."""
+    head, tail, eos = processor.head_ids, processor.tail_ids, processor.eos_token_id
     read = queries[-1].visible_words
     last = {query.offset: index for index, query in enumerate(queries)}
-    peeks = [Peek(*query, kind=1) for index, query in enumerate(queries) if last[query.offset] != index]
-    row = training_row(
-        processor.head_ids, source[:read], processor.tail_ids, words, processor.eos_token_id, [*delays, read], peeks
-    )
-    # EOS-READs before the first word come after the tail: its tokens before the last keep seeing g(0).
-    shown = len(processor.head_ids) + sum(len(word) for word in source[: queries[0].visible_words])
-    tail = row["in_target"].index(True)
-    for index in range(tail, tail + len(processor.tail_ids) - 1):
-        row["visible_source"][index] = shown
+    dropped = [query for index, query in enumerate(queries) if last[query.offset] != index]
+    peeks = [Peek(*query, kind=1) for query in dropped if query.offset >= len(tail)]
+    row = training_row(head, source[:read], tail, words, eos, [*delays, read], peeks)
+    behind = row["in_target"].index(True)
+    peek_rows = iter(range(len(row["peeks"]) - len(peeks), len(row["peeks"])))
+    packed = []
+    for number, query in enumerate(dropped, start=2):
+        if query.offset < len(tail):
+            shown = query.visible_words
+            pair = training_row(head, source[:shown], tail, [], eos, [shown])
+            row = {
+                name: row[name] + values
+                for name, values in (pair | {"pair_ids": [number] * len(pair["peeks"])}).items()
+            }
+            packed.append(len(row["peeks"]) - 2)  # an EOS that nobody looks at is last
+    packed_rows = iter(packed)
     columns = {name: torch.tensor([values]) for name, values in row.items() if name != "labels"}
     with torch.no_grad():
         logits = model(**columns, use_cache=False).logits[0].float()
-    behind = len(row["in_target"]) - sum(row["in_target"])
-    peek_rows = iter(range(len(row["peeks"]) - len(peeks), len(row["peeks"])))
-    rows = [
-        behind + query.offset if last[query.offset] == index else next(peek_rows) for index, query in enumerate(queries)
-    ]
+    rows = []
+    for index, query in enumerate(queries):
+        if last[query.offset] == index:
+            rows.append(behind + query.offset)
+        else:
+            rows.append(next(packed_rows if query.offset < len(tail) else peek_rows))
     return logits[rows]
 
 
@@ -398,12 +409,9 @@ def test_offline_policy_equals_stock_greedy_search(model, processor):
         inputs = processor(source=source)
         rule = LogitsProcessorList([FixedBias(kinds)])
         simul = model.generate(**inputs, policy=OfflinePolicy(), logits_processor=rule, max_new_tokens=15)
-        # Stock search knows no word rules: bar what may never be written, and the first token must start a word.
-        barred = (kinds == 3).nonzero().flatten().tolist()
-        first = ((kinds == CONTINUES) | (kinds == 3)).nonzero().flatten().tolist()
-        stock = model.generate(
-            **inputs, logits_processor=rule, max_new_tokens=15, suppress_tokens=barred, begin_suppress_tokens=first
-        )
+        # Stock search knows no word rules.
+        words = SimulLogitsProcessor(kinds, model.config.vocab_size, prompt_tokens=inputs["input_ids"].shape[1])
+        stock = model.generate(**inputs, logits_processor=LogitsProcessorList([words, *rule]), max_new_tokens=15)
         assert simul.tolist() == stock.tolist()
 
 
@@ -416,7 +424,7 @@ def test_caps_and_stop_reasons(model, processor):
     assert max(map(len, out.words[0])) <= 2
     # Without a limit, 20 tokens and three for each one read.
     inputs = processor(source="a dog runs")
-    bound = 20 + 3 * int((inputs["source_words"] >= 0).sum())
+    bound = 20 + 3 * int((inputs["source_words"] > 0).sum())
     no_eos = model.generate(**inputs, policy=OfflinePolicy(), suppress_tokens=[0], return_dict_in_generate=True)
     assert sum(map(len, no_eos.words[0])) == bound
     out = run(model, processor, ["a dog runs"], WaitKPolicy(1), max_time=0.0)

@@ -18,7 +18,7 @@ _MODULES = {
     "training.data_collator": ["SimulMaskDataCollator"],
     "streaming.engine": ["EngineFull", "EngineStream", "StreamEngine"],
     "models.families": ["adopt"],
-    "models.generation": ["SimulGenerateOutput", "SimulLogitsProcessor"],
+    "models.generation": ["SimulGenerateOutput"],
     "models.modeling_simul_bloom": ["SimulBloomConfig", "SimulBloomForCausalLM", "SimulBloomModel"],
     "models.modeling_simul_falcon": ["SimulFalconConfig", "SimulFalconForCausalLM", "SimulFalconModel"],
     "models.modeling_simul_gemma3": ["SimulGemma3Config", "SimulGemma3ForCausalLM", "SimulGemma3Model"],
@@ -40,6 +40,7 @@ _MODULES = {
     "models.processing": ["SimulProcessor"],
     "streaming.streamer": ["SimulStreamer", "Word"],
     "models.streams": ["SourceCancelled", "SourceStream", "SourceTimeout"],
+    "models.word_rule": ["SimulLogitsProcessor"],
     "streaming.translate": ["translate_stream", "translate_stream_async"],
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from .auto import AutoSimulModel
     from .models.cache import SimulCache
     from .models.families import adopt
-    from .models.generation import SimulGenerateOutput, SimulLogitsProcessor
+    from .models.generation import SimulGenerateOutput
     from .models.modeling_simul_bloom import SimulBloomConfig, SimulBloomForCausalLM, SimulBloomModel
     from .models.modeling_simul_falcon import SimulFalconConfig, SimulFalconForCausalLM, SimulFalconModel
     from .models.modeling_simul_gemma3 import SimulGemma3Config, SimulGemma3ForCausalLM, SimulGemma3Model
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     )
     from .models.processing import SimulProcessor
     from .models.streams import SourceCancelled, SourceStream, SourceTimeout
+    from .models.word_rule import SimulLogitsProcessor
     from .streaming.engine import EngineFull, EngineStream, StreamEngine
     from .streaming.streamer import SimulStreamer, Word
     from .streaming.translate import translate_stream, translate_stream_async

@@ -19,9 +19,10 @@ except ImportError as error:
     ) from error
 
 # SimulEval runs an agent's file outside its package, so imports are absolute.
-from transformers_simul import AutoSimulModel, SimulCache, SimulLogitsProcessor, SimulProcessor, SourceStream
+from transformers_simul import AutoSimulModel, SimulCache, SimulProcessor, SourceStream
 from transformers_simul.models.decoding import decode_step
 from transformers_simul.models.policies import WaitKPolicy
+from transformers_simul.models.row import prompt_of
 from transformers_simul.models.row_decoder import RowDecoder
 
 
@@ -56,13 +57,7 @@ class SimulAgent(TextToTextAgent):
         row = RowDecoder(
             source=self.source.bind(self.processor),
             policy=WaitKPolicy(self.wait_k),
-            head=self.processor.head_ids,
-            tail=self.processor.tail_ids,
-            word_rule=SimulLogitsProcessor(
-                self.processor.token_kinds.to(self.model.device),
-                self.model.config.vocab_size,
-                self.processor.bare_first_word,
-            ),
+            prompt=prompt_of(self.processor, self.model),
             on_word=lambda ids, delay, elapsed_ms: self.written.append(ids),
         )
         self.run = row.run()

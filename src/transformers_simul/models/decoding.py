@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 
-from .row_decoder import Ask, RowDecoder
+from .cache import SimulCache
+from .room import has_positions, lack_of_room
+from .row import Ask, RowStopped
+from .row_decoder import RowDecoder
 from .schedule import Schedule
 
 # How far a process is; the furthest decides what all do.
@@ -19,7 +22,7 @@ _SYNC_S = 0.01
 
 
 @torch.inference_mode()
-def decode_step(model: Any, cache: Any, asks: Mapping[int, Ask]) -> dict[int, torch.Tensor]:
+def decode_step(model: Any, cache: SimulCache, asks: Mapping[int, Ask]) -> dict[int, torch.Tensor]:
     """One forward for all rows that ask.
 
     Args:
@@ -32,9 +35,12 @@ def decode_step(model: Any, cache: Any, asks: Mapping[int, Ask]) -> dict[int, to
         replacement was asked for too: the logits of its last tokens.
 
     Raises:
-        ValueError: if a row outgrows the cache.
+        ValueError: if a row outgrows the cache or the model's positions; [`lack_of_room`] tells before.
     """
     rows = sorted(asks)
+    for row in rows:
+        if not has_positions(model.config, asks[row]):
+            raise ValueError(f"row {row} must fit the model's max_position_embeddings and target_start, but does not.")
     columns = [_columns(asks[row]) for row in rows]
     counts = [asks[row].tokens for row in rows]
     table = torch.tensor([[*chain(*lists)] for lists in zip(*columns, strict=True)], device=model.device)[:, None]
@@ -61,9 +67,9 @@ def _columns(ask: Ask) -> tuple[list[int], list[int], list[int], list[int]]:
     return ids, [0] * source + [1] * (len(ids) - source), offsets, visible
 
 
-def decode_rows(model: Any, cache: Any, rows: Sequence[RowDecoder], synced: bool = False) -> int:
+def decode_rows(model: Any, cache: SimulCache, rows: Sequence[RowDecoder], synced: bool = False) -> int:
     """Run rows to their ends, together. Rows whose source has nothing yet are left out until it has; the call blocks
-    only when none can go on.
+    only when none can go on. A row that has no room for what it asks ends alone.
 
     Args:
         model, cache: as in [`decode_step`].
@@ -93,6 +99,8 @@ def decode_rows(model: Any, cache: Any, rows: Sequence[RowDecoder], synced: bool
         for index, answer in pending.items():
             try:
                 ask = runs[index].send(answer)
+                if ask is not None and (reason := lack_of_room(model.config, cache, index, ask)):
+                    runs[index].throw(RowStopped(reason))
             except StopIteration:
                 continue
             if ask is None:

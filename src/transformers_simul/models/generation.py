@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`generate()` that reads while it writes: its output, the processor that keeps words whole, and the mixin."""
+"""`generate()` that reads while it writes: its output, and the mixin."""
 
 import time
 from collections.abc import Sequence
@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
+from transformers.generation.logits_process import LogitsProcessorList
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
 from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationMixin
 
 from .cache import SimulCache
 from .decoding import decode_rows
 from .policies import WaitKPolicy
-from .row_decoder import KnownSource, Query, RowDecoder
-from .schedule import BLANK_START, CONTINUES, EOS, HEAD, NEVER, PADDING, STARTS
+from .room import check_room
+from .row import KnownSource, Prompt, Query
+from .row_decoder import RowDecoder
+from .schedule import HEAD, PADDING
+from .word_rule import WordRule
 
 # Stands for "no limit given": the decoder then bounds each row by what it has read.
 _FROM_SOURCE = 2**40
@@ -26,12 +29,15 @@ class SimulGenerateOutput(GenerateDecoderOnlyOutput):
     """What `generate(policy=..., return_dict_in_generate=True)` returns.
 
     Attributes:
-        sequences (`torch.LongTensor` of shape `(batch, length)`): prompt with all source that was read, then the
-            target and its EOS; prompts padded on the left, targets on the right.
+        sequences (`torch.LongTensor` of shape `(batch, length)`): the prompt, with a known source whole, as in
+            `input_ids`, and with what was read of a live one; then the target and its EOS. Prompts are padded on the
+            left, targets on the right.
         words (`list[list[list[int]]]`): ids of each target word, per row.
         delays (`list[list[int]]`): source words read when each was written, per row.
         elapsed_ms (`list[list[float]]`): time since the call when each was committed, per row.
-        stop_reasons (`list[str]`): `"eos"`, `"max_new_tokens"`, `"stopping_criteria"`, `"cancelled"` or `"timeout"`.
+        stop_reasons (`list[str]`): `"eos"`, `"max_new_tokens"` or `"stopping_criteria"`; `"cancelled"` or `"timeout"`
+            of a live source; `"max_tokens"` or `"max_positions"` where the next token had no room in the cache or among
+            the model's positions.
         queries (`list[list[Query]]`): every question to the model, in order: which token, how much source it saw.
         logits (`tuple[torch.Tensor]`, *optional*): its answers, `(queries, vocabulary)` per row, with `output_logits`.
         forwards (`int`): forward passes of the whole batch.
@@ -54,64 +60,6 @@ class SimulGenerateOutput(GenerateDecoderOnlyOutput):
     stop_reasons: list[str] | None = None
     queries: list[list[Query]] | None = None
     forwards: int | None = None
-
-
-class SimulLogitsProcessor(LogitsProcessor):
-    """Keeps words whole: after a committed word only a word start or EOS, inside a word neither.
-
-    `generate(policy=...)` puts one before all other processors. Tokens that no word can hold (special tokens, other
-    white space) are never written.
-
-    Args:
-        token_kinds (`torch.Tensor` of shape `(vocabulary,)`): the processor's word-boundary table.
-        vocab_size (`int`): of the model, which may be padded beyond the tokenizer's.
-        bare_first_word (`bool`, *optional*): whether the target begins without a space.
-
-    Attributes:
-        expect (`str`): `"any"`, `"start"` (a word start or EOS), `"bare"` (a bare word's start or EOS) or `"continue"`.
-        first (`str`): what to expect of the first token.
-        eos_token_id (`int`): the table's EOS.
-
-    Raises:
-        ValueError: if the table is larger than the model's vocabulary, or has not one EOS.
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from transformers_simul import SimulLogitsProcessor
-    >>> rule = SimulLogitsProcessor(torch.tensor([2, 1, 0]), vocab_size=4)  # EOS, a start, a continuation, no token
-    >>> rule.expect = "start"
-    >>> rule(torch.tensor([[1]]), torch.zeros(1, 4)).tolist()
-    [[0.0, 0.0, -inf, -inf]]
-
-    ```
-    """
-
-    def __init__(self, token_kinds: torch.Tensor, vocab_size: int, bare_first_word: bool = False):
-        if len(token_kinds) > vocab_size:
-            raise ValueError(
-                f"token_kinds has {len(token_kinds)} entries, but the model's vocabulary {vocab_size}: it belongs to "
-                "another tokenizer, or call model.resize_token_embeddings()."
-            )
-        kinds = torch.nn.functional.pad(token_kinds, (0, vocab_size - len(token_kinds)), value=NEVER)
-        self.kinds = kinds
-        self.ends_word = (kinds == STARTS) | (kinds == BLANK_START) | (kinds == EOS)
-        eos = (kinds == EOS).nonzero().flatten().tolist()
-        if len(eos) != 1:
-            raise ValueError(f"token_kinds must mark one token as EOS ({EOS}), got {eos}.")
-        self.eos_token_id = eos[0]
-        self.expect = "any"
-        self.first = "bare" if bare_first_word else "start"
-        self._barred = {
-            "any": kinds == NEVER,
-            "start": (kinds == NEVER) | (kinds == CONTINUES),
-            "bare": (kinds != CONTINUES) & (kinds != EOS),
-            "continue": kinds != CONTINUES,
-        }
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
-        return scores.masked_fill(self._barred[self.expect], -torch.inf)
 
 
 class SimulGenerationMixin(GenerationMixin):
@@ -226,18 +174,17 @@ class SimulGenerationMixin(GenerationMixin):
         cache = _cache_for(past_key_values, batch)
         limit = generation_config.max_length - input_ids.shape[1]
         keeps_logits = bool(generation_config.output_logits)
-        word_rule = SimulLogitsProcessor(token_kinds.to(self.device), self.config.vocab_size, bare_first_word)
+        rule = WordRule(token_kinds.to(self.device), self.config.vocab_size, bare_first_word)
 
         rows = []
         for index in range(batch):
             head, words, tail = _spans(input_ids[index].tolist(), source_words[index].tolist())
+            check_room(self.config, cache.max_tokens, len(head), len(tail))
             rows.append(
                 (row_decoder or RowDecoder)(
                     source=KnownSource(words) if readers is None else readers[index],
                     policy=policies[index],
-                    head=head,
-                    tail=tail,
-                    word_rule=word_rule,
+                    prompt=Prompt(head, tail, rule),
                     processors=list(logits_processor),
                     criteria=[c for c in stopping_criteria if not isinstance(c, (MaxLengthCriteria, EosTokenCriteria))],
                     generator=draws[index],
@@ -345,11 +292,11 @@ def _word_callback(streamer: Any, row: int):
 
 
 def _sequences(rows: list[RowDecoder], generation_config: Any, device) -> torch.Tensor:
-    prompts = [row.before + row.tail for row in rows]
-    targets = [row.target + ([row.eos_token_id] if row.stop_reason == "eos" else []) for row in rows]
+    prompts = [row.prompt_ids for row in rows]
+    targets = [row.target + ([row.rule.eos_token_id] if row.stop_reason == "eos" else []) for row in rows]
     left, right = max(map(len, prompts)), max(map(len, targets))
     pad = generation_config._pad_token_tensor
-    pad = rows[0].eos_token_id if pad is None else int(pad)
+    pad = rows[0].rule.eos_token_id if pad is None else int(pad)
     table = [
         [pad] * (left - len(prompt)) + prompt + target + [pad] * (right - len(target))
         for prompt, target in zip(prompts, targets, strict=True)
@@ -357,4 +304,4 @@ def _sequences(rows: list[RowDecoder], generation_config: Any, device) -> torch.
     return torch.tensor(table, dtype=torch.long, device=device)
 
 
-__all__ = ["SimulGenerateOutput", "SimulGenerationMixin", "SimulLogitsProcessor"]
+__all__ = ["SimulGenerateOutput", "SimulGenerationMixin"]

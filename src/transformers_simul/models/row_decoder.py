@@ -5,115 +5,54 @@ while its source has nothing yet. So one stream's logic reads from top to bottom
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from .policies import Policy, Progress
-from .schedule import BLANK_START
-from .streams import SourceCancelled, SourceTimeout
-
-
-class Ask(NamedTuple):
-    """What a row wants fed; the logits of the newest token are the answer.
-
-    Attributes:
-        source_ids (`list[int]`): head or source tokens not fed before.
-        source_offset (`int`): where they begin in head+source.
-        target_ids (`list[int]`): tail or target tokens.
-        target_offset (`int`): where they begin in tail+target.
-        visible_source (`int`): head and source tokens that they see.
-        forgets (`tuple[int, ...]`): the row's stored tokens to give up first, counted from its newest, 0.
-        replacement (`int`, *optional*): feed the last token a second time, seeing so much source: its answer too.
-    """
-
-    source_ids: list[int]
-    source_offset: int
-    target_ids: list[int]
-    target_offset: int
-    visible_source: int
-    forgets: tuple[int, ...] = ()
-    replacement: int | None = None
-
-    @property
-    def tokens(self) -> int:
-        """How many tokens are fed."""
-        return len(self.source_ids) + len(self.target_ids) + (self.replacement is not None)
-
-
-class Query(NamedTuple):
-    """One question to the model.
-
-    Attributes:
-        offset (`int`): index in tail+target of the token that asked.
-        visible_words (`int`): source words that it saw.
-    """
-
-    offset: int
-    visible_words: int
-
-
-class KnownSource:
-    """A source that is there from the start: fed at once, shown word by word.
-
-    Args:
-        words (`list[list[int]]`): ids of each source word.
-    """
-
-    is_known = True
-
-    def __init__(self, words: list[list[int]]):
-        self.words = words
-        self._next = 0
-
-    def poll(self) -> tuple[bool, list[int] | None]:
-        """As a live reader's: `(True, ids)`, or `(True, None)` at the end."""
-        polled = self.peek(0)
-        self._next += 1
-        return polled
-
-    def peek(self, index: int) -> tuple[bool, list[int] | None]:
-        """What the poll after `index` more would give."""
-        word = self._next + index
-        return True, self.words[word] if word < len(self.words) else None
-
-
-class _Stop(Exception):
-    """A row stops for this reason."""
+from .row import Ask, Doubled, Prompt, Query, Reading, RowStopped, all_words
+from .streams import Source, SourceCancelled, SourceTimeout
+from .word_rule import Expected
 
 
 class RowDecoder:
     """One stream: reads, writes, commits words (arXiv 2405.10443, section 4; provisional rows: `docs/decoding.md`).
 
+    Other systems derive from it and say what to feed: [`RowDecoder.feed`] after a token was chosen,
+    [`RowDecoder.feed_again`] after a READ, `feeds_ahead`, and [`RowDecoder.word_ends`]. Everything else is the same for
+    all.
+
     Args:
-        source: [`KnownSource`] or a live reader with `poll`, `peek`, `listen` and `wait_s`.
+        source (`Source`): known or live.
         policy (`Policy`): READ or WRITE.
-        head, tail (`list[int]`): ids of the prompt around the source.
-        word_rule (`SimulLogitsProcessor`): keeps words whole.
+        prompt (`Prompt`): around the source, with the rule for words.
         processors, criteria (`Sequence[Callable]`, *optional*): further logits processors and stopping criteria.
         generator (`torch.Generator`, *optional*): samples with it; greedy without.
-        max_new_tokens (`int`, *optional*): most target tokens; 20 + 3 per source token read without.
+        max_new_tokens (`int`, *optional*): most target tokens; without it 20 and three for each source token read.
         max_word_tokens (`int`, *optional*): most tokens of a word.
         keeps_logits (`bool`, *optional*): whether to keep every answer.
         started (`float`, *optional*): `time.perf_counter()` of the call; now, unless told.
         on_word (`Callable`, *optional*): called with `(ids, delay, elapsed_ms)` of each committed word.
         head_is_fed (`bool`, *optional*): whether the cache holds the head already.
 
+    Attributes:
+        feeds_ahead (`bool`): whether source may be fed before it is read, since it is hidden: all of it if it is known,
+            and what waits already, so that a provisional row and its replacement are asked in one forward.
+        reading (`Reading`): head and source.
+        target (`list[int]`): ids that were written.
+        words, delays, elapsed_ms, queries, logits, stop_reason: as in [`SimulGenerateOutput`].
+
     Raises:
         ValueError: while it runs, if logits are NaN.
     """
 
-    # What a query must not see is hidden from it, so source may be fed before it is read: all of it if it is known, and
-    # what waits already, so that a provisional row and the one that would replace it are asked in one forward.
     feeds_ahead = True
 
     def __init__(
         self,
-        source: Any,
+        source: Source,
         policy: Policy,
-        head: list[int],
-        tail: list[int],
-        word_rule: Any,
+        prompt: Prompt,
         processors: Sequence[Callable] = (),
         criteria: Sequence[Callable] = (),
         generator: torch.Generator | None = None,
@@ -124,20 +63,15 @@ class RowDecoder:
         on_word: Callable[[list[int], int, float], None] | None = None,
         head_is_fed: bool = False,
     ):
-        self.source, self.policy, self.tail = source, policy, tail
-        self.word_rule, self.processors, self.criteria = word_rule, processors, criteria
-        self.generator, self.max_new_tokens, self.max_word_tokens = generator, max_new_tokens, max_word_tokens
+        self.source, self.policy = source, policy
+        self.head, self.tail, self.rule = prompt
+        self.processors, self.criteria, self.generator = processors, criteria, generator
+        self.max_new_tokens, self.max_word_tokens = max_new_tokens, max_word_tokens
         self.keeps_logits, self.on_word = keeps_logits, on_word
         self.started = time.perf_counter() if started is None else started
-        self.eos_token_id = word_rule.eos_token_id
-        # Head and source tokens that the row has, those fed to the model, and those its next query sees; words among
-        # them that are not read yet.
-        self.before = list(head)
-        self._held_words = 0
-        self._fed = len(head) if head_is_fed else 0
-        self._visible = len(head)
-        if self.feeds_ahead and source.is_known:
-            self._hold(source.words)
+        self.reading = Reading(self.head, head_is_fed)
+        if source.is_known and self.feeds_ahead:
+            self.reading.hold(all_words(source))
         self.target: list[int] = []
         self.words: list[list[int]] = []
         self.delays: list[int] = []
@@ -145,57 +79,132 @@ class RowDecoder:
         self.queries: list[Query] = []
         self.logits: list[torch.Tensor] = []
         self.stop_reason = ""
-        self._read_words = 0
-        self._finished = False
-        # After asking ahead: the answer to the replaced row, and which of the two stored rows is one too many.
-        self._ahead: torch.Tensor | None = None
-        self._spare: int | None = None
+        self._doubled: Doubled | None = None
 
     def run(self) -> Generator[Ask | None, Any, None]:
-        """The row's life. Yields what to feed, and is sent the answer; or None to wait for source, and is sent None."""
+        """The row's life. Yields what to feed, and is sent the answer; or None to wait for source, and is sent None.
+        When it is over, `stop_reason` says why, and `target` holds the committed words."""
         try:
             yield from self._read_until_write()
-            logits = yield from self._ask(self.tail)
+            logits = yield from self._ask(self.feed(self.tail))
             token = yield from self._start_word(logits)
-            while token != self.eos_token_id:
+            while token != self.rule.eos_token_id:
                 token = yield from self._write_word(token)
             self.stop_reason = "eos"
-        except _Stop as stop:
+        except RowStopped as stop:
             self.stop_reason = str(stop)
         except SourceCancelled:
             self.stop_reason = "cancelled"
         except SourceTimeout:
             self.stop_reason = "timeout"
+        # Nobody has seen the beginning of a word that did not end.
+        del self.target[sum(map(len, self.words)) :]
+
+    def feed(self, ids: list[int], replacement: int | None = None) -> Ask:
+        """What to feed once `ids` are the newest of tail+target: these, after all source that the model has not got.
+
+        Args:
+            ids (`list[int]`): the tail, or the token that was chosen.
+            replacement (`int`, *optional*): see [`Ask`]; only with `feeds_ahead`.
+        """
+        return self._compose(ids, drops=0, replacement=replacement)
+
+    def in_place(self, ids: list[int]) -> Ask:
+        """Feed the last tokens of tail+target again, in their own places: the stored ones are given up.
+
+        Args:
+            ids (`list[int]`): these tokens; as fed before, with no source behind their first.
+        """
+        return self._compose(ids, drops=len(ids))
+
+    def feed_again(self) -> Ask:
+        """What to feed after a READ that follows the newest token: this token under the new source, in its own place;
+        before the first word the whole tail, all of which sees what the first word sees."""
+        return self.in_place(self.target[-1:] or self.tail)
+
+    def word_ends(self, logits: torch.Tensor) -> bool:
+        """Whether the word ends with the newest token: if word starts and EOS have more than half of the probability,
+        or, sampling, by a draw with that probability.
+
+        Args:
+            logits (`torch.Tensor` of shape `(vocabulary,)`): of the provisional row.
+        """
+        ends = self.scores(logits, "any").softmax(-1)[self.rule.ends_word].sum()
+        if self.generator is None:
+            return bool(ends > 0.5)
+        return bool(torch.rand((), generator=self.generator, device=ends.device) < ends)
+
+    def scores(self, logits: torch.Tensor, expected: Expected) -> torch.Tensor:
+        """Logits after the rule for words and the logits processors.
+
+        Args:
+            logits (`torch.Tensor` of shape `(vocabulary,)`): the model's.
+            expected (`Expected`): what may follow.
+        """
+        scores = self.rule.bar(logits[None], expected)
+        ids = self._shown_ids(logits.device) if self.processors else None
+        for processor in self.processors:
+            scores = processor(ids, scores)
+        return scores[0]
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """Head, source and tail: a known source whole, of a live one what was read."""
+        unread = [token for word in all_words(self.source) for token in word] if self.source.is_known else []
+        return self.reading.ids[: self.reading.visible] + unread + self.tail
 
     def _write_word(self, token: int) -> Generator[Ask | None, torch.Tensor, int]:
         """Write the word that `token` starts; returns the token that starts the next, or EOS."""
-        delay, word = self._read_words, []
+        delay, word = self.reading.words, []
         while True:
             word.append(token)
             self.target.append(token)
             self._check_limits(word, delay)
-            within = "continue" if self.word_rule.kinds[token] == BLANK_START else "any"
+            expected: Expected = "continue" if self.rule.is_blank(token) else "any"
             if len(word) >= self.max_word_tokens:
-                within = "start"
-            reads_next = not self._finished and self.policy.reads(Progress(self._read_words, len(self.words) + 1))
-            if reads_next and within != "continue":
+                expected = "start"
+            if expected != "continue" and self._reads(len(self.words) + 1):
                 # A provisional row: it is asked only whether the word ends, before the READ that would follow.
-                logits = yield from self._ask([token], replacement=self._visible_after_word())
-                if self._word_ends(logits, within):
+                logits = yield from self._ask(self.feed([token], self._visible_after_word()))
+                if expected == "start" or self.word_ends(logits):
                     break
-                within = "continue"
+                expected = "continue"
             else:
-                logits = yield from self._ask([token])
-            token = self._choose(logits, within)
-            if self.word_rule.ends_word[token]:
+                logits = yield from self._ask(self.feed([token]))
+            token = self._choose(logits, expected)
+            if self.rule.is_start(token):
                 self._commit(word, delay)
-                return (yield from self._accept(token, logits))
+                return (yield from self._accept(token))
         self._commit(word, delay)
-        visible = self._visible
+        visible = self.reading.visible
         yield from self._read_until_write()
-        if self._visible != visible:
+        if self.reading.visible != visible:
             logits = yield from self._ask_again()
         return (yield from self._start_word(logits))
+
+    def _start_word(self, logits: torch.Tensor) -> Generator[Ask | None, torch.Tensor, int]:
+        return (yield from self._accept(self._choose_start(logits)))
+
+    def _accept(self, token: int) -> Generator[Ask | None, torch.Tensor, int]:
+        """A word start as it is; EOS only once the source has ended: until then it means READ and ask again."""
+        while token == self.rule.eos_token_id and not self.reading.is_over:
+            visible = self.reading.visible
+            yield from self._read()
+            if self.reading.visible != visible:
+                token = self._choose_start((yield from self._ask_again()))
+        return token
+
+    def _reads(self, written: int) -> bool:
+        return not self.reading.is_over and self.policy.reads(Progress(self.reading.words, written))
+
+    def _read_until_write(self) -> Generator[None, None, None]:
+        while self._reads(len(self.words)):
+            yield from self._read()
+
+    def _read(self) -> Generator[None, None, None]:
+        while not (polled := self.source.poll())[0]:
+            yield None
+        self.reading.read(polled[1])
 
     def _visible_after_word(self) -> int | None:
         """What the newest row would see if its word ended now, if all that would be READ then is there, and
@@ -203,128 +212,75 @@ class RowDecoder:
         if not self.feeds_ahead:
             return None
         words: list[list[int]] = []
-        while self.policy.reads(Progress(self._read_words + len(words), len(self.words) + 1)):
+        while self.policy.reads(Progress(self.reading.words + len(words), len(self.words) + 1)):
             ready, word = self.source.peek(len(words))
             if not ready:
                 return None
             if word is None:
                 break
             words.append(word)
-        self._hold(words[self._held_words :])
-        return self._visible + sum(map(len, words)) if words else None
+        self.reading.hold(words)
+        return self.reading.visible + sum(map(len, words)) if words else None
 
-    def _hold(self, words: list[list[int]]) -> None:
-        """Words that wait to be fed and read."""
-        self.before += [token for word in words for token in word]
-        self._held_words += len(words)
-
-    def _start_word(self, logits: torch.Tensor) -> Generator[Ask | None, torch.Tensor, int]:
-        return (yield from self._accept(self._choose(logits, self._word_start()), logits))
-
-    def _word_start(self) -> str:
-        return "start" if self.target else self.word_rule.first
-
-    def _accept(self, token: int, logits: torch.Tensor) -> Generator[Ask | None, torch.Tensor, int]:
-        """A word start as it is; EOS only once the source has ended: until then it means READ and ask again."""
-        while token == self.eos_token_id and not self._finished:
-            visible = self._visible
-            yield from self._read()
-            if self._visible != visible:
-                logits = yield from self._ask_again()
-                token = self._choose(logits, self._word_start())
-        return token
-
-    def _read_until_write(self) -> Generator[None, None, None]:
-        while not self._finished and self.policy.reads(Progress(self._read_words, len(self.words))):
-            yield from self._read()
-
-    def _read(self) -> Generator[None, None, None]:
-        while not (polled := self.source.poll())[0]:
-            yield None
-        word = polled[1]
-        if word is None:
-            self._finished = True
-            return
-        if not self._held_words:
-            self._hold([word])
-        self._held_words -= 1
-        self._visible += len(word)
-        self._read_words += 1
-
-    def _ask(
-        self, ids: list[int], drops: int = 0, replacement: int | None = None
-    ) -> Generator[Ask, torch.Tensor, torch.Tensor]:
-        """Feed these last tokens of tail+target, behind all source that was not fed yet, in place of the `drops`
-        newest; the last one's logits."""
-        fresh, self._fed = self._fed, len(self.before)
+    def _compose(self, ids: list[int], drops: int, replacement: int | None = None) -> Ask:
+        """Feed the last tokens of tail+target in place of the `drops` newest that are stored, and of the spare one."""
+        start, fresh = self.reading.feed()
         offset = len(self.tail) + len(self.target) - len(ids)
-        spare, self._spare = self._spare, None if replacement is None else 0
-        forgets = (*range(drops), *([] if spare is None or spare < drops else [spare]))
-        ask = Ask(self.before[fresh:], fresh, ids, offset, self._visible, forgets, replacement)
-        return (yield from self._answer(ask))
+        spare = set() if self._doubled is None else {int(self._doubled.is_read)}
+        self._doubled = None
+        forgets = tuple(sorted(spare.union(range(drops))))
+        return Ask(fresh, start, ids, offset, self.reading.visible, forgets, replacement)
 
-    def _answer(self, ask: Ask) -> Generator[Ask, torch.Tensor, torch.Tensor]:
+    def _ask(self, ask: Ask) -> Generator[Ask, torch.Tensor, torch.Tensor]:
         logits = yield ask
         if torch.isnan(logits).any():
             raise ValueError(
                 f"logits are NaN after {len(self.target)} target tokens: check the weights and their dtype."
             )
-        self._ahead = logits[1] if ask.replacement is not None else None
+        if ask.replacement is not None:
+            self._doubled = Doubled(logits[1])
         return self._note(logits[0])
 
+    def _ask_again(self) -> Generator[Ask, torch.Tensor, torch.Tensor]:
+        """The newest token once more, now that more source is visible."""
+        if self._doubled is not None and not self._doubled.is_read:
+            self._doubled = self._doubled._replace(is_read=True)
+            return self._note(self._doubled.answer)
+        return (yield from self._ask(self.feed_again()))
+
     def _note(self, logits: torch.Tensor) -> torch.Tensor:
-        self.queries.append(Query(len(self.tail) + len(self.target) - 1, self._read_words))
+        self.queries.append(Query(len(self.tail) + len(self.target) - 1, self.reading.words))
         if self.keeps_logits:
             self.logits.append(logits)
         return logits
 
-    def _ask_again(self) -> Generator[Ask, torch.Tensor, torch.Tensor]:
-        """The newest token once more, now that more source is visible; its cache entry is replaced."""
-        if self._ahead is not None:
-            answer, self._ahead, self._spare = self._ahead, None, 1
-            return self._note(answer)
-        return (yield from self._ask((self.tail + self.target)[-1:], drops=1))
+    def _choose_start(self, logits: torch.Tensor) -> int:
+        return self._choose(logits, "start" if self.target else self.rule.first)
 
-    def _word_ends(self, logits: torch.Tensor, within: str) -> bool:
-        if within != "any":
-            return within == "start"
-        ends = self._scores(logits, "any").softmax(-1)[self.word_rule.ends_word].sum()
-        if self.generator is None:
-            return bool(ends > 0.5)
-        return bool(torch.rand((), generator=self.generator, device=ends.device) < ends)
-
-    def _choose(self, logits: torch.Tensor, expect: str) -> int:
-        scores = self._scores(logits, expect)
+    def _choose(self, logits: torch.Tensor, expected: Expected) -> int:
+        scores = self.scores(logits, expected)
         if self.generator is None:
             return int(scores.argmax())
         return int(torch.multinomial(scores.softmax(-1), 1, generator=self.generator))
 
-    def _scores(self, logits: torch.Tensor, expect: str) -> torch.Tensor:
-        self.word_rule.expect = expect
-        ids = self._shown_ids(logits.device) if self.processors else None
-        scores = self.word_rule(ids, logits[None])
-        for processor in self.processors:
-            scores = processor(ids, scores)
-        return scores[0]
-
-    def _shown_ids(self, device) -> torch.Tensor:
+    def _shown_ids(self, device: torch.device) -> torch.Tensor:
         """What logits processors and stopping criteria may see: nothing of the unread source."""
-        return torch.tensor([self.before[: self._visible] + self.tail + self.target], device=device)
+        return torch.tensor([self.reading.ids[: self.reading.visible] + self.tail + self.target], device=device)
 
     def _check_limits(self, word: list[int], delay: int) -> None:
-        limit = 20 + 3 * self._visible if self.max_new_tokens is None else self.max_new_tokens
+        limit = self.max_new_tokens
+        if limit is None:
+            limit = 20 + 3 * (self.reading.visible - len(self.head))
         reason = "max_new_tokens" if len(self.target) >= limit else ""
         if not reason and self.criteria:
-            ids = self._shown_ids(self.word_rule.kinds.device)
+            ids = self._shown_ids(self.rule.ends_word.device)
             if any(bool(criterion(ids, None).all()) for criterion in self.criteria):
                 reason = "stopping_criteria"
         if reason:
-            if all(self.word_rule.kinds[token] == BLANK_START for token in word):
-                # Nothing of it can be seen yet.
-                del self.target[-len(word) :]
-            else:
+            # Of lone spaces nothing can be seen yet.
+            if not all(map(self.rule.is_blank, word)):
                 self._commit(word, delay)
-            raise _Stop(reason)
+            raise RowStopped(reason)
 
     def _commit(self, word: list[int], delay: int) -> None:
         self.words.append(word)
@@ -334,4 +290,4 @@ class RowDecoder:
             self.on_word(word, delay, self.elapsed_ms[-1])
 
 
-__all__ = ["Ask", "KnownSource", "Query", "RowDecoder"]
+__all__ = ["RowDecoder"]

@@ -13,9 +13,10 @@ import torch
 
 from ..models.cache import SimulCache
 from ..models.decoding import decode_step
-from ..models.generation import SimulLogitsProcessor
 from ..models.policies import Policy
-from ..models.row_decoder import Ask, RowDecoder
+from ..models.room import check_room, lack_of_room
+from ..models.row import Ask, prompt_of
+from ..models.row_decoder import RowDecoder
 from ..models.streams import SourceCancelled, SourceReader, SourceStream, SourceTimeout
 from ..models.text import ends_sentence
 from .engine_stream import EngineStream
@@ -55,7 +56,7 @@ class StreamEngine:
         max_unread (`int`, *optional*): most words of a stream that may wait for their reader; then it ends.
 
     Raises:
-        ValueError: if a bound is below 1.
+        ValueError: if a bound is below 1, or a row has no room for the prompt and a token more on either side.
 
     Example:
 
@@ -87,9 +88,8 @@ class StreamEngine:
         self.model, self.processor = model.eval(), processor
         self.max_step_tokens, self.max_waiting, self.max_unread = max_step_tokens, max_waiting, max_unread
         self.max_tokens, self.cache = max_tokens, SimulCache(max_streams, max_tokens)
-        self.word_rule = SimulLogitsProcessor(
-            processor.token_kinds.to(model.device), model.config.vocab_size, processor.bare_first_word
-        )
+        self.prompt = prompt_of(processor, model)
+        check_room(model.config, max_tokens, len(self.prompt.head), len(self.prompt.tail))
         self._numbers = itertools.count()
         # Free rows of the cache and streams that join, shared with the threads that open; the rest is the worker's.
         self._changed = threading.Condition()
@@ -300,13 +300,10 @@ class StreamEngine:
         else:
             if ask is None:
                 self._waiting.add(row)
-            elif self._outgrows(row, ask):
-                self._close(row, "max_tokens")
+            elif reason := lack_of_room(self.model.config, self.cache, row, ask):
+                self._close(row, reason)
             else:
                 self._asks[row] = ask
-
-    def _outgrows(self, row: int, ask: Ask) -> bool:
-        return self.cache.used_tokens(row) - len(ask.forgets) + ask.tokens > self.max_tokens
 
     def _translate(
         self,
@@ -319,7 +316,7 @@ class StreamEngine:
         sentences: bool,
     ) -> Generator[Ask | None, torch.Tensor | None, str]:
         """A stream's life, one decoder for all of it or for each sentence; returns the reason to stop."""
-        reason, started, head = "eos", time.perf_counter(), self.processor.head_ids
+        reason, started, head = "eos", time.perf_counter(), self.prompt.head
         try:
             while (begun := reader.begin()) is not False:
                 if begun is None:
@@ -328,10 +325,8 @@ class StreamEngine:
                 decoder = row_decoder(
                     source=reader,
                     policy=policy,
-                    head=head,
+                    prompt=self.prompt,
                     head_is_fed=self.cache.used_tokens(row) == len(head),
-                    tail=self.processor.tail_ids,
-                    word_rule=self.word_rule,
                     started=started,
                     on_word=lambda ids, delay, ms: stream.words.put_word(0, ids, reader.words_before + delay, ms),
                     **options,

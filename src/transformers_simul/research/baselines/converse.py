@@ -2,12 +2,10 @@
 """Conversational prompting: source and target chunks take turns in one causal row that only ever grows."""
 
 import random
-from collections.abc import Generator
 from typing import Any
 
-import torch
-
-from ...models.row_decoder import Ask, RowDecoder
+from ...models.row import Ask
+from ...models.row_decoder import RowDecoder
 from ...training.data_collator import SimulMaskDataCollator
 from .turns import turns
 
@@ -70,22 +68,20 @@ class ConverseDecoder(RowDecoder):
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
-        self._fed_tokens = self._fed
+        self.length = self.reading.fed
 
-    def _ask(
-        self, ids: list[int], drops: int = 0, replacement: int | None = None
-    ) -> Generator[Ask, torch.Tensor, torch.Tensor]:
-        fresh, self._fed = self._fed, len(self.before)
-        return (yield from self._append(self.before[fresh:] + ids))
+    def feed(self, ids: list[int], replacement: int | None = None) -> Ask:
+        """What was read and not fed, then these."""
+        return self._append(self.reading.feed()[1] + ids)
 
-    def _ask_again(self) -> Generator[Ask, torch.Tensor, torch.Tensor]:
-        fresh, self._fed = self._fed, len(self.before)
-        return (yield from self._append([self.eos_token_id, *self.before[fresh:], *self.tail]))
+    def feed_again(self) -> Ask:
+        """The end of the turn, what was read, and the next turn's beginning."""
+        return self._append([self.rule.eos_token_id, *self.reading.feed()[1], *self.tail])
 
-    def _append(self, ids: list[int]) -> Generator[Ask, torch.Tensor, torch.Tensor]:
-        start, self._fed_tokens = self._fed_tokens, self._fed_tokens + len(ids)
+    def _append(self, ids: list[int]) -> Ask:
+        start, self.length = self.length, self.length + len(ids)
         # Frames make no difference where all is causal: the whole row counts as "head and source".
-        return (yield from self._answer(Ask(ids, start, [], 0, 0)))
+        return Ask(ids, start, [], 0, 0)
 
 
 __all__ = ["ConverseDataCollator", "ConverseDecoder"]

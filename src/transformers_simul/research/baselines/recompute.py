@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recomputation ("-rec"): whenever source arrives, keys and values of all that stands behind it are made anew."""
 
-from collections.abc import Generator
-
-import torch
-
-from ...models.row_decoder import Ask, RowDecoder
+from ...models.row import Ask
+from ...models.row_decoder import RowDecoder
 
 
 class RecomputingDecoder(RowDecoder):
@@ -25,9 +22,9 @@ class RecomputingDecoder(RowDecoder):
 
     feeds_ahead = False
 
-    def _ask_again(self) -> Generator[Ask, torch.Tensor, torch.Tensor]:
-        behind = self.tail + self.target
-        return (yield from self._ask(behind, drops=len(behind)))
+    def feed_again(self) -> Ask:
+        """Tail and target, all of which see what was read."""
+        return self.in_place(self.tail + self.target)
 
 
 __all__ = ["RecomputingDecoder"]

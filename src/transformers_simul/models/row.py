@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a row of decoding is made of: its prompt, its source tokens, what it asks and what it was told."""
+
+from collections.abc import Callable, Sequence
+from itertools import chain, count, takewhile
+from typing import Any, NamedTuple
+
+import torch
+
+from .streams import Source
+from .word_rule import WordRule
+
+
+class Prompt(NamedTuple):
+    """What all rows of a processor and a model share.
+
+    Attributes:
+        head, tail (`list[int]`): ids before and after the source; the tail has at least one.
+        rule (`WordRule`): keeps words whole.
+    """
+
+    head: list[int]
+    tail: list[int]
+    rule: WordRule
+
+
+def prompt_of(processor: Any, model: Any) -> Prompt:
+    """The prompt of a processor's rows for a model.
+
+    Args:
+        processor (`SimulProcessor`): saved beside the model.
+        model: gives vocabulary size and device.
+
+    Raises:
+        ValueError: if the two do not belong together.
+    """
+    kinds = processor.token_kinds.to(model.device)
+    rule = WordRule(kinds, model.config.vocab_size, processor.bare_first_word)
+    return Prompt(processor.head_ids, processor.tail_ids, rule)
+
+
+class Ask(NamedTuple):
+    """What a row wants fed; the logits of the newest token are the answer.
+
+    Attributes:
+        source_ids (`list[int]`): head or source tokens not fed before.
+        source_offset (`int`): where they begin in head+source.
+        target_ids (`list[int]`): tail or target tokens.
+        target_offset (`int`): where they begin in tail+target.
+        visible_source (`int`): head and source tokens that they see.
+        forgets (`tuple[int, ...]`): the row's stored tokens to give up first, counted from its newest, 0.
+        replacement (`int`, *optional*): feed the last token a second time, seeing so much source: its answer too.
+    """
+
+    source_ids: list[int]
+    source_offset: int
+    target_ids: list[int]
+    target_offset: int
+    visible_source: int
+    forgets: tuple[int, ...] = ()
+    replacement: int | None = None
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are fed."""
+        return len(self.source_ids) + len(self.target_ids) + (self.replacement is not None)
+
+
+class Query(NamedTuple):
+    """One question to the model.
+
+    Attributes:
+        offset (`int`): index in tail+target of the token that asked.
+        visible_words (`int`): source words that it saw.
+    """
+
+    offset: int
+    visible_words: int
+
+
+class KnownSource:
+    """A [`Source`] that is there from the start: fed at once, shown word by word.
+
+    Args:
+        words (`list[list[int]]`): ids of each source word.
+    """
+
+    is_known = True
+    wait_s: float | None = None
+
+    def __init__(self, words: list[list[int]]):
+        self.words = words
+        self._next = 0
+
+    def poll(self) -> tuple[bool, list[int] | None]:
+        """As a live reader's: `(True, ids)`, or `(True, None)` at the end."""
+        polled = self.peek(0)
+        self._next += 1
+        return polled
+
+    def peek(self, index: int) -> tuple[bool, list[int] | None]:
+        """What the poll after `index` more would give."""
+        word = self._next + index
+        return True, self.words[word] if word < len(self.words) else None
+
+    def listen(self, callback: Callable[[], None]) -> None:
+        """Nothing ever arrives."""
+
+
+def all_words(source: Source) -> list[list[int]]:
+    """Ids of all words of a known source that were not read."""
+    words = (source.peek(index)[1] for index in count())
+    return [*takewhile(lambda word: word is not None, words)]  # type: ignore[list-item]
+
+
+class RowStopped(Exception):
+    """Ends a row when it is thrown into [`RowDecoder.run`]; its text is the stop reason."""
+
+
+class Reading:
+    """A row's head and source tokens in order: read ones, then those that are there but not read yet.
+
+    What a query must not see is hidden from it, so both may be fed. `visible` and `fed` never pass the end of `ids`.
+
+    Attributes:
+        ids (`list[int]`): all of them.
+        visible (`int`): how many of them the next query sees: the head and what was read.
+        fed (`int`): how many of them the model has.
+        words (`int`): source words that were read.
+        is_over (`bool`): whether a READ has found the end of the source.
+    """
+
+    def __init__(self, head: Sequence[int], head_is_fed: bool):
+        self.ids = list(head)
+        self.visible = len(head)
+        self.fed = len(head) if head_is_fed else 0
+        self.words = 0
+        self.is_over = False
+
+    def hold(self, words: Sequence[Sequence[int]]) -> None:
+        """The next words to read are there; those that are held already come first among them."""
+        held = len(self.ids) - self.visible
+        self.ids += list(chain.from_iterable(words))[held:]
+
+    def read(self, word: list[int] | None) -> None:
+        """READ the next word; None is the end of the source."""
+        if word is None:
+            self.is_over = True
+            return
+        self.hold([word])
+        self.visible += len(word)
+        self.words += 1
+
+    def feed(self) -> tuple[int, list[int]]:
+        """Where the tokens begin that the model has not got, and these; from now on it has them."""
+        start, self.fed = self.fed, len(self.ids)
+        return start, self.ids[start:]
+
+
+class Doubled(NamedTuple):
+    """The newest token is stored twice: as it is, and as it would be after the READ that may follow. One of the two is
+    given up by the next feed.
+
+    Attributes:
+        answer (`torch.Tensor` of shape `(vocabulary,)`): to the token after that READ.
+        is_read (`bool`): whether the READ has followed, so that the earlier one of the two is given up.
+    """
+
+    answer: torch.Tensor
+    is_read: bool = False
+
+
+__all__ = ["Ask", "Doubled", "KnownSource", "Prompt", "Query", "Reading", "RowStopped", "all_words", "prompt_of"]

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which tokens may follow, so that words stay whole: one rule for all rows, and a logits processor that applies it in
+stock decoding."""
+
+from typing import Literal
+
+import torch
+from transformers.generation.logits_process import LogitsProcessor
+
+from .schedule import BLANK_START, CONTINUES, EOS, NEVER, STARTS
+
+# What may come: any token of a text; a word start or EOS; a bare word's start or EOS; a continuation.
+Expected = Literal["any", "start", "bare", "continue"]
+
+
+class WordRule:
+    """After a committed word only a word start or EOS may follow, inside a word neither. Tokens that no word can hold
+    (special tokens, other white space) are never written.
+
+    The rule keeps no state: what is expected is an argument.
+
+    Args:
+        token_kinds (`torch.Tensor` of shape `(vocabulary,)`): the processor's word-boundary table.
+        vocab_size (`int`): of the model, which may be padded beyond the tokenizer's.
+        bare_first_word (`bool`, *optional*): whether the target begins without a space.
+
+    Attributes:
+        eos_token_id (`int`): the table's EOS.
+        first (`Expected`): what the first token must be.
+        ends_word (`torch.Tensor` of shape `(vocabulary,)`, bool): tokens that end the word before them.
+
+    Raises:
+        ValueError: if the table is larger than the model's vocabulary, or has not one EOS.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.models.word_rule import WordRule
+    >>> rule = WordRule(torch.tensor([2, 1, 0]), vocab_size=4)  # EOS, a start, a continuation, no token
+    >>> rule.bar(torch.zeros(4), "start").tolist()
+    [0.0, 0.0, -inf, -inf]
+
+    ```
+    """
+
+    def __init__(self, token_kinds: torch.Tensor, vocab_size: int, bare_first_word: bool = False):
+        if len(token_kinds) > vocab_size:
+            raise ValueError(
+                f"token_kinds has {len(token_kinds)} entries, but the model's vocabulary {vocab_size}: it belongs to "
+                "another tokenizer, or call model.resize_token_embeddings()."
+            )
+        kinds = torch.nn.functional.pad(token_kinds, (0, vocab_size - len(token_kinds)), value=NEVER)
+        # Looked at for every token that is written, so it is kept where no device has to be waited for.
+        self._kinds = kinds.cpu()
+        eos = (self._kinds == EOS).nonzero().flatten().tolist()
+        if len(eos) != 1:
+            raise ValueError(f"token_kinds must mark one token as EOS ({EOS}), got {eos}.")
+        self.eos_token_id: int = eos[0]
+        self.first: Expected = "bare" if bare_first_word else "start"
+        self.ends_word = (kinds == STARTS) | (kinds == BLANK_START) | (kinds == EOS)
+        self.barred = {
+            "any": kinds == NEVER,
+            "start": (kinds == NEVER) | (kinds == CONTINUES),
+            "bare": (kinds != CONTINUES) & (kinds != EOS),
+            "continue": kinds != CONTINUES,
+        }
+
+    def bar(self, scores: torch.Tensor, expected: Expected) -> torch.Tensor:
+        """Scores with minus infinity where a token may not follow.
+
+        Args:
+            scores (`torch.Tensor` of shape `(..., vocabulary)`): of the next token.
+            expected (`Expected`): what may follow.
+        """
+        return scores.masked_fill(self.barred[expected], -torch.inf)
+
+    def is_blank(self, token: int) -> bool:
+        """Whether the token is a lone space, which something visible must follow."""
+        return int(self._kinds[token]) == BLANK_START
+
+    def is_start(self, token: int) -> bool:
+        """Whether the token starts a word or is EOS: the word before it has ended."""
+        return int(self._kinds[token]) in (STARTS, BLANK_START, EOS)
+
+
+class SimulLogitsProcessor(LogitsProcessor):
+    """Keeps words whole in stock decoding, as `generate(policy=...)` does by itself: the first token starts a word, a
+    lone space is followed by something visible, and tokens that no word can hold are never written.
+
+    Args:
+        token_kinds, vocab_size, bare_first_word: as for [`WordRule`].
+        prompt_tokens (`int`): length of the prompts, padding included; what comes after is the target.
+
+    Raises:
+        ValueError: as [`WordRule`].
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul import SimulLogitsProcessor
+    >>> kinds = torch.tensor([2, 1, 0])  # EOS, a start, a continuation; the model's fourth entry is no token
+    >>> rule = SimulLogitsProcessor(kinds, vocab_size=4, prompt_tokens=2)
+    >>> rule(torch.tensor([[1, 2]]), torch.zeros(1, 4)).tolist()
+    [[0.0, 0.0, -inf, -inf]]
+
+    ```
+    """
+
+    def __init__(self, token_kinds: torch.Tensor, vocab_size: int, prompt_tokens: int, bare_first_word: bool = False):
+        self.rule = WordRule(token_kinds, vocab_size, bare_first_word)
+        self.prompt_tokens = prompt_tokens
+        self._blank = torch.nn.functional.pad(token_kinds == BLANK_START, (0, vocab_size - len(token_kinds)))
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
+        if input_ids.shape[1] == self.prompt_tokens:
+            return self.rule.bar(scores, self.rule.first)
+        behind_blank = self._blank[input_ids[:, -1:]]
+        barred = torch.where(behind_blank, self.rule.barred["continue"], self.rule.barred["any"])
+        return scores.masked_fill(barred, -torch.inf)
+
+
+__all__ = ["Expected", "SimulLogitsProcessor", "WordRule"]
