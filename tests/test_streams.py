@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
+import gc
+import itertools
+import queue
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
+from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from transformers_simul import (
     SimulStreamer,
@@ -313,18 +319,153 @@ def test_a_streamers_consumer_hears_of_an_error_before_decoding_began(model, pro
         list(streamer)
 
 
-def test_leaving_early_ends_the_threads(model, processor):
-    def endless():
-        while True:
-            yield "dog"
+def endless_words():
+    while True:
+        yield "dog"
 
+
+BABBLE = {"max_word_tokens": 2, "suppress_tokens": [0]}
+
+
+@pytest.mark.parametrize("policy", [WaitKPolicy(1), WaitKPolicy(3)])
+def test_no_word_is_taken_before_the_policy_reads_it(model, processor, policy):
+    """However long the source and however slow its reader: nothing piles up."""
+    taken, words = itertools.count(), []
+
+    def counted():
+        for word in endless_words():
+            next(taken)
+            yield word
+
+    for word in translate_stream(model, processor, counted(), policy, max_new_tokens=30, **BABBLE):
+        words.append(word)
+        # `repr` reads a count without moving it.
+        assert repr(taken) == f"count({word.delay})"
+    assert words[-1].delay > policy.k
+
+
+def test_leaving_early_ends_the_threads(model, processor):
     before = threading.active_count()
-    for _ in translate_stream(model, processor, endless(), WaitKPolicy(1), max_word_tokens=2, suppress_tokens=[0]):
+    for _ in translate_stream(model, processor, endless_words(), WaitKPolicy(1), **BABBLE):
         break
-    deadline = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
     assert threading.active_count() == before
+
+
+def test_leaving_ends_what_is_left_to_write(model, processor):
+    """The source is read, and thousands of tokens could still be written."""
+    calls = itertools.count()
+
+    def count(ids, scores):
+        next(calls)
+        return scores
+
+    options = BABBLE | {"max_new_tokens": 5000, "logits_processor": LogitsProcessorList([count])}
+    for _ in translate_stream(model, processor, ["dog"] * 3, WaitKPolicy(3), **options):
+        break
+
+    async def main():
+        words = translate_stream_async(model, processor, ["dog"] * 3, WaitKPolicy(3), **options)
+        await anext(words)
+        await words.aclose()
+
+    asyncio.run(main())
+    assert next(calls) < 5000
+
+
+def test_a_stopping_criterion_of_the_users_holds_too(model, processor):
+    ends = StoppingCriteriaList([lambda ids, scores: torch.ones(1, dtype=torch.bool)])
+    ended, whole = (
+        list(translate_stream(model, processor, ["dog"], WaitKPolicy(1), stopping_criteria=criteria, **BABBLE))
+        for criteria in (ends, None)
+    )
+    assert len(ended) <= 1 < len(whole)
+
+
+def test_a_source_that_was_left_silent_keeps_its_words(model, processor):
+    """Nobody waits for the next word of a source whose translation was left."""
+    arrived = queue.SimpleQueue()
+    before = threading.active_count()
+    arrived.put("dog")
+    for _ in translate_stream(model, processor, iter(arrived.get, None), WaitKPolicy(1), **BABBLE):
+        break
+    assert threading.active_count() == before
+
+    async def main():
+        arrived.put("dog")
+        words = translate_stream_async(model, processor, iter(arrived.get, None), WaitKPolicy(1), **BABBLE)
+        await anext(words)
+        await words.aclose()
+
+    asyncio.run(main())
+    arrived.put("runs")
+    assert arrived.get(timeout=60) == "runs"
+
+
+def test_a_source_that_blocks_does_not_stop_the_event_loop(model, processor):
+    said = threading.Event()
+
+    def blocking():
+        yield "a"
+        assert said.wait(60), "the event loop stood still"
+        yield "dog"
+
+    async def speak():
+        await asyncio.sleep(0.05)
+        said.set()
+
+    async def translate():
+        words = translate_stream_async(model, processor, blocking(), WaitKPolicy(2), max_new_tokens=4, **BABBLE)
+        return [word async for word in words]
+
+    async def main():
+        return (await asyncio.gather(translate(), speak()))[0]
+
+    assert asyncio.run(main())[0].delay == 2
+
+
+def test_asyncios_own_threads_are_left_alone(model, processor):
+    """One thread in the pool, and that is busy: translations need none of it."""
+
+    async def main():
+        busy, pool = threading.Event(), ThreadPoolExecutor(1)
+        asyncio.get_running_loop().set_default_executor(pool)
+        blocked = asyncio.get_running_loop().run_in_executor(None, busy.wait, 120)
+
+        async def translate(words):
+            words = translate_stream_async(model, processor, words, WaitKPolicy(1), max_new_tokens=2, **BABBLE)
+            return [word async for word in words]
+
+        sources = [["a", "dog"], iter(["a", "dog"])] * 4
+        found = await asyncio.gather(*map(translate, sources))
+        assert not blocked.done()
+        busy.set()
+        await blocked
+        return found
+
+    assert all(asyncio.run(main()))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_event_loop_that_closes_ends_its_translation(model, processor):
+    left = threading.Event()
+
+    class Later(WaitKPolicy):
+        def reads(self, progress):
+            assert left.wait(60)
+            return super().reads(progress)
+
+    loop, before = ClosesBetween(), set(threading.enumerate())
+    words = translate_stream_async(model, processor, endless_words(), Later(1), **BABBLE)
+    waiting = loop.create_task(anext(words))
+    loop.run_until_complete(asyncio.sleep(0))
+    left.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+    assert loop.is_closed()
+    assert set(threading.enumerate()) <= before
+    waiting._log_destroy_pending = False
+    del waiting, words
+    gc.collect()
 
 
 def test_leaving_the_async_form_early(model, processor):

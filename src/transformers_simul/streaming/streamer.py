@@ -26,6 +26,21 @@ class Word(NamedTuple):
     row: int = 0
 
 
+def reader_error(error: BaseException, name: str) -> Exception:
+    """What to raise to a reader: the error, unless it would end the reader's own thread, task or generator
+    (`SystemExit`, `KeyboardInterrupt`, `CancelledError`, `StopIteration`, ...); then a `RuntimeError` with it as cause.
+
+    Args:
+        error (`BaseException`): what ended the translation, in another thread.
+        name (`str`): of the stream.
+    """
+    if isinstance(error, Exception) and not isinstance(error, (StopIteration, StopAsyncIteration)):
+        return error
+    wrapped = RuntimeError(f"{name}: the translation ended with {error!r}.")
+    wrapped.__cause__ = error
+    return wrapped
+
+
 class Words(Protocol):
     """What a streamer needs of a processor."""
 
@@ -86,11 +101,7 @@ class SimulStreamer(BaseStreamer):
         Raises:
             BufferError: if `max_unread` words wait.
         """
-        ids = [*self._held.pop(row, []), *ids]
-        text = self.processor.words([ids])[0]
-        if self.processor.is_half(text):
-            self._held[row], text = ids, ""
-        word = Word(text, delay, elapsed_ms, row)
+        word = self.word(row, ids, delay, elapsed_ms)
         with self._changed:
             if self.max_unread is not None and len(self._words) >= self.max_unread:
                 raise BufferError(
@@ -98,6 +109,14 @@ class SimulStreamer(BaseStreamer):
                 )
             self._words.append(word)
         self._notify()
+
+    def word(self, row: int, ids: list[int], delay: int, elapsed_ms: float) -> Word:
+        """A committed unit as its readers get it; a half character stays empty until its other half comes."""
+        ids = [*self._held.pop(row, []), *ids]
+        text = self.processor.words([ids])[0]
+        if self.processor.is_half(text):
+            self._held[row], text = ids, ""
+        return Word(text, delay, elapsed_ms, row)
 
     def end(self) -> None:
         """Called when generation is over."""
@@ -109,8 +128,7 @@ class SimulStreamer(BaseStreamer):
         """Called when generation broke: consumers get the error after the words that were written.
 
         Args:
-            error (`BaseException`): raised to them as it is; as the cause of a `RuntimeError` if it would end their
-                thread, task or generator instead (`SystemExit`, `KeyboardInterrupt`, `CancelledError`, ...).
+            error (`BaseException`): see [`reader_error`].
         """
         with self._changed:
             self._error, self._is_done = error, True
@@ -120,7 +138,7 @@ class SimulStreamer(BaseStreamer):
         shown = 0
         while True:
             with self._changed:
-                while (word := self._word(shown)) is None and not self._is_done:
+                while (word := self._next(shown)) is None and not self._is_done:
                     self._changed.wait()
             if word is None:
                 return
@@ -140,7 +158,7 @@ class SimulStreamer(BaseStreamer):
             while True:
                 changed.clear()
                 with self._changed:
-                    word, is_done = self._word(shown), self._is_done
+                    word, is_done = self._next(shown), self._is_done
                 if word is not None:
                     shown += 1
                     yield word
@@ -151,17 +169,15 @@ class SimulStreamer(BaseStreamer):
         finally:
             self._listeners.discard(wake)
 
-    def _word(self, shown: int) -> Word | None:
+    def _next(self, shown: int) -> Word | None:
         """The next word for a consumer that has got so many; None if there is none. Raises the error after the last."""
         if self.max_unread is not None and self._words:
             return self._words.pop(0)
         if shown < len(self._words):
             return self._words[shown]
-        if self._error is None:
-            return None
-        if isinstance(self._error, Exception) and not isinstance(self._error, (StopIteration, StopAsyncIteration)):
-            raise self._error
-        raise RuntimeError(f"{self.name}: the translation ended with {self._error!r}.") from self._error
+        if self._error is not None:
+            raise reader_error(self._error, self.name)
+        return None
 
     def _notify(self) -> None:
         with self._changed:
@@ -170,4 +186,4 @@ class SimulStreamer(BaseStreamer):
             wake()
 
 
-__all__ = ["SimulStreamer", "Word"]
+__all__ = ["SimulStreamer", "Word", "reader_error"]

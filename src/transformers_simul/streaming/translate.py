@@ -2,13 +2,22 @@
 """The shortest way for applications: words in, translated words out."""
 
 import asyncio
+import contextlib
+import queue
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Any
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
 
 from ..models.policies import Policy
 from ..models.streams import SourceStream
-from .streamer import SimulStreamer, Word
+from .streamer import SimulStreamer, Word, reader_error
+
+# Of a list, so many words are put at once, so that the decoder can look ahead.
+_AT_ONCE = 256
 
 
 def translate_stream(
@@ -16,12 +25,15 @@ def translate_stream(
 ) -> Iterator[Word]:
     """Translate while `source_words` is being iterated.
 
-    Leaving the loop early cancels the translation. An error in the source or in the model is raised here.
+    A source word is taken when the policy READs it, no earlier, in the caller's thread; only the model runs in another.
+    Words of a list or tuple are there already, and the decoder looks ahead in it.
+
+    Leaving the loop cancels the translation at once. An error in the source or in the model is raised here.
 
     Args:
         model: of any family, in evaluation mode.
         processor (`SimulProcessor`): saved beside it.
-        source_words (`Iterable[str]`): source words as they come; iterated in a thread of its own.
+        source_words (`Iterable[str]`): source words as they come; it may block.
         policy (`Policy`): when to READ and WRITE.
         **kwargs: further arguments of `generate()`.
 
@@ -38,39 +50,34 @@ def translate_stream(
 
     ```
     """
-    stream, streamer = SourceStream(unit=processor.unit), SimulStreamer(processor)
-
-    def feed():
-        try:
-            for word in source_words:
-                stream.put(_with_space(processor, word))
-        except BaseException as error:
-            streamer.fail(error)
-            stream.cancel()
-        else:
-            stream.end()
-
-    workers = [
-        threading.Thread(target=feed, daemon=True),
-        threading.Thread(target=_generate, args=(model, processor, stream, streamer, policy, kwargs), daemon=True),
-    ]
-    for worker in workers:
-        worker.start()
+    stream, words = SourceStream(unit=processor.unit), iter(source_words)
+    events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
+    worker = _start(model, processor, stream, policy, kwargs, events.put)
+    count = _AT_ONCE if isinstance(source_words, Sequence) else 1
     try:
-        yield from streamer
+        while not isinstance(event := events.get(), _End):
+            if event is not None:
+                yield event
+                continue
+            while not _put(stream, list(islice(words, count))):
+                pass
+        event.check()
     finally:
         stream.cancel()
-        workers[1].join()
+        worker.join()
 
 
 async def translate_stream_async(
     model: Any, processor: Any, source_words: AsyncIterable[str] | Iterable[str], policy: Policy, **kwargs: Any
 ) -> AsyncIterator[Word]:
-    """As [`translate_stream`], for `async for`; the model runs in a thread and never blocks the event loop.
+    """As [`translate_stream`], for `async for`. The model runs in a thread of its own and never blocks the event loop,
+    nor does a source that blocks.
 
     Args:
         model, processor, policy, **kwargs: as there.
-        source_words (`AsyncIterable[str]` or `Iterable[str]`): source words as they come.
+        source_words (`AsyncIterable[str]` or `Iterable[str]`): source words as they come. Each word of an iterable that
+            is neither asynchronous nor a list is taken in a thread, which ends with that word: a task that is cancelled
+            while such a source is silent leaves it waiting.
 
     Yields:
         [`Word`]: as soon as it is committed.
@@ -88,53 +95,154 @@ async def translate_stream_async(
 
     ```
     """
-    stream, streamer = SourceStream(unit=processor.unit), SimulStreamer(processor)
+    stream, loop = SourceStream(unit=processor.unit), asyncio.get_running_loop()
+    events: asyncio.Queue[_Event] = asyncio.Queue()
 
-    async def feed():
+    def send(event: _Event) -> None:
         try:
-            async for word in _async_iterable(source_words):
-                stream.put(_with_space(processor, word))
-        except asyncio.CancelledError:
+            loop.call_soon_threadsafe(events.put_nowait, event)
+        except RuntimeError:
+            # The loop is closed, and nobody listens any more.
             stream.cancel()
-            raise
-        except Exception as error:
-            streamer.fail(error)
-            stream.cancel()
-        else:
-            stream.end()
 
-    feeder = asyncio.create_task(feed())
-    worker = asyncio.create_task(asyncio.to_thread(_generate, model, processor, stream, streamer, policy, kwargs))
+    pull = _puller(source_words)
+    _start(model, processor, stream, policy, kwargs, send)
+    event: _Event = None
     try:
-        async for word in streamer:
-            yield word
+        while not isinstance(event := await events.get(), _End):
+            if event is not None:
+                yield event
+                continue
+            while not _put(stream, await pull()):
+                pass
+        event.check()
     finally:
         stream.cancel()
-        feeder.cancel()
-        await asyncio.gather(worker, feeder, return_exceptions=True)
+        while not isinstance(event, _End) and not loop.is_closed():
+            event = await events.get()
 
 
-def _generate(model, processor, stream, streamer, policy, kwargs) -> None:
-    try:
-        model.generate(**processor(source=stream), policy=policy, streamer=streamer, **kwargs)
-    except BaseException as error:
-        streamer.fail(error)
+class _End(NamedTuple):
+    """The model is done, or has failed."""
+
+    error: BaseException | None
+
+    def check(self) -> None:
+        if self.error is not None:
+            raise reader_error(self.error, "translate_stream")
 
 
-def _with_space(processor: Any, word: str) -> str:
-    """A word is complete when white space follows it; characters need none between them."""
-    return word if processor.unit == "char" else f"{word} "
+# What the model's thread says, in order: a word, that a READ waits (None), the end.
+_Event = Word | _End | None
 
 
-async def _async_iterable(words: AsyncIterable[str] | Iterable[str]) -> AsyncIterator[str]:
+class _Sender(SimulStreamer):
+    """Sends each word on; `_start` tells of the end, also where decoding never began."""
+
+    def __init__(self, processor: Any, send: Callable[[_Event], None]):
+        super().__init__(processor)
+        self.send = send
+
+    def put_word(self, row: int, ids: list[int], delay: int, elapsed_ms: float) -> None:
+        self.send(self.word(row, ids, delay, elapsed_ms))
+
+
+class _Cancelled(StoppingCriteria):
+    """Ends what is left to write where nothing is left to READ."""
+
+    def __init__(self, stream: SourceStream):
+        self.stream = stream
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:  # type: ignore[override]
+        return torch.full((len(input_ids),), self.stream.is_cancelled, device=input_ids.device)
+
+
+def _start(
+    model: Any,
+    processor: Any,
+    stream: SourceStream,
+    policy: Policy,
+    kwargs: dict[str, Any],
+    send: Callable[[_Event], None],
+) -> threading.Thread:
+    """Run the model in a thread, which sends what happens; the last is an [`_End`]."""
+    stream.listen_for_waits(lambda: send(None))
+    criteria = StoppingCriteriaList([*(kwargs.pop("stopping_criteria", None) or []), _Cancelled(stream)])
+
+    def generate() -> None:
+        try:
+            inputs, streamer = processor(source=stream), _Sender(processor, send)
+            model.generate(**inputs, policy=policy, streamer=streamer, stopping_criteria=criteria, **kwargs)
+        except BaseException as error:
+            send(_End(error))
+        else:
+            send(_End(None))
+
+    worker = threading.Thread(target=generate, daemon=True, name="translate_stream")
+    worker.start()
+    return worker
+
+
+def _put(stream: SourceStream, words: list[str]) -> bool:
+    """Put words, or the end if there is none; whether a READ can go on."""
+    before = stream.put_units
+    for word in words:
+        stream.put(word)
+        if stream.unit != "char":
+            # A word is complete when white space follows it.
+            stream.put(" ")
+    if not words:
+        stream.end()
+    return not words or stream.put_units > before
+
+
+def _puller(words: AsyncIterable[str] | Iterable[str]) -> Callable[[], Awaitable[list[str]]]:
+    """A function that takes the next words, none at the end."""
     if isinstance(words, AsyncIterable):
-        async for word in words:
-            yield word
-    else:
-        for word in words:
-            yield word
-            # Let the translation show what it has before the next word is taken.
-            await asyncio.sleep(0)
+        later = aiter(words)
+
+        async def pull() -> list[str]:
+            try:
+                return [await anext(later)]
+            except StopAsyncIteration:
+                return []
+
+        return pull
+    rest = iter(words)
+    if isinstance(words, Sequence):
+
+        async def pull() -> list[str]:
+            return list(islice(rest, _AT_ONCE))
+
+        return pull
+    return lambda: _in_thread(lambda: list(islice(rest, 1)))
+
+
+async def _in_thread(call: Callable[[], list[str]]) -> list[str]:
+    """Wait for a call that may block for ever: in a thread of its own, since those of asyncio's pool are few."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[list[str]] = loop.create_future()
+
+    def settle(words: list[str], error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(words)
+        else:
+            future.set_exception(error)
+
+    def work() -> None:
+        words: list[str] = []
+        failure: BaseException | None = None
+        try:
+            words = call()
+        except BaseException as error:
+            failure = reader_error(error, "source_words")
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, words, failure)
+
+    threading.Thread(target=work, daemon=True).start()
+    return await future
 
 
 __all__ = ["translate_stream", "translate_stream_async"]
