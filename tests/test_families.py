@@ -428,11 +428,13 @@ def test_what_cannot_be_says_so(processor, name, settings, message):
 
 
 def test_too_long_rows_and_too_few_slots(processor):
+    pair = {"source": "a dog runs over the green meadow", "target": "two children watch him"}
+    batch = SimulMaskDataCollator(processor, OfflinePolicy())([pair])
     with pytest.raises(ValueError, match="max_position_embeddings, 16, but reaches position"):
-        run(make_family("Llama", processor, max_position_embeddings=16), processor, sentences(3, 1), OfflinePolicy())
+        make_family("Llama", processor, max_position_embeddings=16)(**batch)
     model = make_family("Llama", processor, "reserved", target_start=16)
     with pytest.raises(ValueError, match="target_start must be at least as large as prompt and source .* 16 and they"):
-        run(model, processor, ["a dog runs over the green meadow"], OfflinePolicy())
+        model(**batch)
     assert run(model, processor, ["a"], OfflinePolicy()).words
 
 

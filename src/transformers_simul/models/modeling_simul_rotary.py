@@ -16,7 +16,7 @@ from .attention import AttentionContext, attend
 from .linear import SimulLinear
 from .masking import Pattern, additive_mask, block_mask
 from .modeling_simul import SimulForCausalLM, check_arguments, swap_classes
-from .positions import rotary_position_ids, source_distances, without_scale
+from .positions import check_positions, rotary_position_ids, source_distances, without_scale
 from .schedule import Schedule
 
 _BACKENDS = ("eager", "sdpa", "flex_attention")
@@ -62,17 +62,14 @@ def rotary_positions(config: Any, pattern: Pattern) -> torch.Tensor:
         pattern (`Pattern`): of the forward.
 
     Raises:
-        ValueError: if a token stands behind what RoPE was trained for, where quality would fall silently.
+        ValueError: in training, if a token stands behind what RoPE was trained for.
     """
-    positions = rotary_position_ids(pattern.queries, config.positions, config.first_target_position)
-    distances = source_distances(pattern.queries) if config.positions == "own_frame" else 0
-    farthest = int((positions + distances).max())
-    if farthest >= config.max_position_embeddings:
-        raise ValueError(
-            f"a row must fit the model's max_position_embeddings, {config.max_position_embeddings}, but reaches "
-            f"position {farthest}."
-        )
-    return positions if pattern.step is None else pattern.step.join(positions)
+    settings = config.positions, config.first_target_position
+    positions = rotary_position_ids(pattern.queries, *settings)
+    if pattern.step is not None:
+        return pattern.step.join(positions)
+    check_positions(pattern.queries, *settings, config.max_position_embeddings)
+    return positions
 
 
 def rotary_context(model: Any, pattern: Pattern) -> AttentionContext:

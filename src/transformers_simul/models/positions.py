@@ -32,10 +32,6 @@ def rotary_position_ids(queries: Schedule, strategy: str, target_start: int) -> 
     Returns:
         `torch.Tensor` of shape `(batch, length)`, int.
 
-    Raises:
-        ValueError: with `"reserved"`, if a query behind the source sees more than `target_start` tokens of prompt and
-            source.
-
     Example (two source tokens, one tail token):
 
     ```python
@@ -50,14 +46,35 @@ def rotary_position_ids(queries: Schedule, strategy: str, target_start: int) -> 
     """
     if strategy == "own_frame":
         return queries.offsets
-    if strategy == "reserved":
-        taken = int(source_distances(queries).max())
-        if taken > target_start:
-            raise ValueError(
-                f"target_start must be at least as large as prompt and source with positions='reserved', but it is "
-                f"{target_start} and they take {taken} tokens."
-            )
     return queries.offsets + queries.in_target * target_start
+
+
+def check_positions(queries: Schedule, strategy: str, target_start: int, limit: int) -> None:
+    """Whether the model knows the positions of whole rows, beyond which quality would fall silently. While decoding,
+    [`has_positions`] says the same of each row, without looking at tensors.
+
+    Args:
+        queries (`Schedule`): fields of shape `(batch, length)`.
+        strategy (`str`): one of `ROTARY_POSITIONS`.
+        target_start (`int`): first position of tail and target; `"own_frame"` has none.
+        limit (`int`): the model's `max_position_embeddings`.
+
+    Raises:
+        ValueError: if a token stands at or beyond the limit; with `"reserved"`, if a query behind the source sees more
+            than `target_start` tokens of prompt and source.
+    """
+    distances = source_distances(queries)
+    if strategy == "reserved" and (taken := int(distances.max())) > target_start:
+        raise ValueError(
+            f"target_start must be at least as large as prompt and source with positions='reserved', but it is "
+            f"{target_start} and they take {taken} tokens."
+        )
+    positions = rotary_position_ids(queries, strategy, target_start)
+    farthest = int((positions + distances if strategy == "own_frame" else positions).max())
+    if farthest >= limit:
+        raise ValueError(
+            f"a row must fit the model's max_position_embeddings, {limit}, but reaches position {farthest}."
+        )
 
 
 def source_distances(queries: Schedule) -> torch.Tensor:
@@ -112,4 +129,12 @@ def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.
     return torch.cat((turned, rest), dim=-1) if rest.shape[-1] else turned
 
 
-__all__ = ["ALIBI_POSITIONS", "ROTARY_POSITIONS", "rotary_position_ids", "rotate", "source_distances", "without_scale"]
+__all__ = [
+    "ALIBI_POSITIONS",
+    "ROTARY_POSITIONS",
+    "check_positions",
+    "rotary_position_ids",
+    "rotate",
+    "source_distances",
+    "without_scale",
+]
