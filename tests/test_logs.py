@@ -129,6 +129,8 @@ def test_score_without_references_gives_latency_only(tmp_path, capsys):
         (["{log}", "--unit", "spm", "--spm-model", "{settings}"], "must be a SentencePiece model"),
         (["{log}", "--unit", "spm"], "spm_model must be given"),
         (["{log}", "--bootstrap", "0"], "at least 1"),
+        (["{log}", "--bootstrap", "1000000000"], "at most 100000"),
+        (["{log}", "--tokenize", "14a"], "tokenize must be one of ['13a',"),
         (["{log}", "--references", "{settings}"], "references must be one a sentence, 2, got 1"),
     ],
 )

@@ -76,6 +76,12 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
+def test_lone_surrogates_are_named(tmp_path):
+    with pytest.raises(ValueError, match="text for .*file' must be Unicode without lone surrogates"):
+        write_text(tmp_path / "file", "a\ud800")
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data[:20], lambda data: b"no gzip",
                                     lambda data: data[:12] + bytes(8) + data[20:]])  # fmt: skip
 def test_damaged_gzip_is_named(tmp_path, damage):

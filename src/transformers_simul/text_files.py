@@ -81,8 +81,16 @@ def _parse_json(text: str, where: str) -> Any:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Replace a text file atomically, in UTF-8; see [`write_bytes`]."""
-    write_bytes(path, text.encode())
+    """Replace a text file atomically, in UTF-8; see [`write_bytes`].
+
+    Raises:
+        ValueError: for a text with a lone surrogate, which is no Unicode.
+    """
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"text for {str(path)!r} must be Unicode without lone surrogates: {error}.") from error
+    write_bytes(path, data)
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:

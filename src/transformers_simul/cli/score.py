@@ -12,6 +12,8 @@ from typing import Any
 
 from ..text_files import read_json, read_lines
 
+# All are drawn at once: more would fill the memory and sharpen nothing.
+MOST_RESAMPLES = 100_000
 EXAMPLES = """
 examples:
   transformers-simul score logs/k=3/instances.log
@@ -57,8 +59,8 @@ def _score(args: argparse.Namespace) -> int:
 
     if args.words_per_second is not None and not 0 < args.words_per_second < math.inf:
         raise ValueError(f"words-per-second must be positive, got {args.words_per_second}.")
-    if args.bootstrap < 1:
-        raise ValueError(f"bootstrap must be at least 1, got {args.bootstrap}.")
+    if not 1 <= args.bootstrap <= MOST_RESAMPLES:
+        raise ValueError(f"bootstrap must be at least 1 and at most {MOST_RESAMPLES}, got {args.bootstrap}.")
     references = read_lines(args.references) if args.references else []
     sources = read_lines(args.sources) if args.sources else []
     instances = read_log(args.log, args.words_per_second or 1.0, sources, references)

@@ -49,7 +49,7 @@ def quality(
         tokenize (`str`, *optional*): BLEU's tokeniser, sacreBLEU's name: `"13a"` unless told, `"zh"`, `"ja-mecab"`.
 
     Raises:
-        ValueError: if the counts differ, there is no sentence, or a name is unknown.
+        ValueError: if the counts differ, there is no sentence, a name is unknown, or a tokeniser lacks its package.
 
     Example:
 
@@ -134,7 +134,12 @@ def paired_difference(
 
 def _metric(name: str, tokenize: str | None) -> Any:
     if name == "BLEU":
-        return BLEU(tokenize=tokenize)
+        if tokenize is not None and tokenize not in BLEU.TOKENIZERS:
+            raise ValueError(f"tokenize must be one of {sorted(BLEU.TOKENIZERS)}, got {tokenize!r}.")
+        try:
+            return BLEU(tokenize=tokenize)
+        except RuntimeError as error:
+            raise ValueError(f"tokenize={tokenize!r} needs more: {' '.join(str(error).split())}") from error
     if name == "TER":
         return TER()
     if name not in QUALITY:

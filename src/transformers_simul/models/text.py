@@ -111,10 +111,8 @@ def token_kinds(tokenizer, unit: str, eos_token_id: int) -> torch.Tensor:
         ValueError: if the tokenizer marks neither bytes nor word starts in a way known here.
     """
     texts = _token_bytes(tokenizer)
-    kinds = torch.full((len(texts),), CONTINUES, dtype=torch.int8)
     kind_of = {"word": _kind_in_word, "char": _kind_in_chars, "token": lambda text: STARTS if text else NEVER}[unit]
-    for index, text in enumerate(texts):
-        kinds[index] = NEVER if text is None else kind_of(text)
+    kinds = torch.tensor([NEVER if text is None else kind_of(text) for text in texts], dtype=torch.int8)
     kinds[eos_token_id] = EOS
     return kinds
 
