@@ -26,7 +26,8 @@ class LivePage(gradio.Blocks):
 
     def launch(self, *args: Any, **options: Any) -> Any:
         """As `gradio.Blocks.launch`, with which it shares all options; `share` is off unless it is given."""
-        guard = Middleware(Guard, names=self.host_names, on_leave=self.visitors.stop)
+        heard = {"on_arrive": self.visitors.arrive, "on_leave": self.visitors.leave}
+        guard = Middleware(Guard, names=self.host_names, **heard)
         app_options = options.pop("app_kwargs", None) or {}
         app_options["middleware"] = [guard, *app_options.get("middleware", ())]
         safe: dict[str, Any] = {"share": False, "run_history": False, "footer_links": ["gradio"], "max_file_size": 1}

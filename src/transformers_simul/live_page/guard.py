@@ -25,11 +25,17 @@ class Guard:
         app: the application within.
         names (`Collection[str]`): host names that are ours beside `localhost`, this machine's name and IP addresses;
             `"*"` for any.
-        on_leave (`Callable[[str], None]`): called with the session of a connection that has ended.
+        on_arrive, on_leave (`Callable[[str], None]`): called with a session when its connection begins and has ended.
     """
 
-    def __init__(self, app: Any, names: Collection[str], on_leave: Callable[[str], None]):
-        self.app, self.on_leave = app, on_leave
+    def __init__(
+        self,
+        app: Any,
+        names: Collection[str],
+        on_arrive: Callable[[str], None],
+        on_leave: Callable[[str], None],
+    ):
+        self.app, self.on_arrive, self.on_leave = app, on_arrive, on_leave
         self.names = {"localhost", socket.gethostname().lower(), os.environ.get("SPACE_HOST", "localhost").lower()}
         self.names.update(name.lower() for name in names)
 
@@ -46,12 +52,14 @@ class Guard:
         if not self._is_ours(headers.get(b"host", "")):
             await _refuse(send, 421, "This page does not answer to that host name.")
         elif scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            heartbeat = _HEARTBEAT.search(scope["path"])
+            if heartbeat:
+                self.on_arrive(heartbeat[1])
             try:
                 await self.app(scope, receive, send)
             finally:
-                left = _HEARTBEAT.search(scope["path"])
-                if left:
-                    self.on_leave(left[1])
+                if heartbeat:
+                    self.on_leave(heartbeat[1])
         elif scope["method"] != "POST" or not _POSTS.match(scope["path"].removeprefix(scope.get("root_path", ""))):
             await _refuse(send, 403, "This page takes no files.")
         else:

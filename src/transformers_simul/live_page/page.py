@@ -2,13 +2,13 @@
 """The page itself, in Gradio: typed or played source, two policies side by side. Runs as a Space as it is."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from ..streaming.engine import StreamEngine
 from .board import STYLE, status
 from .examples import examples_of
-from .visitors import FIRST, MAX_CHARACTERS, NOTHING, POLICIES, RATE, RATES, Visitors, empty_boards
+from .visitors import FIRST, MAX_CHARACTERS, NOTHING, POLICIES, RATE, RATES, Shown, Visitors, empty_boards
 
 _LEFT, _RIGHT = "wait-3", "full source"
 _PAGE_STYLE = """
@@ -114,23 +114,27 @@ def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], compare
                     others, value=right_policy, label="Compare with", min_width=120, elem_id="right"
                 )
             rate = gradio.Slider(*RATES, value=RATE, step=0.5, label="Words per second (Play)", elem_id="rate")
-    shown = []
+    outputs = []
     with gradio.Column(elem_id="output"):
-        shown.append(gradio.HTML(status(FIRST), elem_id="status", padding=False))
-        shown.append(gradio.HTML(empty_boards(_LEFT, right_policy), elem_id="boards", padding=False))
+        outputs.append(gradio.HTML(status(FIRST), elem_id="status", padding=False))
+        outputs.append(gradio.HTML(empty_boards(_LEFT, right_policy), elem_id="boards", padding=False))
+
+    async def sent(events: AsyncIterator[Shown]):
+        async for state, drawn in events:
+            yield gradio.skip() if state is None else state, gradio.skip() if drawn is None else drawn
 
     # Gradio passes the request by its annotation. What comes new takes the place of what runs.
     async def on_play(text: str, rate: float, left: str, right: str, request: gradio.Request):
-        async for state, drawn in visitors.play(str(request.session_hash), text, rate, left, right):
-            yield state, gradio.skip() if drawn is None else drawn
+        async for shown in sent(visitors.play(str(request.session_hash), text, rate, left, right)):
+            yield shown
 
     async def on_type(text: str, left: str, right: str, request: gradio.Request):
-        async for state, drawn in visitors.type(str(request.session_hash), text, left, right):
-            yield state, gradio.skip() if drawn is None else drawn
+        async for shown in sent(visitors.type(str(request.session_hash), text, left, right)):
+            yield shown
 
     async def on_enter(text: str, left: str, right: str, request: gradio.Request):
-        async for state, drawn in visitors.type(str(request.session_hash), text, left, right, is_complete=True):
-            yield state, gradio.skip() if drawn is None else drawn
+        async for shown in sent(visitors.type(str(request.session_hash), text, left, right, is_complete=True)):
+            yield shown
 
     async def on_stop(request: gradio.Request):
         visitors.stop(str(request.session_hash))
@@ -140,17 +144,15 @@ def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], compare
         visitors.stop(str(request.session_hash))
         return "", status(FIRST), empty_boards(left, right)
 
-    async def on_leave(request: gradio.Request):
-        visitors.stop(str(request.session_hash))
-
-    live: dict[str, Any] = {"outputs": shown, "show_progress": "hidden", "concurrency_limit": None}
+    live: dict[str, Any] = {"outputs": outputs, "show_progress": "hidden", "concurrency_limit": None}
     live |= {"trigger_mode": "multiple", "api_visibility": "private"}
     at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     play.click(on_play, [source, rate, left, right], **live)
-    source.input(on_type, [source, left, right], **live)
+    # Not `input`, which comes with keys alone: text is also pasted, dictated, or deleted.
+    source.change(on_type, [source, left, right], **live)
     source.submit(on_enter, [source, left, right], **live)
-    stop.click(on_stop, None, shown[0], **at_once)
-    clear.click(on_clear, [left, right], [source, *shown], **at_once)
+    stop.click(on_stop, None, outputs[0], **at_once)
+    clear.click(on_clear, [left, right], [source, *outputs], **at_once)
     if samples:
         with gradio.Column(elem_id="examples"):
             chosen = gradio.Dataset(
@@ -158,7 +160,8 @@ def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], compare
             )
         filled = chosen.click(lambda sample: sample[0], chosen, source, **at_once)
         filled.then(on_play, [source, rate, left, right], **live)
-    page.unload(on_leave)
+    # It does nothing; but without it, Gradio's pages keep no connection whose end says that they are left.
+    page.unload(lambda: None)
 
 
 __all__ = ["build_page", "check_gradio"]

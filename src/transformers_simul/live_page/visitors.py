@@ -24,8 +24,8 @@ NOTHING = "nothing"
 # So many new words at once were pasted, not typed.
 _PASTED_WORDS = 4
 _TICK_S = 0.05
-# Of turns that are over, so many are remembered.
-_TURNS = 100
+# So many turns that are over are remembered, and visitors who have left.
+_TURNS, _GONE = 100, 1000
 HINT = "The translation appears here."
 FIRST = "Choose an example, or type. A space completes a word; Enter ends the source."
 _TYPING = "Reading while you type. A space completes a word; Enter ends the source."
@@ -35,8 +35,8 @@ _OVER = "The translation has ended."
 _FULL = "All places are taken; try again in a moment."
 _WAITING = "All places are taken; waiting for one …"
 
-# The state, and the boards where they change.
-Shown = tuple[str, str | None]
+# The state and the boards; None for what stays as it is.
+Shown = tuple[str | None, str | None]
 
 
 class _Turn:
@@ -83,6 +83,8 @@ class Visitors:
         self.engine, self.max_waiting = engine, max_waiting
         self._turns: dict[str, _Turn] = {}
         self._line: deque[_Turn] = deque()
+        # In the order in which they left.
+        self._gone: dict[str, None] = {}
 
     async def play(self, visitor: str, text: str, rate: float, left: str, right: str) -> AsyncIterator[Shown]:
         """Feed the words of a text at so many a second, until the visitor stops, leaves or begins anew.
@@ -94,17 +96,18 @@ class Visitors:
             left, right (`str`): names of policies; `right` may be `"nothing"`.
 
         Yields:
-            `tuple[str, str | None]`: HTML of the state and of the boards whenever they change; None for boards that
-            stay as they are.
+            `tuple[str | None, str | None]`: HTML of the state and of the boards whenever they change; None for what
+            stays as it is.
         """
         rate = min(max(rate, RATES[0]), RATES[1]) if _is_number(rate) else RATE
-        words = split_words(_clean(text))
+        text = _clean(text)
+        words = split_words(text)
         if not words:
             self.stop(visitor)
             yield status("Type or paste a source first, or choose an example."), None
             return
         turn = self._begin(visitor, left, right, is_typed=False)
-        turn.watcher = me = object()
+        turn.text, turn.watcher = text, (me := object())
         try:
             async for shown in self._wait(turn, me):
                 yield shown
@@ -118,13 +121,11 @@ class Visitors:
                     break
             turn.has_ended = True
             turn.feed()
-            async for shown in self._watch(turn, me, _ENDED):
+            async for shown in self._watch(turn, me, _ENDED, is_last=True):
                 yield shown
         finally:
             # Also where the visitor has gone and Gradio drops this generator.
             turn.give_up()
-            if self._turns.get(visitor) is turn:
-                del self._turns[visitor]
 
     async def type(
         self, visitor: str, text: str, left: str, right: str, is_complete: bool = False
@@ -144,8 +145,8 @@ class Visitors:
         text = _clean(text)
         words = split_words(text if is_complete else text[: max(text.rfind(" "), text.rfind("\n")) + 1])
         last = self._turns.get(visitor)
-        if last is not None and last.is_typed and last.text == text and not is_complete:
-            # Enter comes as two events, of which this is the second.
+        if last is not None and last.text == text and not is_complete:
+            # An example, or Enter: what it leads to has begun before the change of the field was heard of.
             return
         turn = _going_on(last, words, _titles(left, right), is_complete)
         if turn is None:
@@ -154,8 +155,8 @@ class Visitors:
                 yield status(FIRST), empty_boards(left, right)
                 return
             if len(words) >= _PASTED_WORDS and not is_complete:
-                said = f"{len(words)} words: Play reads them one by one, Enter translates them at once."
-                yield status(said), empty_boards(left, right) if last is None else None
+                count = len(split_words(text))
+                yield status(f"{count} words: Play reads them one by one, Enter translates them at once."), None
                 return
             turn = self._begin(visitor, left, right, is_typed=True)
         turn.text, turn.has_ended, turn.watcher = text, is_complete, (me := object())
@@ -164,11 +165,22 @@ class Visitors:
         async for shown in self._wait(turn, me):
             yield shown
         turn.feed()
-        async for shown in self._watch(turn, me, _ENDED if is_complete else _TYPING):
+        async for shown in self._watch(turn, me, _ENDED if is_complete else _TYPING, is_last=True):
             yield shown
 
+    def arrive(self, visitor: str) -> None:
+        """The visitor's page is open, perhaps again."""
+        self._gone.pop(visitor, None)
+
+    def leave(self, visitor: str) -> None:
+        """The visitor's page is closed. Events of it that are still under way begin nothing any more."""
+        self.stop(visitor)
+        self._gone[visitor] = None
+        while len(self._gone) > _GONE:
+            del self._gone[next(iter(self._gone))]
+
     def stop(self, visitor: str) -> None:
-        """Give up what a visitor has running; also called when the page is left."""
+        """Give up what a visitor has running."""
         turn = self._turns.pop(visitor, None)
         if turn is not None:
             turn.give_up()
@@ -178,7 +190,11 @@ class Visitors:
         if len(self._turns) > _TURNS:
             # Visitors whose leaving nobody noticed.
             self._turns = {name: turn for name, turn in self._turns.items() if not turn.is_done}
-        turn = self._turns[visitor] = _Turn(_titles(left, right), is_typed)
+        turn = _Turn(_titles(left, right), is_typed)
+        if visitor in self._gone:
+            turn.give_up()
+        else:
+            self._turns[visitor] = turn
         return turn
 
     async def _wait(self, turn: _Turn, me: object) -> AsyncIterator[Shown]:
@@ -223,7 +239,9 @@ class Visitors:
         turn.panels = panels
         return True
 
-    async def _watch(self, turn: _Turn, me: object, said: str, until: float = math.inf) -> AsyncIterator[Shown]:
+    async def _watch(
+        self, turn: _Turn, me: object, said: str, until: float = math.inf, is_last: bool = False
+    ) -> AsyncIterator[Shown]:
         """The boards as they change, until a time or the end of all."""
         shown = None
         while turn.panels and not turn.is_over and turn.watcher is me:
@@ -235,6 +253,9 @@ class Visitors:
             if is_done or time.monotonic() >= until:
                 return
             await asyncio.sleep(_TICK_S)
+        if is_last and not turn.is_refused:
+            # Something newer is shown by now, and Gradio repeats the last of a generator when it ends.
+            yield None, None
 
 
 def empty_boards(left: str, right: str) -> str:
@@ -288,4 +309,4 @@ def _is_number(rate: float | None) -> bool:
     return isinstance(rate, (int, float)) and rate == rate
 
 
-__all__ = ["FIRST", "MAX_CHARACTERS", "NOTHING", "POLICIES", "RATE", "RATES", "Visitors", "empty_boards"]
+__all__ = ["FIRST", "MAX_CHARACTERS", "NOTHING", "POLICIES", "RATE", "RATES", "Shown", "Visitors", "empty_boards"]
