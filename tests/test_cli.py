@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: translate files and what is typed, plot, mask, corpus, card; exit codes and half-written files."""
 
+import functools
+import io
 import json
 import os
+import pty
+import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 import urllib.request
 from importlib.metadata import entry_points
@@ -18,6 +24,7 @@ from huggingface_hub import ModelCard
 from helpers import make_model, make_processor
 from transformers_simul import WaitKPolicy
 from transformers_simul.cli import COMMANDS, main
+from transformers_simul.cli.keyboard import Terminal, typed_words
 from transformers_simul.corpora import Pair
 from transformers_simul.evaluation import read_instances
 from transformers_simul.evaluation.decode import translate_corpus
@@ -86,6 +93,120 @@ def test_what_is_typed_comes_out_word_by_word(folder):
     assert [found[line] for line in (1, 3, 4)] == wanted
 
 
+TEXT = "a dog runs . two children watch him . a dog"
+SENTENCES = ["a dog runs .", "two children watch him .", "a dog"]
+
+
+def test_every_sentence_of_a_line_is_translated(folder, tmp_path, monkeypatch, capsys):
+    """A file's lines and standard input's; the words are those of the sentences alone, and delays count the line's."""
+    from transformers_simul.cli.loading import load
+
+    alone = translate_corpus(*load(str(folder)), SENTENCES, [""] * 3, WaitKPolicy(1))
+    assert all(each.prediction for each in alone)
+    before = [0, 4, 9]
+    delays = [start + delay for start, each in zip(before, alone, strict=True) for delay in each.delays]
+    (tmp_path / "text").write_text(f"{TEXT}\n{SOURCES[0]}\n")
+    capsys.readouterr()
+    assert main(["translate", str(folder), str(tmp_path / "text"), "--json", "--wait_k", "1"]) == 0
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["prediction"] == " ".join(each.prediction for each in alone)
+    assert (first["delays"], first["source_length"], first["source"]) == (delays, 11, TEXT)
+    assert first["elapsed"] == sorted(first["elapsed"])
+    assert second["prediction"] == expected(folder, 1)[0].prediction
+
+    with open(tmp_path / "text") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert main(["translate", str(folder), "--json", "--wait-k=1"]) == 0
+    words = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [word["text"] for word in words if word["line"] == 1] == first["prediction"].split(" ")
+    assert [word["delay"] for word in words if word["line"] == 1] == delays
+
+    assert main(["translate", str(folder), str(tmp_path / "text"), "--wait-k", "1", "--whole-lines"]) == 0
+    whole = translate_corpus(*load(str(folder)), [TEXT], [""], WaitKPolicy(1))
+    assert capsys.readouterr().out.splitlines()[0] == whole[0].prediction
+
+
+def test_a_sentence_without_an_end_is_ended(folder, tmp_path, monkeypatch, capsys):
+    """However long a line is, all of it is read and translated, from a file and from a pipe."""
+    (tmp_path / "text").write_text("a dog runs over " * 5 + "\n")
+    flags = ["--max-sentence-words", "4", "--wait-k", "1", "--json"]
+    assert main(["translate", str(folder), str(tmp_path / "text"), *flags]) == 0
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert line["source_length"] == 20
+    assert line["delays"][-1] > 10
+    with open(tmp_path / "text") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert main(["translate", str(folder), *flags]) == 0
+    assert [json.loads(word)["delay"] for word in capsys.readouterr().out.splitlines()] == line["delays"]
+
+
+def test_what_is_cut_off_is_said(folder, file, monkeypatch, capsys, caplog):
+    from transformers_simul.cli.loading import load
+
+    model = load(str(folder))[0]
+    monkeypatch.setattr(type(model), "generate", functools.partialmethod(type(model).generate, max_new_tokens=1))
+    assert main(["translate", str(folder), str(file)]) == 0
+    errors = capsys.readouterr().err
+    for number in (1, 2, 3):
+        assert f"line {number}: a translation was cut off (max_new_tokens)" in errors
+    assert main(["translate", str(folder), str(file), "--whole-lines"]) == 0
+    assert "3 of 3 translations were cut off at their limit of tokens: 1, 2, 3." in caplog.text
+
+
+def read_until(descriptor, wanted):
+    """What a terminal shows, until that is part of it."""
+    shown = b""
+    while wanted not in shown:
+        assert select.select([descriptor], [], [], 120)[0], shown
+        shown += os.read(descriptor, 1024)
+    return shown
+
+
+def test_a_terminal_is_read_key_by_key(folder):
+    """A word comes out before its line has ended; the backspace key takes back, Ctrl-D ends."""
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    program = [
+        sys.executable,
+        "-m",
+        "transformers_simul.cli",
+        "translate",
+        str(folder),
+        "--wait-k",
+        "1",
+        "--show-delays",
+    ]
+    with subprocess.Popen(program, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        read_until(ours, b"ready: ")
+        os.write(ours, b"a dofg\x7f\x7fg ")
+        assert b"a dog" in read_until(ours, b"\t")
+        os.write(ours, b"runs over\x04")
+        read_until(ours, b"a dog runs over")
+        # A program that nobody reads from cannot end.
+        while process.poll() is None:
+            if select.select([ours], [], [], 0.1)[0]:
+                os.read(ours, 1024)
+        assert process.returncode == 0
+    assert termios.tcgetattr(theirs) == before
+
+
+def test_keys_of_a_terminal(tmp_path):
+    """What is typed stands on the last line, what is written above or below it; only the newest part, if it is long."""
+    screen = io.StringIO()
+    terminal = Terminal(screen)
+    reader, writer = os.pipe()
+    os.write(writer, "two chx\x7fildren \x7f\x7f watch\x1b[D\x01\r\x7fhim\nläu\x04 no more".encode())
+    assert list(typed_words(reader, terminal)) == ["two", "children", "watch", None, "him", None, "läu", None]
+    for text in ("zwei", " Kinder", "\n", "x" * 100):
+        terminal.write(text)
+    lines = screen.getvalue().split("\r\x1b[J")
+    assert [line for line in lines if line.endswith("\n")] == [
+        "two children  watch\n", "him\n", "läu\n", "zwei Kinder\n",
+    ]  # fmt: skip
+    assert lines[-1] == "\n" + "x" * 79 + "\x1b[A\r"
+    os.close(writer)
+
+
 def test_delays_of_a_file(folder, file, capsys):
     assert main(["translate", str(folder), str(file), "--show-delays"]) == 0
     sentences = capsys.readouterr().out.split("\n\n")[:3]
@@ -121,6 +242,99 @@ def test_wrong_files(folder, tmp_path, capsys):
     assert main(["translate", str(tmp_path), str(tmp_path / "wrong")]) == 1
 
 
+def test_a_command_line_that_cannot_work_fails_before_torch_is_loaded(folder, file, tmp_path):
+    """Typed wrong, damaged or not to be written: one line says so, at once and without asking the Hub."""
+    (tmp_path / "output").mkdir()
+    shutil.copytree(folder, tmp_path / "output" / "demo")
+    for name, missing in (("a", "processor_config.json"), ("b", "tokenizer.json"), ("c", "model.safetensors")):
+        shutil.copytree(folder, tmp_path / "output" / name)
+        (tmp_path / "output" / name / missing).unlink()
+    cases = [
+        (["translate", "output/missing"], "there is no folder 'output/missing'. There are: output/a, output/b, output"),
+        (["demo", "./none"], "there is no folder './none'. There are: output/a"),
+        (["mask", "source.en", "--source", "a", "--target", "b"], "got the file 'source.en'"),
+        (
+            ["translate", "output/demo", "--wait-k", "0"],
+            "wait-k must be a whole number of at least 1, or 'full', got '0'",
+        ),
+        (["translate", "output/demo", "--wait_k=-1"], "wait-k must be a whole number"),
+        (["mask", "output/demo", "--source", "a", "--target", "b", "--wait-k", "x"], "wait-k must be a whole number"),
+        (["demo", "output/demo", "--port", "99999"], "port must be between 1 and 65535, got 99999"),
+        (["translate", "output/demo", "source.en", "--output", "output"], "output must be a file, got the folder"),
+        (
+            ["translate", "output/demo", "source.en", "--output", "source.en/x"],
+            "output must be a file that can be writ",
+        ),
+        (["mask", "output/demo", "--source", "a", "--target", "b", "--path", "output"], "path must be a file, got"),
+        (["plot", "logs", "--output", "source.en/x"], "output must be a file that can be written, got 'source.en/x'"),
+        (["translate", "output/a"], "'output/a' has no processor_config.json"),
+        (["translate", "output/b"], "'output/b' has no tokenizer.json"),
+        (["translate", "output/c"], "'output/c' has no *.safetensors"),
+    ]
+    code = (
+        "import json, sys; from transformers_simul.cli import main\n"
+        "for case in json.loads(sys.argv[1]):\n    assert main(case) == 1, case\n"
+        "assert not {'torch', 'transformers', 'gradio', 'matplotlib'} & sys.modules.keys()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps([arguments for arguments, _ in cases])],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for line, (arguments, message) in zip(done.stderr.splitlines(), cases, strict=True):
+        assert line.startswith("error: "), arguments
+        assert message in line, arguments
+
+
+def test_a_name_that_the_hub_does_not_know(monkeypatch, capsys):
+    """Said at once; then one question, which ends."""
+    assert main(["translate", "my-team/no-such-model"]) == 1
+    told, error = capsys.readouterr().err.splitlines()
+    assert told == "there is no folder 'my-team/no-such-model': looking for it on the Hub"
+    assert error.startswith("error: model must be a folder or a name on the Hub, got 'my-team/no-such-model': ")
+
+
+def test_truncated_weights_are_one_line(folder, file, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "torn")
+    weights = tmp_path / "torn" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    assert main(["translate", str(tmp_path / "torn"), str(file)]) == 1
+    assert "must be whole safetensors files" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_full_disk_is_one_line_and_a_reader_that_leaves_is_quiet(tmp_path, monkeypatch, capsys):
+    row = {"index": 0, "prediction": "a", "delays": [1], "elapsed": [1.0], "prediction_length": 1}
+    row |= {"reference": "a", "source": "a", "source_length": 1}
+    (tmp_path / "instances.log").write_text(json.dumps(row) + "\n")
+    arguments = ["score", str(tmp_path / "instances.log"), "--bootstrap", "1"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open("/dev/full", "w") as full, os.fdopen(writer, "w") as broken:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(arguments) == 1
+        monkeypatch.setattr(sys, "stdout", broken)
+        assert main(arguments) == 141
+        # What is left goes nowhere, instead of failing again.
+        broken.flush()
+    assert capsys.readouterr().err == "error: [Errno 28] No space left on device\n"
+
+
+def test_flags_are_spelt_with_hyphens_or_underscores(folder, file, capsys):
+    outputs = []
+    for flags in (["--wait-k", "1", "--batch-size", "2"], ["--wait_k", "1", "--batch_size=2"]):
+        assert main(["translate", str(folder), str(file), *flags]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1] != ""
+
+
+def test_a_wrong_flag_shows_the_usage_of_its_command(capsys):
+    with pytest.raises(SystemExit):
+        main(["score", "x", "--no-such-flag"])
+    errors = capsys.readouterr().err
+    assert errors.startswith("usage: transformers-simul score ")
+    assert errors.endswith("unrecognized arguments: --no-such-flag\n")
+
+
 def test_wrong_flags_are_status_2(capsys):
     for arguments in (["translate"], ["score", "x", "--nothing"], ["nothing"], []):
         with pytest.raises(SystemExit) as caught:
@@ -138,7 +352,8 @@ def test_every_command_has_help_with_examples(capsys):
     done = subprocess.run(program, capture_output=True, text=True, check=True)
     assert time.perf_counter() - started < 30
     assert "| torch\n" not in done.stderr
-    names = ["translate", "train", "evaluate", "score", "plot", "mask", "demo", "corpus", "card", "custom-generate"]
+    names = ["translate", "train", "evaluate", "score", "plot", "mask", "demo", "corpus", "align", "card"]
+    names += ["custom-generate"]
     assert all(name in done.stdout for name in names)
     assert len(COMMANDS) == len(names) - 1
     for name in names:

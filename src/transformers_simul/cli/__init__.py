@@ -2,37 +2,39 @@
 """The command `transformers-simul`: a file for each of its commands. Results go to stdout, progress to stderr."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from . import align, card, corpus, custom_generate, mask, page, plot, programs, score, translate
+from .flags import CommandParser
 
 COMMANDS = (translate, programs, score, plot, mask, page, corpus, align, card, custom_generate)
-
-
-class _CommandParser(argparse.ArgumentParser):
-    """Whose examples stay a line each."""
-
-    def __init__(self, **options: Any):
-        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | options)
+# As a shell reports a program that Ctrl-C, or a reader that went away, has ended.
+_INTERRUPTED, _BROKEN_PIPE = 130, 141
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The flags of all commands."""
+    return _make_parsers()[0]
+
+
+def _make_parsers() -> tuple[argparse.ArgumentParser, dict[str, CommandParser]]:
+    """The parser, and that of each command."""
     parser = argparse.ArgumentParser(
         prog="transformers-simul",
         description="Simultaneous translation with large language models.",
         epilog="transformers-simul COMMAND --help shows a command's flags and examples.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=CommandParser)
     for module in COMMANDS:
         module.add_command(commands)
-    return parser
+    return parser, dict(commands.choices)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit status: 0, 1 for an input that is wrong, 2 for a wrong flag, 130 for Ctrl-C.
+    """Run a command; returns its exit status: 0, 1 for an input that is wrong, 2 for a wrong flag, 130 for Ctrl-C, 141
+    if whoever read its output went away.
 
     `train` and `evaluate` leave with theirs (`SystemExit`), as the program that they are.
 
@@ -48,19 +50,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     ```
     """
-    parser = make_parser()
+    parser, commands = _make_parsers()
     args, others = parser.parse_known_args(arguments)
     if others and args.command not in programs.NAMES:
-        parser.error(f"unrecognized arguments: {' '.join(others)}")
+        # The usage that helps is the command's.
+        commands[args.command].error(f"unrecognized arguments: {' '.join(others)}")
     args.others = others
     try:
-        return args.run(args)
+        status = args.run(args)
+        # A disk that is full, or a reader that has gone, shows here and not while Python ends.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+        return _BROKEN_PIPE
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        # Messages of libraries may have many lines.
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        _drop_output()
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return _INTERRUPTED
+    return status
+
+
+def _drop_output() -> None:
+    """Output that cannot be written any more would be tried again, and fail again, when Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 __all__ = ["main", "make_parser"]

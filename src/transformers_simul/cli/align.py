@@ -5,6 +5,8 @@ import argparse
 import sys
 from typing import Any
 
+from .flags import check_output
+
 EXAMPLES = """
 examples:
   transformers-simul align train.en train.de --output train.align
@@ -30,6 +32,8 @@ def add_command(commands: Any) -> None:
 
 
 def _align(args: argparse.Namespace) -> int:
+    if args.output:
+        check_output("output", args.output)
     from ..corpora import read_pairs
     from ..models.text import split_words
     from ..text_files import write_text

@@ -1,23 +1,97 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command names MODEL."""
+"""What a command names MODEL: found before anything heavy is imported, then loaded."""
 
+import argparse
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
+# What a trained folder holds besides its weights.
+_FILES = ("config.json", "processor_config.json", "tokenizer.json")
 
-def load(name: str, **options: Any) -> tuple[Any, Any]:
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The argument MODEL and what belongs to it.
+
+    Args:
+        parser (`argparse.ArgumentParser`): of a command.
+    """
+    parser.add_argument("model", help="a trained folder, such as output/demo, or a name on the Hub")
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="let code run that MODEL brings for its tokenizer"
+    )
+
+
+def find_model(name: str) -> None:
+    """Whether there is such a model, as far as can be told at once.
+
+    Args:
+        name (`str`): of a folder, or on the Hub.
+
+    Raises:
+        ValueError: if it is neither, or the folder lacks a part of a trained model.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        for file in _FILES:
+            if not (folder / file).is_file():
+                raise ValueError(f"model must be a folder with a trained model, but {name!r} has no {file}.")
+        if not any(folder.glob("*.safetensors")):
+            raise ValueError(f"model must be a folder with a trained model, but {name!r} has no *.safetensors file.")
+        return
+    if folder.exists():
+        raise ValueError(f"model must be a folder or a name on the Hub, got the file {name!r}.")
+    # "output/missing" is a mistyped folder if there is a folder "output".
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or folder.parent.is_dir():
+        raise ValueError(
+            f"model must be a folder or a name on the Hub, but there is no folder {name!r}.{_known(folder)}"
+        )
+    print(f"there is no folder {name!r}: looking for it on the Hub", file=sys.stderr, flush=True)
+    _find_on_hub(name)
+
+
+def _known(missing: Path) -> str:
+    """Trained folders beside the missing one, and where the demo puts them."""
+    places = sorted({missing.parent, Path("output")})
+    found = sorted({str(config.parent) for place in places for config in place.glob("*/config.json")})
+    return f" There are: {', '.join(found)}." if found else ""
+
+
+def _find_on_hub(name: str) -> None:
+    """One question with a time limit, where Transformers would ask many times."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    try:
+        HfApi().model_info(name, timeout=10)
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"model must be a folder or a name on the Hub, got {name!r}: {reason[0]}") from error
+
+
+def load(name: str, trust_remote_code: bool = False, **options: Any) -> tuple[Any, Any]:
     """A trained model in evaluation mode, on the GPU if there is one, and its processor.
 
     Args:
-        name (`str`): of a folder, or on the hub.
+        name (`str`): of a folder, or on the Hub.
+        trust_remote_code (`bool`, *optional*): whether code that it brings may run.
         **options: of [`AutoSimulModel.from_pretrained`].
+
+    Raises:
+        ValueError: if there is no such model, or it is damaged.
     """
+    find_model(name)
     import torch
 
     from ..auto import AutoSimulModel
     from ..models.processing import SimulProcessor
 
+    # First what is small, so that what is wrong with it shows at once.
+    processor = SimulProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
     model = AutoSimulModel.from_pretrained(name, **options).eval()
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), SimulProcessor.from_pretrained(name)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor
 
 
-__all__ = ["load"]
+__all__ = ["add_model", "find_model", "load"]

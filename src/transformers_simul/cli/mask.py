@@ -4,6 +4,9 @@
 import argparse
 from typing import Any
 
+from .flags import check_output, read_policy
+from .loading import add_model, find_model
+
 EXAMPLES = """
 examples:
   transformers-simul mask output/demo --source "Already configured." --target "Bereits konfiguriert."
@@ -20,10 +23,10 @@ def add_command(commands: Any) -> None:
         description="Draw who sees whom for one sentence pair; fails if decoding broke the law.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("model", help="a trained folder, such as output/demo")
+    add_model(parser)
     parser.add_argument("--source", required=True, help="source sentence")
     parser.add_argument("--target", required=True, help="its translation")
-    parser.add_argument("--wait-k", type=int, default=2, help="k of the policy (2)")
+    parser.add_argument("--wait-k", default="2", help="source words read ahead, or 'full' (2)")
     parser.add_argument("--layer", type=int, help="with --head: the attention of one head instead of the mask")
     parser.add_argument("--head", type=int, help="from 0")
     parser.add_argument("--no-peek-rows", action="store_true", help="leave the peek rows out of the picture")
@@ -33,13 +36,16 @@ def add_command(commands: Any) -> None:
 
 
 def _mask(args: argparse.Namespace) -> int:
+    policy = read_policy(args.wait_k)
+    check_output("output", args.output)
+    if args.path:
+        check_output("path", args.path)
+    find_model(args.model)
     from ..evaluation.mask_picture import draw_mask
     from ..evaluation.plots import plot_path
-    from ..models.policies import WaitKPolicy
     from .loading import load
 
-    model, processor = load(args.model, attn_implementation="eager")
-    policy = WaitKPolicy(args.wait_k)
+    model, processor = load(args.model, args.trust_remote_code, attn_implementation="eager")
     sentences = (args.source, args.target)
     picture = draw_mask(
         args.output, model, processor, *sentences, policy, args.layer, args.head, peek_rows=not args.no_peek_rows

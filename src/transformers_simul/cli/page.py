@@ -2,8 +2,11 @@
 """`transformers-simul demo`: the live page."""
 
 import argparse
+import socket
 import sys
 from typing import Any
+
+from .loading import add_model, find_model
 
 EXAMPLES = """
 examples:
@@ -20,7 +23,7 @@ def add_command(commands: Any) -> None:
         description="Serve a page on this machine that translates word by word and draws what was read when.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("model", help="a trained folder, such as output/demo, or a name on the hub")
+    add_model(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=int, help="(the first that is free from 7860 on)")
     parser.add_argument("--max-streams", type=int, default=8, help="translations at once; more visitors wait (8)")
@@ -30,24 +33,40 @@ def add_command(commands: Any) -> None:
 def _demo(args: argparse.Namespace) -> int:
     if args.max_streams < 1:
         raise ValueError(f"max-streams must be at least 1, got {args.max_streams}.")
+    if args.port is not None:
+        _check_port(args.host, args.port)
+    find_model(args.model)
     from ..live_page import build_page, check_gradio
 
     # Before the model is loaded.
     check_gradio()
     from .loading import load
 
-    page = build_page(*load(args.model), max_streams=args.max_streams)
+    page = build_page(*load(args.model, args.trust_remote_code), max_streams=args.max_streams)
     # Nobody has a file to send.
     options = {"share": False, "quiet": True, "max_file_size": 1024, "prevent_thread_lock": True}
     try:
         _, url, _ = page.launch(server_name=args.host, server_port=args.port, **options)
     except OSError as error:
-        raise ValueError(
-            f"host and port must be ours to listen on, got {args.host!r} and {args.port}: {error}"
-        ) from error
+        raise _not_ours(args.host, args.port, error) from error
     print(f"open {url} in a browser; Ctrl-C ends it", file=sys.stderr, flush=True)
     page.block_thread()
     return 0
+
+
+def _check_port(host: str, port: int) -> None:
+    """Fail before the model is loaded."""
+    if not 0 < port < 65536:
+        raise ValueError(f"port must be between 1 and 65535, got {port}.")
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        raise _not_ours(host, port, error) from error
+
+
+def _not_ours(host: str, port: int | None, error: OSError) -> ValueError:
+    return ValueError(f"host and port must be ours to listen on, got {host!r} and {port}: {error}")
 
 
 __all__ = ["add_command"]

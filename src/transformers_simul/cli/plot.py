@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .flags import check_output
+
 EXAMPLES = """
 examples:
   transformers-simul plot output/demo/logs
@@ -29,6 +31,7 @@ def add_command(commands: Any) -> None:
 
 
 def _plot(args: argparse.Namespace) -> int:
+    check_output("output", args.output)
     from ..evaluation.plots import plot_curves
     from ..evaluation.report import folder_lines
 

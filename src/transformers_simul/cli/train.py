@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from transformers import HfArgumentParser
+from transformers import (
+    EarlyStoppingCallback,
+    HfArgumentParser,
+    Trainer,
+    TrainerCallback,
+    set_seed,
+)
 
 from .. import (
     AutoSimulModel,
@@ -32,7 +38,6 @@ from ..training import (
     DataArguments,
     ModelArguments,
     ProgramArguments,
-    SimulTrainer,
     check_writable,
     encode,
     fine_tune,
@@ -84,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kinds: Any = (ModelArguments, DataArguments, SimulArguments, ProgramArguments)
     parser = HfArgumentParser(kinds)
     model_args, data_args, simul_args, training_args = parser.parse_args_into_dataclasses(arguments)
+    set_seed(training_args.seed)
     output_dir = Path(training_args.output_dir)
     check_writable(output_dir)
 
@@ -120,17 +126,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def train(model_args, data_args, simul_args, training_args, splits, record) -> None:
     processor = make_processor(model_args, data_args, splits["train"])
+    callbacks: list[TrainerCallback] = []
+    if simul_args.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(simul_args.early_stopping_patience))
     fine_tune(
-        make_model(model_args, processor, seed=training_args.seed),
+        make_model(model_args, processor),
         processor,
         make_collator(processor, data_args, simul_args, training_args),
         encode(processor, splits["train"]),
         encode(processor, splits["validation"]) if splits["validation"] else None,
         training_args,
         record,
+        callbacks,
         wait_k=usual_k(simul_args.wait_k),
         max_minutes=simul_args.max_train_minutes,
-        patience=simul_args.early_stopping_patience,
     )
 
 
@@ -157,7 +166,7 @@ def evaluate(model, processor, data_args, simul_args, training_args, pairs: list
     """Loss per target token on the validation pairs, under the training policy as its first epoch draws it."""
     collator = make_collator(processor, data_args, simul_args, training_args)
     collator.set_epoch(0)
-    trainer = SimulTrainer(model, training_args, data_collator=collator, eval_dataset=encode(processor, pairs))
+    trainer = Trainer(model, training_args, data_collator=collator, eval_dataset=encode(processor, pairs))
     metrics = trainer.evaluate()
     trainer.log_metrics("eval", metrics)
     trainer.save_metrics("eval", metrics)

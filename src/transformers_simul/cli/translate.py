@@ -1,28 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`transformers-simul translate`: a file sentence by sentence, or what is typed word by word."""
+"""`transformers-simul translate`: a file in batches, or what is typed word by word; either way sentence by sentence."""
 
 import argparse
-import codecs
 import json
-import os
-import queue
 import sys
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from importlib.util import find_spec
 from typing import Any
 
-from ..models.text import split_words
+from ..models.policies import Policy
 from ..text_files import read_lines, write_text
-from .loading import load
+from .flags import check_output, read_policy
+from .keyboard import Terminal, key_by_key, typed_words
+from .loading import add_model, find_model, load
 
 EXAMPLES = """
 examples:
-  transformers-simul translate output/demo                       # type; every line is a sentence of its own
+  transformers-simul translate output/demo                       # type; words come out while you do
   transformers-simul translate output/demo --wait-k 1 --show-delays < news.en
   transformers-simul translate output/demo news.en --output news.de
   transformers-simul translate output/demo news.en --references news.de --json > instances.log
-  transformers-simul translate output/demo news.en --wait-k full
+  transformers-simul translate output/demo news.en --wait-k full --whole-lines
 """
+# Tokens that a sentence from standard input may have with its prompt and its translation.
+_MAX_TOKENS = 2048
 
 
 def add_command(commands: Any) -> None:
@@ -30,42 +34,47 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser(
         "translate",
         help="translate a file, or stdin while it is typed",
-        description="Translate a file in batches, or stdin word by word while it arrives.",
+        description="Translate a file in batches, or stdin word by word while it arrives: line by line, and in a line "
+        "sentence by sentence.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("model", help="a trained folder, such as output/demo, or a name on the hub")
-    parser.add_argument("file", nargs="?", help="one sentence a line; stdin, as it is typed or piped, without")
+    add_model(parser)
+    parser.add_argument("file", nargs="?", help="text; without it stdin, key by key from a terminal")
     parser.add_argument("--wait-k", default="3", help="source words read ahead, or 'full' (3)")
     parser.add_argument("--show-delays", action="store_true", help="a line per word: words read, milliseconds, word")
     parser.add_argument("--json", action="store_true", help="JSON lines: of a file SimulEval's log, of stdin words")
     parser.add_argument("--references", help="with --json and a file: one a line, for `score`")
     parser.add_argument("--output", help="file to write instead of stdout, whole or not at all; needs a file to read")
     parser.add_argument("--batch-size", type=int, default=16, help="sentences of a file side by side (16)")
+    parser.add_argument("--whole-lines", action="store_true", help="take every line for one sentence")
+    parser.add_argument(
+        "--max-sentence-words", type=int, default=100, help="where to end a sentence that has no end (100)"
+    )
     parser.set_defaults(run=_translate)
 
 
 def _translate(args: argparse.Namespace) -> int:
-    from ..training import training_policy
-
-    policy = training_policy([args.wait_k])
-    if args.batch_size < 1:
-        raise ValueError(f"batch-size must be at least 1, got {args.batch_size}.")
+    policy = read_policy(args.wait_k)
+    for name in ("batch_size", "max_sentence_words"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}.")
     for name in ("output", "references"):
         if getattr(args, name) and (not args.file or args.show_delays):
             raise ValueError(f"{name} needs a file to translate, and no show-delays: what streams goes to stdout.")
     if args.references and not args.json:
         raise ValueError(f"references need json, whose log holds them, got {args.references!r}.")
     # Before the model is loaded: a wrong file should cost nothing.
+    find_model(args.model)
     sources = _read_sources(args.file) if args.file else []
     references = read_lines(args.references) if args.references else [""] * len(sources)
     if len(references) != len(sources):
         raise ValueError(f"references must be one a sentence, {len(sources)}, got {len(references)}.")
-    model, processor = load(args.model)
+    if args.output:
+        check_output("output", args.output)
     if args.show_delays or not args.file:
-        words = _words_of(sources) if args.file else typed_words(sys.stdin.fileno())
-        _stream(model, processor, policy, words, args)
+        _translate_live(args, policy, _words_of(sources) if args.file else None)
         return 0
-    text = _translate_lines(model, processor, policy, sources, references, args)
+    text = _translate_file(args, policy, sources, references)
     if args.output:
         write_text(args.output, text)
         print(f"written: {args.output}", file=sys.stderr)
@@ -84,94 +93,133 @@ def _read_sources(file: str) -> list[str]:
     return sources
 
 
-def _translate_lines(model, processor, policy, sources, references, args) -> str:
+def _translate_file(args: argparse.Namespace, policy: Policy, sources: list[str], references: list[str]) -> str:
+    model, processor = load(args.model, args.trust_remote_code)
     from ..evaluation.decode import translate_corpus
     from ..evaluation.instances import instance_line
+    from ..evaluation.lines import translate_lines
 
-    log = translate_corpus(model, processor, sources, references, policy, args.batch_size)
+    if args.whole_lines:
+        log = translate_corpus(model, processor, sources, references, policy, args.batch_size)
+    else:
+        log, cut = translate_lines(
+            model, processor, sources, references, policy, args.batch_size, args.max_sentence_words
+        )
+        for index in cut:
+            _warn(index + 1, "max_new_tokens")
     return "".join(instance_line(each) if args.json else f"{each.prediction}\n" for each in log)
 
 
-def _stream(model, processor, policy, words: Iterable[str | None], args) -> None:
+def _translate_live(args: argparse.Namespace, policy: Policy, words: Iterable[str | None] | None) -> None:
+    """Words as they come, None ending a line; of standard input if there are none."""
+    # Where there is no termios, the system's terminal gives whole lines.
+    is_typed = words is None and sys.stdin.isatty() and find_spec("termios") is not None
+    if is_typed:
+        print(f"loading {args.model}", file=sys.stderr, flush=True)
+    model, processor = load(args.model, args.trust_remote_code)
+    from ..streaming.engine import StreamEngine
+
+    write: Callable[[str], None] = _write
+    with ExitStack() as stack:
+        engine = stack.enter_context(StreamEngine(model, processor, max_streams=1, max_tokens=_MAX_TOKENS))
+        if words is None:
+            terminal = Terminal(sys.stdout if sys.stdout.isatty() else sys.stderr) if is_typed else None
+            if is_typed:
+                print(_READY, file=sys.stderr, flush=True)
+                stack.enter_context(key_by_key(sys.stdin.fileno()))
+                write = terminal.write if terminal and sys.stdout.isatty() else _write
+            words = typed_words(sys.stdin.fileno(), terminal)
+        _stream(engine, policy, words, args, write)
+
+
+_READY = "ready: words come out while you type; Enter ends a text, Ctrl-D the program"
+
+
+def _write(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+def _stream(
+    engine: Any, policy: Policy, words: Iterable[str | None], args: argparse.Namespace, write: Callable[[str], None]
+) -> None:
     """Each line of words as it comes, None ending a line; a line without words stays one."""
-    from ..streaming.translate import translate_stream
-
-    def show(number: int, arrived: queue.SimpleQueue) -> None:
-        for index, word in enumerate(translate_stream(model, processor, iter(arrived.get, None), policy)):
-            if args.json:
-                text = json.dumps({"line": number, **word._asdict()}, ensure_ascii=False) + "\n"
-            elif args.show_delays:
-                text = f"{word.delay}\t{word.elapsed_ms:.0f}\t{word.text}\n"
-            else:
-                text = processor.join(["", word.text] if index else [word.text])
-            print(text, end="", flush=True)
-
-    number, arrived, shown = 1, queue.SimpleQueue[str | None](), None
+    number, stream, shown = 1, None, Future[None]()
     with ThreadPoolExecutor(max_workers=1) as pool:
         try:
             for word in words:
-                if word is not None and shown is None:
-                    shown = pool.submit(show, number, arrived)
-                if shown is not None:
-                    arrived.put(word)
-                if word is None:
-                    if shown is not None:
-                        shown.result()
-                    if not args.json:
-                        print(flush=True)
-                    number, shown = number + 1, None
+                if word is not None:
+                    if stream is None:
+                        stream = _open(engine, policy, args)
+                        shown = pool.submit(_show, engine.processor, stream, number, args, write)
+                    _put(stream, word, shown)
+                    continue
+                if stream is not None:
+                    stream.source.end()
+                    shown.result()
+                    if stream.stop_reason != "eos":
+                        _warn(number, stream.stop_reason)
+                if not args.json:
+                    write("\n")
+                number, stream = number + 1, None
         finally:
-            # Whatever ended the input, the translation of its last line ends too.
-            arrived.put(None)
+            # Whatever ended the input, nobody waits for the rest of its last line.
+            if stream is not None:
+                stream.source.cancel()
+
+
+def _open(engine: Any, policy: Policy, args: argparse.Namespace) -> Any:
+    from ..models.streams import SourceStream
+
+    source = SourceStream(unit=engine.processor.unit, max_waiting=engine.max_waiting)
+    if args.whole_lines:
+        return engine.open(policy, source, wait_s=60)
+    return engine.open(policy, source, sentences=True, max_sentence_words=args.max_sentence_words, wait_s=60)
+
+
+def _put(stream: Any, word: str, shown: Future) -> None:
+    """Give the stream a word, once there is room for it; not to one that has stopped."""
+    # A word is complete when white space follows it; characters need none between them.
+    text = word if stream.source.unit == "char" else f"{word} "
+    while not shown.done() and not stream.source.is_cancelled:
+        try:
+            stream.source.put(text)
+        except BufferError:
+            time.sleep(0.02)
+        except ValueError:
+            # It may have stopped since.
+            if not stream.source.is_cancelled:
+                raise
+        else:
+            return
+    if shown.done():
+        # What went wrong, if something did.
+        shown.result()
+
+
+def _show(processor: Any, stream: Any, number: int, args: argparse.Namespace, write: Callable[[str], None]) -> None:
+    """A line's words as they are written."""
+    for index, word in enumerate(stream.words):
+        if args.json:
+            write(json.dumps({"line": number, **word._asdict()}, ensure_ascii=False) + "\n")
+        elif args.show_delays:
+            write(f"{word.delay}\t{word.elapsed_ms:.0f}\t{word.text}\n")
+        else:
+            write(processor.join(["", word.text] if index else [word.text]))
+
+
+def _warn(number: int, stop_reason: str) -> None:
+    print(
+        f"line {number}: a translation was cut off ({stop_reason}); the rest of its sentence is not translated",
+        file=sys.stderr,
+    )
 
 
 def _words_of(sources: Iterable[str]) -> Iterator[str | None]:
+    from ..models.text import split_words
+
     for source in sources:
         yield from split_words(source)
         yield None
 
 
-def typed_words(descriptor: int) -> Iterator[str | None]:
-    """Words of a terminal or pipe, each as soon as white space follows it; None ends a line.
-
-    Args:
-        descriptor (`int`): of a file open for reading.
-
-    Raises:
-        ValueError: if the text is not UTF-8.
-
-    Example:
-
-    ```python
-    >>> import os
-    >>> from transformers_simul.cli.translate import typed_words
-    >>> reader, writer = os.pipe()
-    >>> _ = os.write(writer, "Ein  Hund\\nläuft".encode())
-    >>> os.close(writer)
-    >>> list(typed_words(reader))
-    ['Ein', 'Hund', None, 'läuft', None]
-
-    ```
-    """
-    decoder, word, is_open = codecs.getincrementaldecoder("utf-8")(), "", False
-    while True:
-        data = os.read(descriptor, 65536)
-        try:
-            text = decoder.decode(data, final=not data)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"stdin must be UTF-8: {error}.") from error
-        # Not all white space: no-break spaces stay inside a word.
-        for char in text or "\n" * (not data and (is_open or bool(word))):
-            if char not in " \t\r\n":
-                word += char
-                continue
-            if word:
-                yield word
-            word, is_open = "", char != "\n"
-            if not is_open:
-                yield None
-        if not data:
-            return
-
-
-__all__ = ["add_command", "typed_words"]
+__all__ = ["add_command"]

@@ -4,6 +4,7 @@
 import functools
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from ..downloads import file_sha256
 from ..models.policies import Policy
 from ..text_files import write_text
 from .instances import Instance, read_instances, write_instances
+
+_logger = logging.getLogger(__name__)
 
 
 def translate_corpus(
@@ -56,6 +59,28 @@ def translate_corpus(
 
     ```
     """
+    translated = translate_sentences(model, processor, sources, references, policy, batch_size, **kwargs)
+    cut = [instance.index + 1 for instance, stop_reason in translated if stop_reason != "eos"]
+    if cut:
+        some = ", ".join(map(str, cut[:5])) + (", ..." if len(cut) > 5 else "")
+        _logger.warning(f"{len(cut)} of {len(sources)} translations were cut off at their limit of tokens: {some}.")
+    return [instance for instance, _ in translated]
+
+
+def translate_sentences(
+    model: Any,
+    processor: Any,
+    sources: Sequence[str],
+    references: Sequence[str],
+    policy: Policy,
+    batch_size: int = 16,
+    **kwargs: Any,
+) -> list[tuple[Instance, str]]:
+    """As [`translate_corpus`]; of each sentence also why its translation stopped, `"eos"` if it is complete.
+
+    Args:
+        model, processor, sources, references, policy, batch_size, **kwargs: as there.
+    """
     model.eval()
     # Sentences of like length share a batch; outputs go back to the corpus's order.
     order = sorted(range(len(sources)), key=lambda index: -len(sources[index]))
@@ -63,7 +88,7 @@ def translate_corpus(
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     # Dealt out one by one: long sentences first, so that all finish at about the same time.
     mine = batches[state.process_index :: state.num_processes]
-    instances: dict[int, Instance] = {}
+    translated: dict[int, tuple[Instance, str]] = {}
     shows = state.is_main_process
     with tqdm(total=sum(map(len, mine)), desc=repr(policy), unit="sentence", disable=not shows) as progress:
         for batch in mine:
@@ -71,7 +96,7 @@ def translate_corpus(
             output = model.generate(**inputs, policy=policy, return_dict_in_generate=True, **kwargs)
             for row, index in enumerate(batch):
                 words = output.words[row]
-                instances[index] = Instance(
+                instance = Instance(
                     index=index,
                     prediction=processor.text(words),
                     delays=output.delays[row],
@@ -81,13 +106,14 @@ def translate_corpus(
                     source=sources[index],
                     source_length=int(inputs["source_words"][row].max()),
                 )
+                translated[index] = (instance, output.stop_reasons[row])
             progress.update(len(batch))
     if state.num_processes > 1:
-        parts = gather_object([instances])
-        instances = {index: instance for part in parts for index, instance in part.items()}
+        parts = gather_object([translated])
+        translated = {index: each for part in parts for index, each in part.items()}
         if sum(map(len, parts)) != len(sources):
             raise RuntimeError(f"each sentence must be translated once: {len(sources)} became {sum(map(len, parts))}.")
-    return [instances[index] for index in range(len(sources))]
+    return [translated[index] for index in range(len(sources))]
 
 
 def run_settings(policy: Policy, dtype: torch.dtype, device: torch.device, **details: str) -> dict[str, str]:
@@ -166,4 +192,4 @@ def _file_digest(file: Path, changed_ns: int) -> bytes:
     return bytes.fromhex(file_sha256(file))
 
 
-__all__ = ["finished_log", "run_settings", "translate_corpus", "weights_key"]
+__all__ = ["finished_log", "run_settings", "translate_corpus", "translate_sentences", "weights_key"]

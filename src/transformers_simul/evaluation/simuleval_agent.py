@@ -43,7 +43,9 @@ class SimulAgent(TextToTextAgent):
     @staticmethod
     def add_args(parser: ArgumentParser) -> None:
         parser.add_argument("--model", required=True, help="a trained folder")
-        parser.add_argument("--wait-k", type=int, default=3, help="source words before the first target word")
+        parser.add_argument(
+            "--wait-k", "--wait_k", type=int, default=3, help="source words before the first target word"
+        )
 
     def to(self, device: str, *args, **kwargs) -> None:
         self.model.to(device)

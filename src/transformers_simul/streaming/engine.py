@@ -333,8 +333,10 @@ class StreamEngine:
                 )
                 yield from decoder.run()
                 self.cache.clear(row, keep=len(head))
-                reason = decoder.stop_reason
-                if not sentences or reason in ("cancelled", "timeout"):
+                # A sentence that was cut off is told of, also where the next ones were complete.
+                ended = decoder.stop_reason in ("cancelled", "timeout")
+                reason = decoder.stop_reason if ended or reason == "eos" else reason
+                if not sentences or ended:
                     break
                 # A decoder that stopped early leaves the rest of its sentence unread.
                 while not (polled := reader.poll())[0] or polled[1] is not None:

@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerFast, set_seed
+from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerFast
 
 from ..auto import AutoSimulModel, simul_config
 from ..corpora import Pair
-from ..models.linear import keep_plain_4bit
 from ..models.modeling_simul_falcon import SimulFalconConfig, SimulFalconForCausalLM
 from ..models.processing import SimulProcessor
 from ..models.text import split_words
@@ -95,23 +94,18 @@ def make_config(args: ModelArguments, tokenizer: Any, positions: str | None = No
     return config
 
 
-def make_model(
-    args: ModelArguments, processor: SimulProcessor, positions: str | None = None, seed: int | None = None
-) -> Any:
+def make_model(args: ModelArguments, processor: SimulProcessor, positions: str | None = None) -> Any:
     """The checkpoint's model, or a new one; with `use_lora` inside a `peft.PeftModel`.
 
     Args:
         args (`ModelArguments`): its size.
         processor (`SimulProcessor`): gives a new model its vocabulary.
         positions (`str`, *optional*): instead of the flag's.
-        seed (`int`, *optional*): of new weights, and of all that is drawn after them.
 
     Raises:
         ValueError: as [`make_config`], or if `use_lora` is asked for without `peft`, or a quantised base without
             `bitsandbytes`.
     """
-    if seed is not None:
-        set_seed(seed)
     config = make_config(args, processor.tokenizer, positions)
     options: dict[str, Any] = {"attn_implementation": args.attn_implementation} if args.attn_implementation else {}
     if not args.model_name_or_path:
@@ -158,7 +152,6 @@ def add_lora(model: Any, args: ModelArguments) -> Any:
     except ImportError as error:
         raise ValueError("use_lora needs peft: pip install 'transformers_simul[lora]'.") from error
     if args.load_in_4bit or args.load_in_8bit:
-        keep_plain_4bit(model, trains=True)
         # The Trainer turns checkpointing on where it is asked to.
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     return get_peft_model(

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from transformers import set_seed
 
 from ...auto import AutoSimulModel
 from ...corpora import Pair
@@ -195,6 +196,7 @@ class Experiment:
             has_work = prepare_folder(folder, record, starts_anew=starts_anew)
         if not has_work:
             return
+        set_seed(args.seed)
         print(f"\n{folder.name}: {policy!r}", flush=True)
         collator = training.collator(
             self._processor,
@@ -211,7 +213,7 @@ class Experiment:
         here.per_device_train_batch_size //= parts
         here.gradient_accumulation_steps *= parts
         fine_tune(
-            make_model(base, self._processor, training.positions, args.seed),
+            make_model(base, self._processor, training.positions),
             self._processor,
             collator,
             self._train_dataset,

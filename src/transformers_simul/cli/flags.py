@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands' flags have in common; nothing here loads torch."""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..models.policies import OfflinePolicy, Policy, WaitKPolicy
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A command's parser: its examples stay a line each, and `--wait_k` is `--wait-k`, as in the training programs."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        return super().parse_known_args(None if args is None else hyphenated(args), namespace)
+
+
+def hyphenated(arguments: Sequence[str]) -> list[str]:
+    """The same arguments with `-` for `_` in the names of flags; values stay as they are.
+
+    Args:
+        arguments (`Sequence[str]`): of a command line.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.cli.flags import hyphenated
+    >>> hyphenated(["my_text", "--wait_k", "3", "--output=my_file", "--", "--a_b"])
+    ['my_text', '--wait-k', '3', '--output=my_file', '--', '--a_b']
+
+    ```
+    """
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    changed = []
+    for argument in arguments[:end]:
+        name, equals, value = argument.partition("=")
+        changed.append(f"{name.replace('_', '-')}{equals}{value}" if name.startswith("--") else argument)
+    return [*changed, *arguments[end:]]
+
+
+def read_policy(name: str) -> Policy:
+    """The policy that `--wait-k` names.
+
+    Args:
+        name (`str`): a number, or `"full"` for the whole source.
+
+    Raises:
+        ValueError: if it is neither, or a number below 1.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.cli.flags import read_policy
+    >>> read_policy("3"), read_policy("full")
+    (WaitKPolicy(k=3), OfflinePolicy())
+
+    ```
+    """
+    if name == "full":
+        return OfflinePolicy()
+    if not name.isdecimal() or int(name) < 1:
+        raise ValueError(f"wait-k must be a whole number of at least 1, or 'full', got {name!r}.")
+    return WaitKPolicy(int(name))
+
+
+def check_output(name: str, path: str) -> None:
+    """Fail before the work, not after it, if a file cannot be written. Its folder is made, as writing would.
+
+    Args:
+        name (`str`): of the flag.
+        path (`str`): of the file.
+
+    Raises:
+        ValueError: if it is a folder, or the file system does not let it be written.
+    """
+    file = Path(os.path.realpath(path))
+    if file.is_dir():
+        raise ValueError(f"{name} must be a file, got the folder {path!r}.")
+    try:
+        # What is there and no regular file, such as a device, is written to; others are replaced.
+        if file.is_file() or not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=file.parent):
+                pass
+    except OSError as error:
+        raise ValueError(f"{name} must be a file that can be written, got {path!r}: {error}.") from error
+
+
+__all__ = ["CommandParser", "check_output", "hyphenated", "read_policy"]
