@@ -389,6 +389,7 @@ def test_marks_of_a_template_are_no_text_though_they_are_not_special():
     marked = SimulProcessor(tokenizer, template="a dog {source} <think> to {target}")
     assert think in marked.tail_ids
     assert think not in marked.encode("<think>")[0]
+    assert (plain.token_kinds[think], marked.token_kinds[think]) == (CONTINUES, NEVER)
     assert dog in marked.encode("dog")[0]
 
 

@@ -23,6 +23,7 @@ class TextEncoder:
 
     Attributes:
         head_ids, tail_ids (`list[int]`): of the prompt.
+        control_ids (`frozenset[int]`): that no text becomes.
 
     Raises:
         ValueError: if the tokenizer does not split the tail from a word before it.
@@ -45,7 +46,7 @@ class TextEncoder:
         self._before_target = (f"{_ANCHORS[0]}{tail}",)
         self._anchor = self._encode(_ANCHORS[0])
         self._anchor_text = tokenizer.decode(self._anchor, clean_up_tokenization_spaces=False)
-        self._control_ids, self._names = _controls(tokenizer, eos_token_id, head + tail)
+        self.control_ids, self._names = _controls(tokenizer, eos_token_id, head + tail)
         self._known: dict[str, list[int]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -107,7 +108,7 @@ class TextEncoder:
         ids = self._encode_after(befores, first)
         for piece in rest:
             ids += self._encode_after(_ANCHORS, piece)
-        if found := self._control_ids.intersection(ids):
+        if found := self.control_ids.intersection(ids):
             names = self.tokenizer.convert_ids_to_tokens(sorted(found))
             raise ValueError(f"text must not become the control tokens {names}, but does: {first + ''.join(rest)!r}.")
         return ids

@@ -10,7 +10,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from .encoding import TextEncoder
-from .schedule import CONTINUES, HEAD, PADDING, STARTS, TAIL
+from .schedule import CONTINUES, HEAD, NEVER, PADDING, STARTS, TAIL
 from .template import CHAT_INSTRUCTION, FALCON_TEMPLATE, escape_braces, fill_template, language_names, split_template
 from .text import UNITS, normalise_spaces, split_words, token_kinds
 
@@ -72,6 +72,8 @@ class SimulProcessor(ProcessorMixin):
         head, tail, self._bare_first_word = split_template(template, language_names(source_lang, target_lang))
         self._encoder = TextEncoder(tokenizer, self._eos_token_id, head, tail)
         self._token_kinds = token_kinds(tokenizer, unit, self._eos_token_id)
+        # What no text becomes is not written either, marks of the template that are not special among them.
+        self._token_kinds[[index for index in self._encoder.control_ids if index != self._eos_token_id]] = NEVER
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
