@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
+import pickle
 import random
 
 import pytest
 import torch
+from datasets import Dataset
 from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
 
 from helpers import make_model, make_processor, random_sentence
 from transformers_simul import FixedChunkPolicy, MixturePolicy, OfflinePolicy, SimulMaskDataCollator, WaitKPolicy
+from transformers_simul.research.baselines import ConverseDataCollator, PrefixDataCollator, PublishedRowsDataCollator
+from transformers_simul.training import ProgramArguments
 
 MIXTURE = MixturePolicy([WaitKPolicy(k) for k in (1, 2, 3, 4)])
 
@@ -119,15 +124,49 @@ def test_peek_rows_can_be_subsampled(processor):
     assert 0.3 * counts[2] < counts[1] < 0.7 * counts[2]
 
 
-def test_persistent_workers_see_the_epoch(processor):
+@pytest.mark.parametrize(
+    "start", ["fork", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("spawn", "forkserver"))]
+)
+def test_persistent_workers_see_the_epoch_however_they_start(processor, start):
     collator = SimulMaskDataCollator(processor, MIXTURE)
     examples = pairs(count=8)
-    loader = DataLoader(examples, 4, collate_fn=collator, num_workers=1, persistent_workers=True)
+    loader = DataLoader(
+        examples, 4, collate_fn=collator, num_workers=1, persistent_workers=True, multiprocessing_context=start
+    )
     for epoch in (0, 3):
         collator.set_epoch(epoch)
         from_worker = [batch["visible_source"].tolist() for batch in loader]
         here = [collator(examples[:4])["visible_source"].tolist(), collator(examples[4:])["visible_source"].tolist()]
         assert from_worker == here
+
+
+@pytest.mark.parametrize(
+    "collator_class", [SimulMaskDataCollator, PrefixDataCollator, ConverseDataCollator, PublishedRowsDataCollator]
+)
+def test_collators_can_be_pickled(processor, collator_class):
+    collator = collator_class(processor, WaitKPolicy(2))
+    before = collator(pairs())  # fills whatever is remembered of words
+    copied = pickle.loads(pickle.dumps(collator))
+    after = copied(pairs())
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_several_gpus_in_one_process_fail_at_once_with_the_remedy(processor, monkeypatch, tmp_path):
+    """The stock Trainer would wrap the model in nn.DataParallel."""
+    options = {"remove_unused_columns": False, "report_to": "none", "use_cpu": True, "max_steps": 1}
+    collator = SimulMaskDataCollator(processor, WaitKPolicy(1))
+    trainer = Trainer(
+        make_model(processor), TrainingArguments(str(tmp_path), **options), data_collator=collator,
+        train_dataset=Dataset.from_list(pairs()), callbacks=[collator],
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="cannot train this model: .* accelerate launch or torchrun"):
+        trainer.model._replicate_for_data_parallel()  # what nn.DataParallel asks of its module
+    monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
+    with pytest.raises(ValueError, match="accelerate launch or torchrun"):
+        collator.on_train_begin(trainer.args, trainer.state, trainer.control)
+    with pytest.raises(ValueError, match="accelerate launch or torchrun"):
+        ProgramArguments(str(tmp_path), report_to="none", use_cpu=True)
 
 
 def test_metadata_is_linear_in_length(processor):

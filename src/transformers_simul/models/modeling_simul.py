@@ -30,6 +30,13 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         raise ValueError(f"schedule must be one Schedule for a model without head, got its fields {fields}.")
 
 
+NO_DATA_PARALLEL = (
+    "nn.DataParallel, which the Trainer takes for several GPUs in one process, cannot train this model: its copies "
+    "have no parameters, and it splits token_kinds. Start one process for each GPU, with accelerate launch or torchrun "
+    "(docs/distributed.md), or show one GPU alone: CUDA_VISIBLE_DEVICES=0."
+)
+
+
 class SimulForCausalLM(SimulGenerationMixin):
     """Mixin in front of a family's `...ForCausalLM`: schedule in, loss and logits out, `generate(policy=...)`.
 
@@ -53,6 +60,9 @@ class SimulForCausalLM(SimulGenerationMixin):
         setattr(self, self.base_model_prefix, self.layers_class(config))
         self.lm_head = SimulLinear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
+
+    def _replicate_for_data_parallel(self) -> Any:
+        raise ValueError(NO_DATA_PARALLEL)
 
     def forward(
         self,

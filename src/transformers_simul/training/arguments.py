@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
+from ..models.modeling_simul import NO_DATA_PARALLEL
 from ..models.policies import MixturePolicy, OfflinePolicy, Policy, WaitKPolicy
 from ..models.processing import FALCON_TEMPLATE
 
@@ -90,7 +91,7 @@ class ProgramArguments(TrainingArguments):
     """The Trainer's flags, with what the programs here always need, and `--bf16` on CPUs that compute in it.
 
     Raises:
-        ValueError: for `bf16` where neither a GPU nor the CPU computes in it.
+        ValueError: for `bf16` where neither a GPU nor the CPU computes in it, and for several GPUs in one process.
     """
 
     overwrite_output_dir: bool = field(
@@ -106,6 +107,8 @@ class ProgramArguments(TrainingArguments):
         # The collator reads columns that forward() does not name.
         self.remove_unused_columns = False
         super().__post_init__()
+        if self.n_gpu > 1:
+            raise ValueError(NO_DATA_PARALLEL)
 
 
 def training_policy(names: Sequence[str]) -> Policy:

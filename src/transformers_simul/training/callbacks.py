@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens beside the steps of a training: its clock, its time limit, Ctrl-C, and what it says of itself."""
+"""What happens beside the steps of a training: its epoch, clock and time limit, Ctrl-C, and what it says of itself."""
 
 import os
 import signal
@@ -9,8 +9,52 @@ import time
 from types import FrameType
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import ProgressCallback
+
+from ..models.modeling_simul import NO_DATA_PARALLEL
+
+
+class EpochCallback(TrainerCallback):
+    """Knows the Trainer's epoch, in the worker processes of a data loader too, and refuses `nn.DataParallel`.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.training.callbacks import EpochCallback
+    >>> callback = EpochCallback()
+    >>> callback.set_epoch(2)
+    >>> callback.epoch
+    2
+
+    ```
+    """
+
+    def __init__(self) -> None:
+        # Shared memory, for worker processes that live on from epoch to epoch.
+        self._epoch = torch.tensor(-1).share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        """From 0; -1 if it was never set."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch it is; as a Trainer's callback this happens by itself.
+
+        Args:
+            epoch (`int`): from 0.
+        """
+        self._epoch.fill_(epoch)
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if args.n_gpu > 1:
+            raise ValueError(NO_DATA_PARALLEL)
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        # The Trainer's epoch is a fraction; a resumed one stands in the middle.
+        self.set_epoch(int(state.epoch + 1e-6))
 
 
 class Clock(TrainerCallback):
@@ -169,4 +213,4 @@ def report(logs: dict[str, float], step: int, expected: int, planned: int) -> st
     return f"step {step:,} of {total}, epoch {logs.get('epoch', 0):.2f}: {', '.join(figures)}"
 
 
-__all__ = ["Clock", "Progress", "SaveAtInterrupt", "TimeLimit", "report"]
+__all__ = ["Clock", "EpochCallback", "Progress", "SaveAtInterrupt", "TimeLimit", "report"]

@@ -2,22 +2,19 @@
 """SimulMaskDataCollator: training pairs to batches that carry their read/write schedule."""
 
 import random
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
 
 from ..models.policies import Policy
 from ..models.processing import SimulProcessor
 from ..models.schedule import due_peeks, training_row
+from .callbacks import EpochCallback
+from .rows import Row, example_draw, pack_rows, pad_rows, pair_ids_of
 
-_PADDING = {"labels": -100, "pair_ids": 0, "in_target": False, "offsets": 0, "visible_source": 1, "peeks": 0}
-_DTYPES = {"input_ids": torch.long, "labels": torch.long, "in_target": torch.bool, "peeks": torch.int8}
 
-
-class SimulMaskDataCollator(TrainerCallback):
+class SimulMaskDataCollator(EpochCallback):
     """Pairs in, batches with labels and schedule out (arXiv 2405.10443, section 4).
 
     An example has either `source` and `target` texts or the `source_ids` and `target_ids` that
@@ -73,25 +70,17 @@ class SimulMaskDataCollator(TrainerCallback):
             raise ValueError(f"padding_side must be 'left' or 'right', got {padding_side!r}.")
         if packing and max_length is None:
             raise ValueError("max_length must be given with packing: it is the length of a packed row.")
+        super().__init__()
         self.processor, self.policy, self.peek_rows = processor, policy, float(peek_rows)
         self.max_length, self.too_long, self.packing = max_length, too_long, packing
         self.padding_side, self.pad_to_multiple_of, self.seed = padding_side, pad_to_multiple_of, seed
-        # Shared memory: the worker processes of a data loader see the epoch change; -1 is "never set".
-        self._epoch = torch.tensor(-1).share_memory_()
+        # Shared memory: the worker processes of a data loader count too.
         self._dropped = torch.tensor(0).share_memory_()
 
     @property
     def dropped(self) -> int:
         """Over-long pairs left out so far, with `too_long="drop"`."""
         return int(self._dropped)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Tell a random policy which epoch it draws for; as a Trainer callback this happens by itself."""
-        self._epoch.fill_(epoch)
-
-    def on_epoch_begin(self, args, state, control, **kwargs):
-        # The Trainer's epoch is a fraction; a resumed one stands in the middle.
-        self.set_epoch(int(state.epoch + 1e-6))
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Collate.
@@ -110,12 +99,15 @@ class SimulMaskDataCollator(TrainerCallback):
                 "the dataset first."
             )
         if self.packing and self.max_length is not None:
-            rows = _pack(rows, self.max_length)
-        return self._pad(rows) | {"token_kinds": self.processor.token_kinds}
+            rows = pack_rows(rows, self.max_length)
+        pad_token_id = self.processor.tokenizer.pad_token_id
+        pad_token_id = self.processor.eos_token_id if pad_token_id is None else pad_token_id
+        batch = pad_rows(rows, pad_token_id, self.padding_side, self.pad_to_multiple_of)
+        return batch | {"token_kinds": self.processor.token_kinds}
 
     def make_rows(
         self, source: list[list[int]], target: list[list[int]], delays: list[int], draw: random.Random
-    ) -> list[dict[str, list]]:
+    ) -> list[Row]:
         """The rows of one pair; the baselines make theirs in another way.
 
         Args:
@@ -132,10 +124,9 @@ class SimulMaskDataCollator(TrainerCallback):
             peeks = [peek for peek in peeks if draw.random() < self.peek_rows]
         return [training_row(self.processor.head_ids, source, tail, target, self.processor.eos_token_id, delays, peeks)]
 
-    def _rows(self, example: Mapping[str, Any]) -> list[dict[str, list]]:
-        pair = self._pair(example)
-        draw = random.Random(f"{self.seed}:{self._known_epoch()}:{_fingerprint(pair)}")
-        source, target = pair["source_ids"], pair["target_ids"]
+    def _rows(self, example: Mapping[str, Any]) -> list[Row]:
+        source, target = pair_ids_of(example, self.processor)
+        draw = example_draw(self.seed, self._known_epoch(), source, target)
         delays = self.policy.for_example(example, draw).delays(len(source), len(target))
         rows = self.make_rows(source, target, delays, draw)
         length = max(len(row["input_ids"]) for row in rows)
@@ -149,60 +140,13 @@ class SimulMaskDataCollator(TrainerCallback):
             return []
         return rows
 
-    def _pair(self, example: Mapping[str, Any]) -> Mapping[str, Any]:
-        if "source_ids" in example and "target_ids" in example:
-            return example
-        if "source" in example and "target" in example:
-            return self.processor.encode_pair(example["source"], example["target"])
-        raise ValueError(
-            "SimulMaskDataCollator needs the columns source and target, or source_ids and target_ids, got "
-            f"{sorted(example)}: the Trainer drops columns that forward() does not name, so pass "
-            "TrainingArguments(remove_unused_columns=False), and rename the dataset's columns if they differ."
-        )
-
     def _known_epoch(self) -> int:
-        if self._epoch < 0 and self.policy.is_random:
+        if self.epoch < 0 and self.policy.is_random:
             raise ValueError(
                 f"{self.policy!r} draws anew each epoch, but the epoch was never set: pass the collator to the Trainer "
                 "as a callback too, Trainer(..., data_collator=collator, callbacks=[collator]), or call set_epoch()."
             )
-        return int(self._epoch)
-
-    def _pad(self, rows: list[dict[str, list]]) -> dict[str, torch.Tensor]:
-        length = max(len(row["input_ids"]) for row in rows)
-        if self.pad_to_multiple_of:
-            length = -(-length // self.pad_to_multiple_of) * self.pad_to_multiple_of
-        pad_token_id = self.processor.tokenizer.pad_token_id
-        padding = _PADDING | {"input_ids": self.processor.eos_token_id if pad_token_id is None else pad_token_id}
-        batch = {}
-        for name, value in padding.items():
-            table = torch.full((len(rows), length), value, dtype=_DTYPES.get(name, torch.int32))
-            for index, row in enumerate(rows):
-                size = len(row[name])
-                span = slice(length - size, length) if self.padding_side == "left" else slice(size)
-                table[index, span] = torch.tensor(row[name], dtype=table.dtype)
-            batch[name] = table
-        return batch
-
-
-def _fingerprint(pair: Mapping[str, Any]) -> int:
-    """The example's identity, independent of its place in the dataset."""
-    return zlib.crc32(repr((pair["source_ids"], pair["target_ids"])).encode())
-
-
-def _pack(rows: list[dict[str, list]], max_length: int) -> list[dict[str, list]]:
-    """First-fit decreasing: rows laid behind one another, numbered by `pair_ids`."""
-    packed: list[dict[str, list]] = []
-    for row in sorted(rows, key=lambda row: -len(row["input_ids"])):
-        room = max_length - len(row["input_ids"])
-        home = next((each for each in packed if len(each["input_ids"]) <= room), None)
-        if home is None:
-            packed.append({name: list(values) for name, values in row.items()})
-            continue
-        number = home["pair_ids"][-1] + 1
-        for name, values in row.items():
-            home[name] += [number] * len(values) if name == "pair_ids" else values
-    return packed
+        return self.epoch
 
 
 __all__ = ["SimulMaskDataCollator"]

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps from training pairs to a batch: a pair's ids, its random draws, several pairs in a row, rows in a table.
+
+A row is what [`training_row`] makes: a dictionary of lists that are as long as the row.
+"""
+
+import random
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ..models.processing import SimulProcessor
+
+Row = dict[str, list]
+
+_PADDING = {"labels": -100, "pair_ids": 0, "in_target": False, "offsets": 0, "visible_source": 1, "peeks": 0}
+_DTYPES = {"input_ids": torch.long, "labels": torch.long, "in_target": torch.bool, "peeks": torch.int8}
+
+
+def pair_ids_of(example: Mapping[str, Any], processor: SimulProcessor) -> tuple[list[list[int]], list[list[int]]]:
+    """Ids of each source word and of each target word of an example.
+
+    Args:
+        example (`Mapping`): with the texts `source` and `target`, or `source_ids` and `target_ids` as
+            [`SimulProcessor.encode_pair`] makes them.
+        processor (`SimulProcessor`): its tokenizer.
+
+    Raises:
+        ValueError: for an example without these columns, or a pair that cannot be encoded.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.training.rows import pair_ids_of
+    >>> source, target = pair_ids_of({"source": "a dog", "target": "two children"}, processor)
+    >>> len(source), processor.text(target)
+    (2, 'two children')
+
+    ```
+    """
+    if "source_ids" in example and "target_ids" in example:
+        return example["source_ids"], example["target_ids"]
+    if "source" in example and "target" in example:
+        pair = processor.encode_pair(example["source"], example["target"])
+        return pair["source_ids"], pair["target_ids"]
+    raise ValueError(
+        "SimulMaskDataCollator needs the columns source and target, or source_ids and target_ids, got "
+        f"{sorted(example)}: the Trainer drops columns that forward() does not name, so pass "
+        "TrainingArguments(remove_unused_columns=False), and rename the dataset's columns if they differ."
+    )
+
+
+def example_draw(seed: int, epoch: int, source: list[list[int]], target: list[list[int]]) -> random.Random:
+    """The random numbers of an example in an epoch: the same wherever it stands in the data, and in a resumed training.
+
+    Args:
+        seed, epoch (`int`): of the training.
+        source, target (`list[list[int]]`): ids of each word; they are the example's identity.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.training.rows import example_draw
+    >>> [example_draw(0, epoch, [[5]], [[6]]).randint(1, 9) for epoch in (0, 1, 0)]
+    [2, 6, 2]
+
+    ```
+    """
+    return random.Random(f"{seed}:{epoch}:{zlib.crc32(repr((source, target)).encode())}")
+
+
+def pack_rows(rows: Sequence[Row], max_length: int) -> list[Row]:
+    """Several pairs in a row, numbered by `pair_ids`, so that no pair attends to another: the longest first, each into
+    the first row that has room for it.
+
+    Args:
+        rows (`Sequence[dict[str, list]]`): one pair each, none longer than `max_length`.
+        max_length (`int`): of a packed row, in tokens.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.training.rows import pack_rows
+    >>> rows = [{"input_ids": [7] * size, "pair_ids": [1] * size} for size in (2, 3, 1)]
+    >>> [row["pair_ids"] for row in pack_rows(rows, max_length=4)]
+    [[1, 1, 1, 2], [1, 1]]
+
+    ```
+    """
+    packed: list[Row] = []
+    for row in sorted(rows, key=lambda row: -len(row["input_ids"])):
+        room = max_length - len(row["input_ids"])
+        home = next((each for each in packed if len(each["input_ids"]) <= room), None)
+        if home is None:
+            packed.append({name: list(values) for name, values in row.items()})
+            continue
+        number = home["pair_ids"][-1] + 1
+        for name, values in row.items():
+            home[name] += [number] * len(values) if name == "pair_ids" else values
+    return packed
+
+
+def pad_rows(
+    rows: Sequence[Row], pad_token_id: int, padding_side: str = "right", multiple_of: int | None = None
+) -> dict[str, torch.Tensor]:
+    """Rows as tensors of one length.
+
+    Args:
+        rows (`Sequence[dict[str, list]]`): at least one.
+        pad_token_id (`int`): what stands in `input_ids` where there is no token.
+        padding_side (`str`, *optional*, defaults to `"right"`): or `"left"`.
+        multiple_of (`int`, *optional*): round the length up to a multiple of it.
+
+    Returns:
+        `dict[str, torch.Tensor]`: `input_ids`, `labels` and the fields of [`Schedule`], of shape `(rows, length)`.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.models.schedule import training_row
+    >>> from transformers_simul.training.rows import pad_rows
+    >>> rows = [training_row([1], [[2]], [4], [[5]] * words, 0, delays=[1] * (words + 1)) for words in (1, 2)]
+    >>> pad_rows(rows, pad_token_id=9)["input_ids"].tolist()
+    [[1, 2, 4, 5, 0, 9], [1, 2, 4, 5, 5, 0]]
+
+    ```
+    """
+    length = max(len(row["input_ids"]) for row in rows)
+    if multiple_of:
+        length = -(-length // multiple_of) * multiple_of
+    batch = {}
+    for name, value in (_PADDING | {"input_ids": pad_token_id}).items():
+        table = torch.full((len(rows), length), value, dtype=_DTYPES.get(name, torch.int32))
+        for index, row in enumerate(rows):
+            size = len(row[name])
+            span = slice(length - size, length) if padding_side == "left" else slice(size)
+            table[index, span] = torch.tensor(row[name], dtype=table.dtype)
+        batch[name] = table
+    return batch
+
+
+__all__ = ["Row", "example_draw", "pack_rows", "pad_rows", "pair_ids_of"]
