@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of the live page, in a real Chromium: docs/images/page.png and page-narrow.png.
+"""Pictures of the live page, in a real Chromium: docs/images/page.png, page-dark.png and page-narrow.png.
 
 Usage: docs/tools/screenshot.py MODEL_FOLDER SOURCE   (needs `transformers_simul[page]`, playwright and chromium)
 """
@@ -14,26 +14,27 @@ from transformers_simul.cli.loading import load
 from transformers_simul.live_page import build_page
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
+# Name, width and height in CSS pixels, theme.
+PICTURES = (("page", 1100, 900, "light"), ("page-dark", 1100, 900, "dark"), ("page-narrow", 390, 844, "light"))
 
 
 def main(model: str, source: str) -> None:
-    _, url, _ = build_page(*load(model)).launch(prevent_thread_lock=True, quiet=True)
+    """Play the source once a picture, and take each picture when both translations have ended."""
+    page = build_page(*load(model), examples=[source])
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        for name, width in (("page", 1180), ("page-narrow", 480)):
-            page = browser.new_page(viewport={"width": width, "height": 1000}, device_scale_factor=1.5)
-            page.goto(url, timeout=120_000)
-            page.locator("#source textarea").fill(source)
-            page.locator("#right input").click()
-            page.get_by_role("option", name="wait-1").click()
-            page.locator("#play").click()
-            page.wait_for_selector("#board-right .simul-text .new")
-            # Words stop coming when both are done.
-            before = ""
-            while before != (before := page.locator(".simul-text").all_inner_texts()):
-                page.wait_for_timeout(4000)
-            page.screenshot(path=IMAGES / f"{name}.png", full_page=True)
-            page.close()
+        for name, width, height, theme in PICTURES:
+            tab = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1.5)
+            tab.set_default_timeout(120_000)
+            tab.goto(f"{url}?__theme={theme}")
+            tab.locator("#examples button").first.click()
+            tab.wait_for_function(
+                "document.querySelector('#boards').innerText.split('the translation has ended').length == 3"
+            )
+            # A phone shows what fits on its screen.
+            tab.screenshot(path=IMAGES / f"{name}.png", full_page=name != "page-narrow")
+            tab.close()
         browser.close()
 
 

@@ -12,6 +12,7 @@ EXAMPLES = """
 examples:
   transformers-simul demo output/demo
   transformers-simul demo output/demo --port 8000 --max-streams 4
+  transformers-simul demo output/demo --example "The room is dark." --example "Turn on the light in the kitchen."
 """
 
 
@@ -27,6 +28,19 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=int, help="(the first that is free from 7860 on)")
     parser.add_argument("--max-streams", type=int, default=8, help="translations at once; more visitors wait (8)")
+    parser.add_argument(
+        "--example",
+        action="append",
+        metavar="TEXT",
+        help="a source to play at a press; repeat for more (ours)",
+    )
+    parser.add_argument(
+        "--host-name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which the page is reached, beside localhost, this machine's own and IP addresses; * for any",
+    )
     parser.set_defaults(run=_demo)
 
 
@@ -42,11 +56,14 @@ def _demo(args: argparse.Namespace) -> int:
     check_gradio()
     from .loading import load
 
-    page = build_page(*load(args.model, args.trust_remote_code), max_streams=args.max_streams)
-    # Nobody has a file to send.
-    options = {"share": False, "quiet": True, "max_file_size": 1024, "prevent_thread_lock": True}
+    page = build_page(
+        *load(args.model, args.trust_remote_code),
+        max_streams=args.max_streams,
+        examples=args.example,
+        host_names=args.host_name,
+    )
     try:
-        _, url, _ = page.launch(server_name=args.host, server_port=args.port, **options)
+        _, url, _ = page.launch(server_name=args.host, server_port=args.port, quiet=True, prevent_thread_lock=True)
     except OSError as error:
         raise _not_ours(args.host, args.port, error) from error
     print(f"open {url} in a browser; Ctrl-C ends it", file=sys.stderr, flush=True)

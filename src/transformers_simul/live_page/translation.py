@@ -135,8 +135,8 @@ class LiveTranslation:
         except Exception as error:
             # Shown on the page; the engine goes on.
             self.error = str(error)
-        if self._stream.stop_reason in ("max_tokens", "max_new_tokens"):
-            self.error = "A sentence was too long for this page; what was written stands."
+        if self._stream.stop_reason.startswith("max_"):
+            self.error = "A sentence was too long for this page, and the translation ended with it."
         if self._stream.stop_reason == "timeout":
             self.error = f"No word came for {self._timeout_s:.0f} seconds, so the translation has ended."
 
