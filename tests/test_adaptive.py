@@ -1,13 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """Policies that look: what training rows teach them."""
 
+import itertools
+import math
 import random
+from typing import ClassVar
 
 import pytest
 import torch
+from transformers import LogitsProcessorList
 
-from transformers_simul import AlignedPolicy, RandomPathPolicy, WaitKPolicy
+from test_generation import TOLERANCE, feed_later, masked_training_logits, run, sentences
+from transformers_simul import (
+    AdaptivePolicy,
+    AlignedPolicy,
+    ConfidencePolicy,
+    Evidence,
+    FixedChunkPolicy,
+    HoldPolicy,
+    LearnedReadPolicy,
+    LocalAgreementPolicy,
+    OfflinePolicy,
+    Progress,
+    RandomPathPolicy,
+    SimulCache,
+    StreamEngine,
+    WaitKPolicy,
+    policy_from_name,
+)
 from transformers_simul.models.loss import simul_loss
+from transformers_simul.models.row import Drafts
+from transformers_simul.models.row_decoder import RowDecoder
 from transformers_simul.models.schedule import (
     CONTINUES,
     EOS,
@@ -18,7 +41,9 @@ from transformers_simul.models.schedule import (
     Peek,
     due_decisions,
     due_peeks,
+    training_row,
 )
+from transformers_simul.research.baselines import ConverseDecoder, RecomputingDecoder
 
 
 def questions_of_a_walk(tail_tokens, lengths, delays):
@@ -81,3 +106,257 @@ def test_only_schedules_that_follow_the_text_teach_reads():
 def test_decisions_of_a_known_case():
     assert due_decisions(1, [1], [3, 3]) == [Peek(0, 1, READS), Peek(0, 2, READS)]
     assert due_decisions(2, [1, 1], [1, 1, 2]) == [Peek(3, 1, TARGET_ENDS)]
+
+
+ADAPTIVE = [
+    LearnedReadPolicy(0.3, 1, 4),
+    ConfidencePolicy(0.25, least_lag=1, greatest_lag=5),
+    ConfidencePolicy(0.9, delta=3.0, least_lag=2, greatest_lag=6),
+    HoldPolicy(2, 1, 5),
+    LocalAgreementPolicy(2, 1, 5),
+    LocalAgreementPolicy(3, 1, 4),
+]
+
+
+class Recorder(RowDecoder):
+    """Keeps every row, so that its drafts can be looked at."""
+
+    rows: ClassVar[list] = []
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.rows.append(self)
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    monkeypatch.setattr(Recorder, "rows", [])
+    return Recorder.rows
+
+
+def assert_drafts_equal_trained(model, processor, source, row):
+    """Each question of a draft against a training forward over the words that were written and the draft as a word."""
+    head, tail, eos = processor.head_ids, processor.tail_ids, processor.eos_token_id
+    encoded = processor.encode(source)
+    for query, target, answer in row.drafts.asked:
+        words, used = [], 0
+        for word in row.words:
+            if used + len(word) >= len(target) or target[used : used + len(word)] != word:
+                break
+            words.append(word)
+            used += len(word)
+        # A draft may begin with a word that was written later: it belongs to the draft where more source was read then.
+        while words and row.delays[len(words) - 1] > query.visible_words:
+            used -= len(words.pop())
+        j = query.visible_words
+        delays = [*row.delays[: len(words)], j, j]
+        example = training_row(head, encoded[:j], tail, [*words, target[used:]], eos, delays)
+        columns = {name: torch.tensor([values]) for name, values in example.items() if name != "labels"}
+        with torch.no_grad():
+            logits = model(**columns, use_cache=False).logits[0].float()
+        place = example["in_target"].index(True) + query.offset
+        assert (logits[place] - answer).abs().max().item() <= TOLERANCE
+    return len(row.drafts.asked)
+
+
+@pytest.mark.parametrize("policy", ADAPTIVE, ids=repr)
+def test_every_question_of_an_adaptive_stream_equals_training(model, processor, policy, recorded):
+    looks = drafted = 0
+    for batch in (1, 6):
+        sources = sentences(batch, batch)
+        known = run(model, processor, sources, policy, row_decoder=Recorder)
+        live = run(model, processor, feed_later(sources), policy, row_decoder=Recorder)
+        for output in (known, live):
+            for index, source in enumerate(sources):
+                words, delays, queries = output.words[index], output.delays[index], output.queries[index]
+                expected = masked_training_logits(model, processor, processor.encode(source), words, delays, queries)
+                assert (output.logits[index] - expected).abs().max().item() <= TOLERANCE
+                looks += sum(a.offset == b.offset for a, b in itertools.pairwise(queries))
+                length = len(processor.encode(source))
+                for written, delay in enumerate(delays):
+                    # EOS before the source has ended READs on, whatever the policy says.
+                    assert delay >= min(written + policy.least_lag, length)
+        for row, source in zip(recorded, [*sources, *sources], strict=True):
+            drafted += assert_drafts_equal_trained(model, processor, source, row)
+        recorded.clear()
+        for field in ("words", "delays", "stop_reasons"):
+            assert known[field] == live[field]
+        alone = [run(model, processor, [source], policy).words[0] for source in sources]
+        assert alone == known.words
+    assert looks > 10
+    assert (drafted > 0) == (policy.draft_words > 0)
+
+
+class Never(AdaptivePolicy):
+    """READs, or WRITEs, whatever it sees."""
+
+    def __init__(self, answer, *lags):
+        super().__init__(*lags)
+        self.answer = answer
+
+    def reads_after(self, evidence):
+        return self.answer
+
+
+@pytest.mark.parametrize(("answer", "like"), [(True, 4), (False, 2)], ids=["never writes", "never reads"])
+def test_a_policy_that_never_decides_is_wait_k_at_the_bound_of_its_lags(model, processor, answer, like):
+    sources = sentences(5, 20)
+    bounded = run(model, processor, sources, Never(answer, 2, 4))
+    waitk = run(model, processor, sources, WaitKPolicy(like))
+    compared = 0
+    for index, source in enumerate(sources):
+        # EOS READs on under either, and leaves wait-k, but not a policy between its lags, without a choice.
+        g = WaitKPolicy(like).delays(len(source.split()), len(waitk.words[index]))[:-1]
+        if waitk.delays[index] == g:
+            compared += 1
+            assert (bounded.words[index], bounded.delays[index]) == (waitk.words[index], g)
+    assert compared > 2
+
+
+def test_evidence_is_what_the_model_says():
+    probabilities = torch.tensor([0.2, 0.5, 0.3, 0.0])
+    evidence = Evidence(Progress(3, 1), probabilities.log(), 0, torch.tensor([0.5, 0.25, 0.25, 0.0]).log(), [], [])
+    assert evidence.read_probability == pytest.approx(0.2)
+    assert evidence.best_probability == pytest.approx(0.5)
+    assert evidence.margin == pytest.approx(0.2)
+    assert evidence.entropy == pytest.approx(-(0.2 * math.log(0.2) + 0.5 * math.log(0.5) + 0.3 * math.log(0.3)))
+    assert evidence.divergence == pytest.approx(0.2 * math.log(0.4) + 0.5 * math.log(2) + 0.3 * math.log(1.2))
+
+
+def test_drafts_agree_by_the_words_that_are_left():
+    drafts = Drafts()
+    assert not drafts.begin(3)
+    drafts.add([[1], [2], [3]])
+    drafts.write([1])
+    # No READ: what is left of the draft still holds.
+    assert drafts.begin(3)
+    assert drafts.words == [[[2], [3]]]
+    assert not drafts.begin(4)
+    drafts.add([[2], [9]])
+    evidence = Evidence(Progress(4, 1), torch.zeros(1), 0, torch.zeros(1), drafts.words[0], drafts.words[1:])
+    assert not LocalAgreementPolicy(2).reads_after(evidence)
+    drafts.write([2])
+    evidence = evidence._replace(draft=drafts.words[0], earlier_drafts=drafts.words[1:])
+    assert LocalAgreementPolicy(2).reads_after(evidence)
+    # What was written otherwise than drafted says nothing any more.
+    drafts.write([7])
+    assert drafts.words == [[], []]
+
+
+def test_tokens_of_a_draft_that_are_not_given_up_break_the_invariant(model, processor, monkeypatch):
+    compose = RowDecoder._compose
+
+    def keeps_drafts(self, *args, **kwargs):
+        self.drafts.fed = min(self.drafts.fed, kwargs.get("drafted", 0))
+        return compose(self, *args, **kwargs)
+
+    monkeypatch.setattr(RowDecoder, "_compose", keeps_drafts)
+    source = sentences(4, 1)[0]
+    output = run(model, processor, [source], HoldPolicy(2, 1, 5))
+    words, delays, queries = output.words[0], output.delays[0], output.queries[0]
+    expected = masked_training_logits(model, processor, processor.encode(source), words, delays, queries)
+    assert (output.logits[0] - expected).abs().max().item() > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("policy", ADAPTIVE, ids=repr)
+def test_streams_of_the_engine_get_what_they_get_alone(model, processor, policy):
+    sources = sentences(7, 5)
+    alone = [run(model, processor, [source], policy, logits_processor=LogitsProcessorList()) for source in sources]
+    with StreamEngine(model, processor, max_streams=3, max_tokens=300) as engine:
+        streams = []
+        for source in sources:
+            stream = engine.open(policy, wait_s=60, max_new_tokens=40)
+            stream.source.put(source)
+            stream.source.end()
+            streams.append(stream)
+        found = [[(word.text, word.delay) for word in stream.words] for stream in streams]
+    expected = [[*zip(processor.words(output.words[0]), output.delays[0], strict=True)] for output in alone]
+    assert found == expected
+
+
+def test_a_draft_without_room_ends_and_the_row_goes_on(model, processor):
+    source = sentences(3, 1)[0]
+    free = run(model, processor, [source], HoldPolicy(2, 1, 5), max_new_tokens=8)
+    rows = len(processor.head_ids) + sum(map(len, processor.encode(source))) + len(processor.tail_ids)
+    for spare in range(2, 12):
+        tight = run(
+            model, processor, [source], HoldPolicy(2, 1, 5), max_new_tokens=8,
+            past_key_values=SimulCache(1, max_tokens=rows + spare),
+        )  # fmt: skip
+        assert tight.stop_reasons[0] in (free.stop_reasons[0], "max_tokens")
+        assert all(delay <= 5 + index for index, delay in enumerate(tight.delays[0]))
+
+
+@pytest.mark.parametrize("policy", ADAPTIVE[:3], ids=repr)
+@pytest.mark.parametrize("decoder", [RecomputingDecoder, ConverseDecoder])
+def test_baselines_decode_under_policies_that_look(model, processor, policy, decoder):
+    sources = sentences(4, 4)
+    together = run(model, processor, sources, policy, row_decoder=decoder)
+    alone = [run(model, processor, [source], policy, row_decoder=decoder).words[0] for source in sources]
+    assert together.words == alone
+    assert len({tuple(delays) for delays in together.delays}) > 1
+
+
+def test_a_conversation_cannot_take_a_draft_back(model, processor):
+    with pytest.raises(ValueError, match="ConverseDecoder, whose cache is only appended to, got HoldPolicy"):
+        run(model, processor, ["a dog"], HoldPolicy(2), row_decoder=ConverseDecoder)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LearnedReadPolicy(1.2), r"threshold must lie in \[0, 1\], got 1.2"),
+        (lambda: LearnedReadPolicy(float("nan")), "threshold must lie in"),
+        (lambda: ConfidencePolicy(-0.1), "alpha must lie in"),
+        (lambda: ConfidencePolicy(0.5, delta=0), "delta must be above 0, got 0"),
+        (lambda: HoldPolicy(0), "words must be a whole number of at least 1"),
+        (lambda: LocalAgreementPolicy(1), "drafts must be a whole number of at least 2, got 1"),
+        (lambda: ConfidencePolicy(0.5, least_lag=0), "least_lag must be at least 1"),
+        (lambda: ConfidencePolicy(0.5, greatest_lag=0), "greatest_lag must be at least"),
+        (lambda: ConfidencePolicy().delays(3, 3), "no schedule to train on: train with RandomPathPolicy"),
+        (lambda: policy_from_name("weit-3"), "one of wait-K.* got 'weit-3'"),
+        (lambda: policy_from_name("wait"), "must say its k"),
+        (lambda: policy_from_name("wait-0"), "k must be .* at least 1, got 0"),
+        (lambda: policy_from_name("wait-3-4"), "with '4' in it"),
+        (lambda: policy_from_name("confidence:0.6,mid=3"), "with 'mid=3' in it"),
+        (lambda: policy_from_name("confidence:high"), "must be a number, got 'high'"),
+        (lambda: policy_from_name("hold-2:min=0"), "least_lag must be at least 1"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        ("wait-3", WaitKPolicy(3)),
+        ("wait-3:catchup=0.1", WaitKPolicy(3, 0.1)),
+        ("chunk-2-3", FixedChunkPolicy(2, 3)),
+        ("full", OfflinePolicy()),
+        ("learned", LearnedReadPolicy()),
+        ("learned:0.3,max=5", LearnedReadPolicy(0.3, greatest_lag=5)),
+        ("confidence:0.6,delta=2,min=2,max=7", ConfidencePolicy(0.6, 2, 2, 7)),
+        ("hold-3", HoldPolicy(3)),
+        ("agree-2:min=2", LocalAgreementPolicy(2, 2)),
+    ],
+)
+def test_policies_by_name(name, policy):
+    assert repr(policy_from_name(name)) == repr(policy)
+
+
+def test_generate_and_engine_take_names(model, processor):
+    sources = sentences(2, 2)
+    named = run(model, processor, sources, "learned:0.3,max=4", logits_processor=LogitsProcessorList())
+    policy = LearnedReadPolicy(0.3, greatest_lag=4)
+    assert named.words == run(model, processor, sources, policy, logits_processor=LogitsProcessorList()).words
+    each = run(model, processor, sources, ["wait-2", policy], logits_processor=LogitsProcessorList())
+    assert each.words[1] == named.words[1]
+    with StreamEngine(model, processor, max_streams=1, max_tokens=300) as engine:
+        stream = engine.open("learned:0.3,max=4", max_new_tokens=40)
+        stream.source.put(sources[0])
+        stream.source.end()
+        assert [word.text for word in stream.words] == processor.words(named.words[0])
+        with pytest.raises(ValueError, match="policy must be one of"):
+            engine.open("weit-3")

@@ -27,6 +27,15 @@ _MODULES = {
     "models.modeling_simul_mpt": ["SimulMptConfig", "SimulMptForCausalLM", "SimulMptModel"],
     "models.modeling_simul_qwen2": ["SimulQwen2Config", "SimulQwen2ForCausalLM", "SimulQwen2Model"],
     "models.modeling_simul_qwen3": ["SimulQwen3Config", "SimulQwen3ForCausalLM", "SimulQwen3Model"],
+    "models.adaptive": [
+        "AdaptivePolicy",
+        "ConfidencePolicy",
+        "Evidence",
+        "HoldPolicy",
+        "LearnedReadPolicy",
+        "LocalAgreementPolicy",
+    ],
+    "models.policy_names": ["policy_from_name"],
     "models.policies": [
         "AlignedPolicy",
         "FixedChunkPolicy",
@@ -49,6 +58,14 @@ __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
     from .auto import AutoSimulModel
+    from .models.adaptive import (
+        AdaptivePolicy,
+        ConfidencePolicy,
+        Evidence,
+        HoldPolicy,
+        LearnedReadPolicy,
+        LocalAgreementPolicy,
+    )
     from .models.cache import SimulCache
     from .models.families import adopt
     from .models.generation import SimulGenerateOutput
@@ -70,6 +87,7 @@ if TYPE_CHECKING:
         RandomPathPolicy,
         WaitKPolicy,
     )
+    from .models.policy_names import policy_from_name
     from .models.processing import SimulProcessor
     from .models.streams import SourceCancelled, SourceStream, SourceTimeout
     from .models.word_rule import SimulLogitsProcessor

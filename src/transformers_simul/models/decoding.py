@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .cache import SimulCache
-from .room import has_positions, lack_of_room
+from .room import has_positions, with_room
 from .row import Ask, RowStopped
 from .row_decoder import RowDecoder
 from .schedule import Schedule
@@ -35,7 +35,7 @@ def decode_step(model: Any, cache: SimulCache, asks: Mapping[int, Ask]) -> dict[
         replacement was asked for too: the logits of its last tokens.
 
     Raises:
-        ValueError: if a row outgrows the cache or the model's positions; [`lack_of_room`] tells before.
+        ValueError: if a row outgrows the cache or the model's positions; [`with_room`] tells before.
     """
     rows = sorted(asks)
     for row in rows:
@@ -99,7 +99,8 @@ def decode_rows(model: Any, cache: SimulCache, rows: Sequence[RowDecoder], synce
         for index, answer in pending.items():
             try:
                 ask = runs[index].send(answer)
-                if ask is not None and (reason := lack_of_room(model.config, cache, index, ask)):
+                ask, reason = with_room(runs[index], ask, model.config, cache, index)
+                if reason:
                     runs[index].throw(RowStopped(reason))
             except StopIteration:
                 continue

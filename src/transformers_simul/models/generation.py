@@ -14,6 +14,7 @@ from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationM
 from .cache import SimulCache
 from .decoding import decode_rows
 from .policies import WaitKPolicy
+from .policy_names import named
 from .room import check_room
 from .row import KnownSource, Prompt, Query
 from .row_decoder import RowDecoder
@@ -69,7 +70,8 @@ class SimulGenerationMixin(GenerationMixin):
         """As `GenerationMixin.generate`; with a policy, the translation is written while the source is read.
 
         Args:
-            policy (`Policy` or `Sequence[Policy]`, *optional*): when to READ and WRITE, for all rows or for each.
+            policy (`Policy`, `str` or a sequence of either, *optional*): when to READ and WRITE, for all rows or for
+                each; a name is one that [`policy_from_name`] knows.
             wait_k (`int`, *optional*): instead of a policy, [`WaitKPolicy`]'s k. For a [`SimulProcessor`]'s inputs with
                 neither, `wait_k` of the generation configuration, if it has one.
             input_ids, attention_mask, source_words, token_kinds, bare_first_word, source: what [`SimulProcessor`]
@@ -97,6 +99,10 @@ class SimulGenerationMixin(GenerationMixin):
             wait_k = vars(config).get("wait_k")
         if wait_k is not None:
             policy = WaitKPolicy(wait_k)
+        if isinstance(policy, (list, tuple)):
+            policy = [named(each) for each in policy]
+        elif policy is not None:
+            policy = named(policy)
         if policy is None:
             if hasattr(kwargs.get("past_key_values"), "place"):
                 raise ValueError("past_key_values must not be a SimulCache without a policy: give one, or wait_k.")

@@ -23,7 +23,8 @@ class Policy:
     """Decides between READ and WRITE. Subclasses define [`Policy.reads`]; the training mask follows from it.
 
     `reads` must be a function of its argument alone: the decoder also asks it what would follow if a word ended
-    here. Whether the source has ended is no argument, since a live decoder learns that only by a READ.
+    here. Whether the source has ended is no argument, since a live decoder learns that only by a READ. A policy that
+    wants to see what the model says derives from [`AdaptivePolicy`] instead.
 
     Example, a policy that reads two words for each one it writes:
 
@@ -38,8 +39,20 @@ class Policy:
     ```
     """
 
-    def reads(self, progress: Progress) -> bool:
-        """READ (True) or WRITE (False) before target word `progress.target_words`, while source may be left."""
+    # How many words of a draft the policy wants to see at a look; those that never look want none.
+    draft_words = 0
+
+    def reads(self, progress: Progress) -> bool | None:
+        """READ (True) or WRITE (False) before target word `progress.target_words`, while source may be left; None if
+        that takes a look at what the model says."""
+        raise NotImplementedError
+
+    def reads_after(self, evidence: Any) -> bool:
+        """READ (True) or WRITE (False) where `reads` gives None; see [`AdaptivePolicy`].
+
+        Args:
+            evidence (`Evidence`): what the model says.
+        """
         raise NotImplementedError
 
     def delays(self, source_words: int, target_words: int) -> list[int]:
@@ -238,7 +251,7 @@ class RandomPathPolicy(Policy):
     """
 
     def __init__(self, least_lag: int = 1, greatest_lag: int = 9):
-        _check_lags(least_lag, greatest_lag)
+        check_lags(least_lag, greatest_lag)
         self.least_lag, self.greatest_lag = least_lag, greatest_lag
 
     def reads(self, progress: Progress) -> bool:
@@ -307,7 +320,7 @@ class AlignedPolicy(Policy):
         greatest_lag: int | None = None,
         column: str = "alignment",
     ):
-        _check_lags(least_lag, greatest_lag)
+        check_lags(least_lag, greatest_lag)
         low, high = margin if isinstance(margin, tuple) else (margin, margin)
         if not 0 <= low <= high:
             raise ValueError(f"margin must be at least 0, or two such numbers in ascending order, got {margin!r}.")
@@ -391,7 +404,12 @@ def parse_alignment(text: str) -> list[tuple[int, int]]:
     return links
 
 
-def _check_lags(least_lag: int, greatest_lag: int | None) -> None:
+def check_lags(least_lag: int, greatest_lag: int | None) -> None:
+    """Raises a ValueError for lags out of range.
+
+    Args:
+        least_lag, greatest_lag (`int`): source words read minus target words written; the latter may be missing.
+    """
     if least_lag < 1:
         raise ValueError(f"least_lag must be at least 1, got {least_lag}.")
     if greatest_lag is not None and greatest_lag < least_lag:
@@ -407,5 +425,6 @@ __all__ = [
     "Progress",
     "RandomPathPolicy",
     "WaitKPolicy",
+    "check_lags",
     "parse_alignment",
 ]

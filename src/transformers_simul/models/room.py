@@ -2,10 +2,11 @@
 """Whether a row still fits: in the cache, and among the positions that its model knows. Asked before each forward, so
 that a row without room ends alone."""
 
+from collections.abc import Generator
 from typing import Any
 
 from .cache import SimulCache
-from .row import Ask
+from .row import Ask, RowStopped
 
 
 def lack_of_room(config: Any, cache: SimulCache, row: int, ask: Ask) -> str:
@@ -45,6 +46,29 @@ def has_positions(config: Any, ask: Ask) -> bool:
     return max(source_end, target_end) <= config.max_position_embeddings
 
 
+def with_room(
+    run: Generator[Ask | None, Any, Any], ask: Ask | None, config: Any, cache: SimulCache, row: int
+) -> tuple[Ask | None, str]:
+    """What a row wants fed that fits: drafts that do not are given up, and the row asks for what comes then.
+
+    Args:
+        run (`Generator`): the row's life.
+        ask (`Ask`, *optional*): what it wants fed; None while it waits for source.
+        config, cache, row: as in [`lack_of_room`].
+
+    Returns:
+        The ask, and the stop reason of a row that cannot go on; empty if it can.
+
+    Raises:
+        StopIteration: if the row's life is over.
+    """
+    while ask is not None and (reason := lack_of_room(config, cache, row, ask)):
+        if not ask.is_draft:
+            return ask, reason
+        ask = run.throw(RowStopped(reason))
+    return ask, ""
+
+
 def check_room(config: Any, max_tokens: int | None, head_tokens: int, tail_tokens: int) -> None:
     """Refuse what can never hold a translation.
 
@@ -70,4 +94,4 @@ def check_room(config: Any, max_tokens: int | None, head_tokens: int, tail_token
         )
 
 
-__all__ = ["check_room", "has_positions", "lack_of_room"]
+__all__ = ["check_room", "has_positions", "lack_of_room", "with_room"]

@@ -50,6 +50,8 @@ class Ask(NamedTuple):
         visible_source (`int`): head and source tokens that they see.
         forgets (`tuple[int, ...]`): the row's stored tokens to give up first, counted from its newest, 0.
         replacement (`int`, *optional*): feed the last token a second time, seeing so much source: its answer too.
+        is_draft (`bool`): whether the row can do without the answer: where there is no room for it, [`RowStopped`]
+            thrown into the row ends the draft, not the row.
     """
 
     source_ids: list[int]
@@ -59,6 +61,7 @@ class Ask(NamedTuple):
     visible_source: int
     forgets: tuple[int, ...] = ()
     replacement: int | None = None
+    is_draft: bool = False
 
     @property
     def tokens(self) -> int:
@@ -170,4 +173,49 @@ class Doubled(NamedTuple):
     is_read: bool = False
 
 
-__all__ = ["Ask", "Doubled", "KnownSource", "Prompt", "Query", "Reading", "RowStopped", "all_words", "prompt_of"]
+class Drafts:
+    """What the model would have written at the looks of a policy, less what has been written since.
+
+    Attributes:
+        words (`list[list[list[int]]]`): the words of each draft, newest first, one for each amount of source.
+        fed (`int`): tokens of a draft that are stored and were not given up yet.
+        asked (`list[tuple[Query, list[int], torch.Tensor]]`): if logits are kept, every question of a draft, the target
+            with the draft so far, and the answer.
+    """
+
+    def __init__(self) -> None:
+        self.words: list[list[list[int]]] = []
+        self.fed = 0
+        self.asked: list[tuple[Query, list[int], torch.Tensor]] = []
+        self._source_words = -1
+
+    def begin(self, source_words: int) -> bool:
+        """Before a look: whether the newest draft, made under so many source words, still has a word to show."""
+        if self._source_words == source_words:
+            if self.words[0]:
+                return True
+            self.words.pop(0)
+        self._source_words = source_words
+        return False
+
+    def add(self, words: list[list[int]]) -> None:
+        """A new draft."""
+        self.words.insert(0, words)
+
+    def write(self, word: list[int]) -> None:
+        """A word is written: drafts that foresaw it go on after it, the others say nothing any more."""
+        self.words = [draft[1:] if draft[:1] == [word] else [] for draft in self.words]
+
+
+__all__ = [
+    "Ask",
+    "Doubled",
+    "Drafts",
+    "KnownSource",
+    "Prompt",
+    "Query",
+    "Reading",
+    "RowStopped",
+    "all_words",
+    "prompt_of",
+]

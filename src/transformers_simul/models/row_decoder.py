@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from .adaptive import Evidence
 from .policies import Policy, Progress
-from .row import Ask, Doubled, Prompt, Query, Reading, RowStopped, all_words
+from .row import Ask, Doubled, Drafts, Prompt, Query, Reading, RowStopped, all_words
 from .streams import Source, SourceCancelled, SourceTimeout
 from .word_rule import Expected
 
@@ -41,6 +42,7 @@ class RowDecoder:
         reading (`Reading`): head and source.
         target (`list[int]`): ids that were written.
         words, delays, elapsed_ms, queries, logits, stop_reason: as in [`SimulGenerateOutput`].
+        drafts (`Drafts`): what a policy that looks has seen of words to come.
 
     Raises:
         ValueError: while it runs, if logits are NaN.
@@ -79,7 +81,9 @@ class RowDecoder:
         self.queries: list[Query] = []
         self.logits: list[torch.Tensor] = []
         self.stop_reason = ""
+        self.drafts = Drafts()
         self._doubled: Doubled | None = None
+        self._first_look: torch.Tensor | None = None
 
     def run(self) -> Generator[Ask | None, Any, None]:
         """The row's life. Yields what to feed, and is sent the answer; or None to wait for source, and is sent None.
@@ -87,7 +91,7 @@ class RowDecoder:
         try:
             yield from self._read_until_write()
             logits = yield from self._ask(self.feed(self.tail))
-            token = yield from self._start_word(logits)
+            token = yield from self._start_word((yield from self._wait_to_write(logits)))
             while token != self.rule.eos_token_id:
                 token = yield from self._write_word(token)
             self.stop_reason = "eos"
@@ -163,8 +167,8 @@ class RowDecoder:
             expected: Expected = "continue" if self.rule.is_blank(token) else "any"
             if len(word) >= self.max_word_tokens:
                 expected = "start"
-            if expected != "continue" and self._reads(len(self.words) + 1):
-                # A provisional row: it is asked only whether the word ends, before the READ that would follow.
+            if expected != "continue" and self._reads(len(self.words) + 1) is not False:
+                # A provisional row: it is asked only whether the word ends, before the READ that may follow.
                 logits = yield from self._ask(self.feed([token], self._visible_after_word()))
                 if expected == "start" or self.word_ends(logits):
                     break
@@ -176,11 +180,58 @@ class RowDecoder:
                 self._commit(word, delay)
                 return (yield from self._accept(token))
         self._commit(word, delay)
-        visible = self.reading.visible
-        yield from self._read_until_write()
-        if self.reading.visible != visible:
-            logits = yield from self._ask_again()
-        return (yield from self._start_word(logits))
+        return (yield from self._start_word((yield from self._wait_to_write(logits))))
+
+    def _wait_to_write(self, logits: torch.Tensor) -> Generator[Ask | None, torch.Tensor, torch.Tensor]:
+        """READ until the policy says WRITE; returns what the model says then. READs that take no look come one behind
+        the other, before the model is asked again."""
+        visible, self._first_look = self.reading.visible, None
+        while True:
+            reads = self._reads(len(self.words))
+            if not reads and self.reading.visible != visible:
+                logits, visible = (yield from self._ask_again()), self.reading.visible
+            if reads is None:
+                reads = self.policy.reads_after((yield from self._look(logits)))
+            if not reads:
+                return logits
+            yield from self._read()
+
+    def _look(self, logits: torch.Tensor) -> Generator[Ask, torch.Tensor, Evidence]:
+        """What the policy may see."""
+        log_probs = self.scores(logits, self._next_start).log_softmax(-1)
+        self._first_look = log_probs if self._first_look is None else self._first_look
+        if self.policy.draft_words and not self.drafts.begin(self.reading.words):
+            self.drafts.add((yield from self._draft(logits)))
+        progress = Progress(self.reading.words, len(self.words))
+        newest, *earlier = self.drafts.words or [[]]
+        return Evidence(progress, log_probs, self.rule.eos_token_id, self._first_look, newest, earlier)
+
+    def _draft(self, logits: torch.Tensor) -> Generator[Ask, torch.Tensor, list[list[int]]]:
+        """Words that the model would write now, without a READ; the next feed gives their tokens up."""
+        start, words = len(self.target), list[list[int]]()
+        expected = self._next_start
+        try:
+            while True:
+                token = int(self.scores(logits, expected).argmax())
+                if not words or self.rule.is_start(token):
+                    if token == self.rule.eos_token_id or len(words) == self.policy.draft_words:
+                        return words
+                    words.append([])
+                words[-1].append(token)
+                self.target.append(token)
+                expected = "continue" if self.rule.is_blank(token) else "any"
+                expected = "start" if len(words[-1]) >= self.max_word_tokens else expected
+                ask = self._compose([token], drops=0, drafted=len(self.target) - start - 1)
+                logits = (yield ask._replace(is_draft=True))[0]
+                self.drafts.fed = len(self.target) - start
+                if self.keeps_logits:
+                    query = Query(len(self.tail) + len(self.target) - 1, self.reading.words)
+                    self.drafts.asked.append((query, list(self.target), logits))
+        except RowStopped:
+            # There is no room for the word that was begun.
+            return words[:-1]
+        finally:
+            del self.target[start:]
 
     def _start_word(self, logits: torch.Tensor) -> Generator[Ask | None, torch.Tensor, int]:
         return (yield from self._accept(self._choose_start(logits)))
@@ -194,8 +245,8 @@ class RowDecoder:
                 token = self._choose_start((yield from self._ask_again()))
         return token
 
-    def _reads(self, written: int) -> bool:
-        return not self.reading.is_over and self.policy.reads(Progress(self.reading.words, written))
+    def _reads(self, written: int) -> bool | None:
+        return False if self.reading.is_over else self.policy.reads(Progress(self.reading.words, written))
 
     def _read_until_write(self) -> Generator[None, None, None]:
         while self._reads(len(self.words)):
@@ -209,26 +260,33 @@ class RowDecoder:
     def _visible_after_word(self) -> int | None:
         """What the newest row would see if its word ended now, if all that would be READ then is there, and
         hold it ready; None where it is not, or there is no more."""
-        if not self.feeds_ahead:
+        if not self.feeds_ahead or self.policy.draft_words:
             return None
         words: list[list[int]] = []
-        while self.policy.reads(Progress(self.reading.words + len(words), len(self.words) + 1)):
+        while True:
+            reads = self.policy.reads(Progress(self.reading.words + len(words), len(self.words) + 1))
+            # Where the policy has to look, the next row to be asked sees one word more, if any.
+            if reads is False or (reads is None and words):
+                break
             ready, word = self.source.peek(len(words))
             if not ready:
                 return None
             if word is None:
                 break
             words.append(word)
+            if reads is None:
+                break
         self.reading.hold(words)
         return self.reading.visible + sum(map(len, words)) if words else None
 
-    def _compose(self, ids: list[int], drops: int, replacement: int | None = None) -> Ask:
-        """Feed the last tokens of tail+target in place of the `drops` newest that are stored, and of the spare one."""
+    def _compose(self, ids: list[int], drops: int, replacement: int | None = None, drafted: int = 0) -> Ask:
+        """Feed the last tokens of tail+target in place of the `drops` newest that are stored, and of what is stored and
+        not needed: of the newest token's two the one, and all drafted tokens but the first `drafted`."""
         start, fresh = self.reading.feed()
         offset = len(self.tail) + len(self.target) - len(ids)
         spare = set() if self._doubled is None else {int(self._doubled.is_read)}
-        self._doubled = None
-        forgets = tuple(sorted(spare.union(range(drops))))
+        given_up, self._doubled, self.drafts.fed = self.drafts.fed - drafted, None, drafted
+        forgets = tuple(sorted(spare.union(range(given_up + drops))))
         return Ask(fresh, start, ids, offset, self.reading.visible, forgets, replacement)
 
     def _ask(self, ask: Ask) -> Generator[Ask, torch.Tensor, torch.Tensor]:
@@ -254,8 +312,12 @@ class RowDecoder:
             self.logits.append(logits)
         return logits
 
+    @property
+    def _next_start(self) -> Expected:
+        return "start" if self.target else self.rule.first
+
     def _choose_start(self, logits: torch.Tensor) -> int:
-        return self._choose(logits, "start" if self.target else self.rule.first)
+        return self._choose(logits, self._next_start)
 
     def _choose(self, logits: torch.Tensor, expected: Expected) -> int:
         scores = self.scores(logits, expected)
@@ -284,6 +346,7 @@ class RowDecoder:
 
     def _commit(self, word: list[int], delay: int) -> None:
         self.words.append(word)
+        self.drafts.write(word)
         self.delays.append(delay)
         self.elapsed_ms.append(1000 * (time.perf_counter() - self.started))
         if self.on_word is not None:

@@ -14,7 +14,8 @@ import torch
 from ..models.cache import SimulCache
 from ..models.decoding import decode_step
 from ..models.policies import Policy
-from ..models.room import check_room, lack_of_room
+from ..models.policy_names import named
+from ..models.room import check_room, with_room
 from ..models.row import Ask, prompt_of
 from ..models.row_decoder import RowDecoder
 from ..models.streams import SourceCancelled, SourceReader, SourceStream, SourceTimeout
@@ -110,7 +111,7 @@ class StreamEngine:
 
     def open(
         self,
-        policy: Policy,
+        policy: Policy | str,
         source: SourceStream | None = None,
         sentences: bool = False,
         max_sentence_words: int | None = None,
@@ -122,7 +123,7 @@ class StreamEngine:
         """Begin a translation; from any thread.
 
         Args:
-            policy (`Policy`): when to READ and WRITE.
+            policy (`Policy` or `str`): when to READ and WRITE; a name is one that [`policy_from_name`] knows.
             source (`SourceStream`, *optional*): where the source arrives; a new one without.
             sentences (`bool`, *optional*): whether the source is endless and translated sentence by sentence: what was
                 read and written leaves the cache at each sentence's end. Limits such as `max_new_tokens` then hold for
@@ -143,6 +144,7 @@ class StreamEngine:
         """
         if max_sentence_words is not None and not sentences:
             raise ValueError(f"max_sentence_words={max_sentence_words} needs sentences=True.")
+        policy = named(policy)
         options = decoder_options(self.model, self.processor, **kwargs)
         number = next(self._numbers)
         if source is None:
@@ -290,7 +292,8 @@ class StreamEngine:
             self._close(row, "cancelled")
             return
         try:
-            ask = self._runs[row].steps.send(answer)
+            steps = self._runs[row].steps
+            ask, reason = with_room(steps, steps.send(answer), self.model.config, self.cache, row)
         except StopIteration as end:
             self._close(row, end.value)
         except BaseException as error:
@@ -300,7 +303,7 @@ class StreamEngine:
         else:
             if ask is None:
                 self._waiting.add(row)
-            elif reason := lack_of_room(self.model.config, self.cache, row, ask):
+            elif reason:
                 self._close(row, reason)
             else:
                 self._asks[row] = ask

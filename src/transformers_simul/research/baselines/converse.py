@@ -68,6 +68,11 @@ class ConverseDecoder(RowDecoder):
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
+        if self.policy.draft_words:
+            raise ValueError(
+                f"policy must ask for no drafts with ConverseDecoder, whose cache is only appended to, got "
+                f"{self.policy}."
+            )
         self.length = self.reading.fed
 
     def feed(self, ids: list[int], replacement: int | None = None) -> Ask:

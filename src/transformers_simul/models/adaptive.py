@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policies that look at what the model says before they decide, with a least and a greatest lag that bound them."""
+
+from typing import NamedTuple
+
+import torch
+
+from .policies import Policy, Progress, check_lags
+
+
+class Evidence(NamedTuple):
+    """What a policy may look at before a target word, while source is left.
+
+    Attributes:
+        progress (`Progress`): source words read, target words written.
+        log_probs (`torch.Tensor` of shape `(vocabulary,)`, float32): of the next token, given that it starts a word or
+            is EOS; minus infinity for all others. From the newest token under the source read so far.
+        eos_token_id (`int`): before the end of the source, EOS means READ.
+        first_log_probs (`torch.Tensor` of shape `(vocabulary,)`): the same under the source that had been read at the
+            first look before this word; where this is the first look, `log_probs` itself.
+        draft (`list[list[int]]`): ids of the words that the model would write now, if the policy asks for drafts.
+        earlier_drafts (`list[list[list[int]]]`): those of the looks before, newest first, without the words that were
+            written since.
+    """
+
+    progress: Progress
+    log_probs: torch.Tensor
+    eos_token_id: int
+    first_log_probs: torch.Tensor
+    draft: list[list[int]]
+    earlier_drafts: list[list[list[int]]]
+
+    @property
+    def read_probability(self) -> float:
+        """P(EOS), which means READ."""
+        return self.log_probs[self.eos_token_id].exp().item()
+
+    @property
+    def best_probability(self) -> float:
+        """The probability of the likeliest word start."""
+        return self._starts().max().exp().item()
+
+    @property
+    def margin(self) -> float:
+        """The probability of the likeliest word start minus that of the second."""
+        first, second = self._starts().topk(2).values.exp().tolist()
+        return first - second
+
+    @property
+    def entropy(self) -> float:
+        """Of the next token's distribution, in nats."""
+        return -torch.special.xlogy(self.log_probs.exp(), self.log_probs.exp()).sum().item()
+
+    @property
+    def divergence(self) -> float:
+        """How far the distribution has moved since the first look before this word: KL(now || then), in nats."""
+        now = self.log_probs.exp()
+        moved = torch.where(now > 0, now * (self.log_probs - self.first_log_probs), torch.zeros_like(now))
+        return moved.sum().item()
+
+    def _starts(self) -> torch.Tensor:
+        return self.log_probs.index_fill(0, torch.tensor(self.eos_token_id, device=self.log_probs.device), -torch.inf)
+
+
+class AdaptivePolicy(Policy):
+    """Base of policies that look. Between its lags a subclass decides by [`AdaptivePolicy.reads_after`]; the lag is
+    wait-k's k, source words read minus target words written.
+
+    Whatever it decides, the READs and WRITEs are a schedule, and the streamed logits are those of one masked training
+    forward over it. What it needs of training is that such schedules were seen: train with [`RandomPathPolicy`] or
+    [`AlignedPolicy`], not with this.
+
+    Args:
+        least_lag (`int`, *optional*, defaults to 1): below it, READ without a look; at least 1.
+        greatest_lag (`int`, *optional*, defaults to 9): from it on, WRITE without a look.
+
+    Attributes:
+        draft_words (`int`): how many words a draft has; 0 asks for none, which costs nothing.
+
+    Raises:
+        ValueError: if the lags are out of range, or when it is asked for a training schedule.
+
+    Example, a policy that READs while the model's distribution is flat:
+
+    ```python
+    >>> from transformers_simul import AdaptivePolicy
+    >>> class Entropy(AdaptivePolicy):
+    ...     def reads_after(self, evidence):
+    ...         return evidence.entropy > 2.0
+    >>> output = model.generate(**processor(source="a dog runs"), policy=Entropy(1, 3), return_dict_in_generate=True)
+    >>> all(i + 1 <= g or g == 3 for i, g in enumerate(output.delays[0]))
+    True
+
+    ```
+    """
+
+    def __init__(self, least_lag: int = 1, greatest_lag: int = 9):
+        check_lags(least_lag, greatest_lag)
+        self.least_lag, self.greatest_lag = least_lag, greatest_lag
+
+    def reads_after(self, evidence: Evidence) -> bool:
+        """READ (True) or WRITE (False), after a look.
+
+        Args:
+            evidence (`Evidence`): what the model says.
+        """
+        raise NotImplementedError
+
+    def reads(self, progress: Progress) -> bool | None:
+        lag = progress.source_words - progress.target_words
+        if lag < self.least_lag:
+            return True
+        return None if lag < self.greatest_lag else False
+
+    def delays(self, source_words: int, target_words: int) -> list[int]:
+        raise ValueError(
+            f"{self!r} decides by what the model says, so it has no schedule to train on: train with RandomPathPolicy "
+            "or AlignedPolicy."
+        )
+
+    def _show(self, **settings: object) -> str:
+        shown = settings | {"least_lag": self.least_lag, "greatest_lag": self.greatest_lag}
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in shown.items())})"
+
+    def __repr__(self) -> str:
+        return self._show()
+
+
+class LearnedReadPolicy(AdaptivePolicy):
+    """READ while the model's probability of EOS, which means READ before the source has ended, is above a threshold.
+
+    P(READ) = P(EOS | a word start or EOS). Models learn it from the decision rows of [`AlignedPolicy`]
+    ([`due_decisions`]); one model serves all thresholds, and a higher one writes earlier.
+
+    Args:
+        threshold (`float`, *optional*, defaults to 0.5): between 0 and 1.
+        least_lag, greatest_lag: as in [`AdaptivePolicy`].
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import LearnedReadPolicy
+    >>> LearnedReadPolicy(0.3, greatest_lag=7)
+    LearnedReadPolicy(threshold=0.3, least_lag=1, greatest_lag=7)
+
+    ```
+    """
+
+    def __init__(self, threshold: float = 0.5, least_lag: int = 1, greatest_lag: int = 9):
+        super().__init__(least_lag, greatest_lag)
+        self.threshold = _check_share("threshold", threshold)
+
+    def reads_after(self, evidence: Evidence) -> bool:
+        return evidence.read_probability > self.threshold
+
+    def __repr__(self) -> str:
+        return self._show(threshold=self.threshold)
+
+
+class ConfidencePolicy(AdaptivePolicy):
+    """WRITE once the model is sure of the next word, or once the source has changed its mind (after LSG, Guo et al.
+    2025, arXiv 2501.00868, section 3).
+
+    WRITE if the likeliest word start has at least probability `alpha`, or if the next word's distribution has moved by
+    at least `delta` nats, KL(now || at the first look before this word); otherwise READ.
+
+    Args:
+        alpha (`float`, *optional*, defaults to 0.6): between 0 and 1.
+        delta (`float`, *optional*): above 0; without it, only `alpha` counts.
+        least_lag, greatest_lag: as in [`AdaptivePolicy`].
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import ConfidencePolicy
+    >>> ConfidencePolicy(0.8, delta=2.0, greatest_lag=7)
+    ConfidencePolicy(alpha=0.8, delta=2.0, least_lag=1, greatest_lag=7)
+
+    ```
+    """
+
+    def __init__(self, alpha: float = 0.6, delta: float | None = None, least_lag: int = 1, greatest_lag: int = 9):
+        super().__init__(least_lag, greatest_lag)
+        self.alpha = _check_share("alpha", alpha)
+        if delta is not None and not delta > 0:
+            raise ValueError(f"delta must be above 0, got {delta}.")
+        self.delta = delta
+
+    def reads_after(self, evidence: Evidence) -> bool:
+        if evidence.best_probability >= self.alpha:
+            return False
+        return self.delta is None or evidence.divergence < self.delta
+
+    def __repr__(self) -> str:
+        return self._show(alpha=self.alpha, delta=self.delta)
+
+
+class HoldPolicy(AdaptivePolicy):
+    """hold-n (Liu et al. 2020, section 3.2): draft what the model would write, and keep back its last n words.
+
+    WRITE the draft's first word if more than `words` words were drafted. The draft is bounded by the greatest lag.
+
+    Args:
+        words (`int`, *optional*, defaults to 2): n, at least 1.
+        least_lag, greatest_lag: as in [`AdaptivePolicy`].
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import HoldPolicy
+    >>> HoldPolicy(3)
+    HoldPolicy(words=3, least_lag=1, greatest_lag=9)
+
+    ```
+    """
+
+    def __init__(self, words: int = 2, least_lag: int = 1, greatest_lag: int = 9):
+        super().__init__(least_lag, greatest_lag)
+        self.words = _check_count("words", words)
+        self.draft_words = words + 1
+
+    def reads_after(self, evidence: Evidence) -> bool:
+        return len(evidence.draft) <= self.words
+
+    def __repr__(self) -> str:
+        return self._show(words=self.words)
+
+
+class LocalAgreementPolicy(AdaptivePolicy):
+    """LocalAgreement-n (Liu et al. 2020, section 3.2): WRITE a word once the drafts under the last n amounts of source
+    agree on it.
+
+    Args:
+        drafts (`int`, *optional*, defaults to 2): n, at least 2.
+        least_lag, greatest_lag: as in [`AdaptivePolicy`].
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import LocalAgreementPolicy
+    >>> LocalAgreementPolicy()
+    LocalAgreementPolicy(drafts=2, least_lag=1, greatest_lag=9)
+
+    ```
+    """
+
+    def __init__(self, drafts: int = 2, least_lag: int = 1, greatest_lag: int = 9):
+        super().__init__(least_lag, greatest_lag)
+        self.drafts = _check_count("drafts", drafts, least=2)
+        # A draft serves the words that are written until the next READ, of which there are no more than the lags allow.
+        self.draft_words = greatest_lag - least_lag + 1
+
+    def reads_after(self, evidence: Evidence) -> bool:
+        drafts = [evidence.draft, *evidence.earlier_drafts[: self.drafts - 1]]
+        return len(drafts) < self.drafts or any(draft[:1] != evidence.draft[:1] or not draft for draft in drafts)
+
+    def __repr__(self) -> str:
+        return self._show(drafts=self.drafts)
+
+
+def _check_share(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value}.")
+    return float(value)
+
+
+def _check_count(name: str, value: int, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+    return value
+
+
+__all__ = [
+    "AdaptivePolicy",
+    "ConfidencePolicy",
+    "Evidence",
+    "HoldPolicy",
+    "LearnedReadPolicy",
+    "LocalAgreementPolicy",
+]
