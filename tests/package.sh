@@ -26,7 +26,7 @@ assert "site-packages" in transformers_simul.__file__, transformers_simul.__file
 assert importlib.resources.files("transformers_simul").joinpath("py.typed").is_file()
 for name in transformers_simul.__all__:
     getattr(transformers_simul, name)
-for extra in ("peft", "gguf", "gradio"):
+for extra in ("peft", "gguf", "gradio", "matplotlib", "sacrebleu"):
     assert importlib.util.find_spec(extra) is None, f"{extra} is an extra and must not be there"
 PYTHON
 "$work/clean/bin/transformers-simul" --help > "$work/help"

@@ -82,7 +82,12 @@ autos = (AutoProcessor, AutoModelForCausalLM, AutoConfig, AutoModel)
 loaded = [type(auto.from_pretrained(folder)) for auto in autos]
 made = type(AutoModelForCausalLM.from_config(AutoConfig.for_model("simul_falcon", hidden_size=8, num_attention_heads=2,
     num_hidden_layers=1, vocab_size=9, alibi=True, new_decoder_architecture=False, multi_query=False)))
-print(json.dumps({"heavy": heavy, "families": families, "made": made.__name__,
+policy, words = transformers_simul.WaitKPolicy(1), ["a", "dog"]
+processor, model = autos[0].from_pretrained(folder), autos[1].from_pretrained(folder).eval()
+list(transformers_simul.translate_stream(model, processor, words, policy, max_new_tokens=4))
+transformers_simul.StreamEngine, transformers_simul.AutoSimulModel
+unneeded = sorted({"matplotlib", "pyarrow", "sacrebleu", "datasets", "pandas"} & sys.modules.keys())
+print(json.dumps({"unneeded": unneeded, "heavy": heavy, "families": families, "made": made.__name__,
                   "loaded": [f"{each.__module__}.{each.__name__}" for each in loaded]}))
 """
 
@@ -102,6 +107,8 @@ def test_importing_the_package_is_enough_for_the_auto_classes(tmp_path, order):
     found = json.loads(done.stdout.splitlines()[-1])
     models = "transformers_simul.models"
     assert found == {
+        # What only trains, measures or draws.
+        "unneeded": [],
         "heavy": [],
         "families": [],
         "made": "SimulFalconForCausalLM",

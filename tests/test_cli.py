@@ -465,6 +465,33 @@ def test_the_page_names_a_port_that_is_taken(folder, capsys):
     assert f"host and port must be ours to listen on, got '127.0.0.1' and {port}" in capsys.readouterr().err
 
 
+def test_a_name_brings_no_code_into_a_card(folder, tmp_path, capsys):
+    for name in ("a\nimport os", 'x").eval(); print("', "a; rm -r b", "a/b/c", "", "a\n"):
+        assert main(["card", str(folder), "--name", name]) == 1
+        assert "name must be NAME or OWNER/NAME" in capsys.readouterr().err
+        assert main(["custom-generate", str(tmp_path / "new"), "--name", name]) == 1
+        assert "name must be NAME or OWNER/NAME" in capsys.readouterr().err
+    assert not (folder / "README.md").exists()
+    assert not (tmp_path / "new").exists()
+    # A folder may be called anything.
+    assert main(["custom-generate", str(tmp_path / 'odd "name"\n')]) == 0
+    assert 'custom_generate="odd-name",' in (tmp_path / 'odd "name"\n' / "README.md").read_text()
+
+
+def test_a_missing_extra_names_itself(tmp_path, monkeypatch, capsys):
+    row = {"index": 0, "prediction": "a", "delays": [1], "elapsed": [1.0], "prediction_length": 1}
+    row |= {"reference": "a", "source": "a", "source_length": 1}
+    (tmp_path / "k=1").mkdir()
+    (tmp_path / "k=1" / "instances.log").write_text(json.dumps(row) + "\n")
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
+    assert main(["score", str(tmp_path / "k=1" / "instances.log")]) == 1
+    assert "pip install 'transformers_simul[measure]'" in capsys.readouterr().err
+    monkeypatch.delitem(sys.modules, "transformers_simul.evaluation.plots", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["plot", str(tmp_path), "--output", str(tmp_path / "x.png")]) == 1
+    assert "pip install 'transformers_simul[plot]'" in capsys.readouterr().err
+
+
 def test_card_needs_a_model(tmp_path, capsys):
     assert main(["card", str(tmp_path)]) == 1
     assert "must hold a model saved with its processor" in capsys.readouterr().err

@@ -63,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _drop_output()
         return _BROKEN_PIPE
-    except (ValueError, OSError) as error:
+    # An extra that is not installed names itself.
+    except (ValueError, OSError, ImportError) as error:
         # Messages of libraries may have many lines.
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         _drop_output()

@@ -42,10 +42,7 @@ def _align(args: argparse.Namespace) -> int:
     pairs = read_pairs(args.files, args.source_column, args.target_column)
     print(f"aligning {len(pairs)} pairs with {args.model}", file=sys.stderr, flush=True)
     sources, targets = ([split_words(text) for text in side] for side in zip(*pairs, strict=True))
-    try:
-        lines = align_words(sources, targets, args.model)
-    except ImportError as error:
-        raise ValueError(str(error)) from error
+    lines = align_words(sources, targets, args.model)
     text = "".join(f"{line}\n" for line in lines)
     if args.output:
         write_text(args.output, text)

@@ -30,7 +30,6 @@ from .. import (
 )
 from ..corpora import Pair
 from ..evaluation.decode import finished_log, run_settings, translate_corpus, weights_key
-from ..evaluation.plots import plot_curves
 from ..evaluation.report import FULL_SOURCE, difference, markdown_table, report_line
 from ..publishing.model_card import training_sentence, write_model_card
 from ..text_files import write_text
@@ -174,6 +173,9 @@ def evaluate(model, processor, data_args, simul_args, training_args, pairs: list
 
 def predict(model, processor, test: list[Pair], args: SimulArguments, output_dir: Path, folder: str) -> None:
     """Translate the test set under each policy; finished logs of the same weights and sentences are reused."""
+    # Before the work: it may be missing.
+    from ..evaluation.plots import plot_curves
+
     policies = {f"k = {k}": WaitKPolicy(k) for k in args.eval_wait_k} | {FULL_SOURCE: OfflinePolicy()}
     sources, references = [pair.source for pair in test], [pair.target for pair in test]
     key = weights_key(folder, test)

@@ -8,14 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from ..text_files import write_bytes
 from .quality import Quality
 from .report import FULL_SOURCE, ReportLine
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patheffects import withStroke
+except ImportError as error:
+    raise ImportError("pictures are drawn by matplotlib: pip install 'transformers_simul[plot]'.") from error
 
 _INK, _GREY = "#222222", "#bbbbbb"
 _COLOURS = (

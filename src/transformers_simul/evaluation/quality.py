@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy
-from sacrebleu.metrics import BLEU, CHRF, TER
 
 QUALITY = ("BLEU", "chrF", "chrF++", "TER")
 
@@ -133,6 +132,10 @@ def paired_difference(
 
 
 def _metric(name: str, tokenize: str | None) -> Any:
+    try:
+        from sacrebleu.metrics import BLEU, CHRF, TER
+    except ImportError as error:
+        raise ValueError("quality is measured by sacrebleu: pip install 'transformers_simul[measure]'.") from error
     if name == "BLEU":
         if tokenize is not None and tokenize not in BLEU.TOKENIZERS:
             raise ValueError(f"tokenize must be one of {sorted(BLEU.TOKENIZERS)}, got {tokenize!r}.")

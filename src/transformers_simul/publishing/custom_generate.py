@@ -9,6 +9,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from ..models import custom_generate as borrowed
 from ..models.families import MODEL_TYPES
 from ..text_files import write_text
+from .names import name_on_hub
 
 # As Transformers looks for it.
 FOLDER, FILE = "custom_generate", "generate.py"
@@ -24,7 +25,7 @@ def save_custom_generate(folder: str | os.PathLike, name: str | None = None) -> 
         name (`str`, *optional*): of it on the hub; the folder's unless told.
 
     Raises:
-        ValueError: if there is a model in the folder.
+        ValueError: if there is a model in the folder, or for a name that the Hub would not take.
 
     Example:
 
@@ -40,12 +41,13 @@ def save_custom_generate(folder: str | os.PathLike, name: str | None = None) -> 
     folder = Path(folder)
     if (folder / "config.json").exists():
         raise ValueError(f"folder must hold no model, whose generate() would be replaced, got {str(folder)!r}.")
+    name = name_on_hub(name, folder)
     entry = Path(borrowed.__file__)
     for path in {Path(file) for file in get_relative_import_files(entry)}:
         write_text(folder / FOLDER / path.name, path.read_text(encoding="utf-8"))
     # Last: with it, the folder is whole.
     write_text(folder / FOLDER / FILE, entry.read_text(encoding="utf-8"))
-    card = _CARD.format(name=name or folder.resolve().name, families=", ".join(f"`{each}`" for each in MODEL_TYPES))
+    card = _CARD.format(name=name, families=", ".join(f"`{each}`" for each in MODEL_TYPES))
     write_text(folder / "README.md", card)
     return folder
 

@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ..evaluation.report import FULL_SOURCE, ReportLine, markdown_table
 from ..text_files import write_text
+from .names import name_on_hub
 
 _METRICS = {"BLEU": "bleu", "chrF++": "chrf"}
 
@@ -30,7 +31,7 @@ def write_model_card(
         license (`str`, *optional*): of the weights, as the hub writes it; nothing is claimed without.
 
     Raises:
-        ValueError: if the folder holds no model with its processor.
+        ValueError: if the folder holds no model with its processor, or for a name that the Hub would not take.
 
     Example:
 
@@ -52,7 +53,7 @@ def write_model_card(
         )
     except FileNotFoundError as error:
         raise ValueError(f"folder must hold a model saved with its processor, but has no {error.filename}.") from error
-    name = name or folder.resolve().name
+    name = name_on_hub(name, folder)
     record = json.loads(text) if (text := _read(folder / "training.json")) else {}
     metadata = _metadata(name, license, processor, record, lines)
     text = f"---\n{metadata.to_yaml()}\n---\n\n{_text(name, folder, config, processor, record, lines)}"

@@ -23,7 +23,8 @@ def run_program(main: Callable[[], None]) -> None:
             # Processes that just exit may abort each other's.
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()
-    except ValueError as error:
+    # An extra that is not installed names itself.
+    except (ValueError, ImportError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as interrupt:
         # A training says what it has saved.
