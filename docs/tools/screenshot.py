@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of the live page, in a real Chromium: docs/images/page.png, page-dark.png and page-narrow.png.
+"""Pictures of the live page, in a real Chromium: docs/images/page.png and page-narrow.png.
 
 Usage: docs/tools/screenshot.py MODEL_FOLDER SOURCE   (needs `transformers_simul[page]`, playwright and chromium)
 """
@@ -15,7 +15,7 @@ from transformers_simul.live_page import build_page
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
 # Name, width and height in CSS pixels, theme.
-PICTURES = (("page", 1100, 900, "light"), ("page-dark", 1100, 900, "dark"), ("page-narrow", 390, 844, "light"))
+PICTURES = (("page", 1100, 900, "light"), ("page-narrow", 390, 844, "light"))
 
 
 def main(model: str, source: str) -> None:
