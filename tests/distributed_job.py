@@ -13,6 +13,7 @@ from transformers_simul import AutoSimulModel, MixturePolicy, SimulMaskDataColla
 from transformers_simul.corpora import Pair
 from transformers_simul.evaluation.decode import finished_log, translate_corpus
 from transformers_simul.training import ModelArguments, encode, fine_tune, run_program
+from transformers_simul.training.checkpoints import last_checkpoint
 from transformers_simul.training.models import add_lora
 
 
@@ -24,7 +25,7 @@ def main(folder: str, per_device_batch: int, settings: str = "{}", use_lora: str
     args = TrainingArguments(
         folder, remove_unused_columns=False, max_steps=6, per_device_train_batch_size=per_device_batch, use_cpu=True,
         # Not Adam, which makes large steps of gradients that are zero but for rounding, as those of key biases are.
-        optim="sgd", learning_rate=0.3, logging_steps=1, report_to="none", disable_tqdm=True, save_strategy="no", seed=1,
+        optim="sgd", learning_rate=0.3, logging_steps=1, report_to="none", disable_tqdm=True, save_steps=3, seed=1,
         **json.loads(settings),
     )  # fmt: skip
     model = make_model(processor)
@@ -36,7 +37,10 @@ def main(folder: str, per_device_batch: int, settings: str = "{}", use_lora: str
         None,
         args,
         {},
+        max_minutes=600,
     )
+    # All processes' files are in it, or it would not be whole.
+    assert last_checkpoint(Path(folder), args.world_size) == (str(Path(folder) / "checkpoint-6"), [])
     model = AutoSimulModel.from_pretrained(folder).eval()
     sources = texts[:11]
     log = finished_log(

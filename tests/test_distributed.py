@@ -54,8 +54,8 @@ def train(folder, *arguments, use_lora="", machines=1):
             start(*LAUNCH, *arguments, "--num_processes", 2, *network, "--machine_rank", rank, *job, 4, "{}", use_lora)
             for rank in range(machines)
         ]
-    # Every machine prints them.
-    return [float(loss) for loss in re.findall(r"'loss': '?([0-9.]+)", end(processes)[0])]
+    # The first machine prints them.
+    return [float(loss) for loss in re.findall(r": loss ([0-9.]+)", end(processes)[0])]
 
 
 @pytest.fixture(scope="module")

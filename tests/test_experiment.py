@@ -81,6 +81,11 @@ def test_it_writes_one_folder_and_runs_nothing_twice(tmp_path, monkeypatch, caps
     # Another test set: the models stay, the logs are made anew.
     with pytest.raises(AssertionError, match="run again"):
         run(monkeypatch, *flags, "--max_predict_samples", 3)
+    # Other settings are another experiment, not a reason to go on from this one's checkpoints.
+    with pytest.raises(
+        ValueError, match=r"models/causal' holds another training: learning_rate was 0\.001 and is 0\.01"
+    ):
+        run(monkeypatch, *flags, "--learning_rate", 1e-2)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast
 from transformers import TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
@@ -104,7 +105,11 @@ class TimeLimit(TrainerCallback):
         self._first_step = state.global_step
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.clock.seconds() > 60 * self.minutes and state.global_step < state.max_steps:
+        is_over = torch.tensor(int(self.clock.seconds() > 60 * self.minutes), device=args.device)
+        if args.world_size > 1:
+            # All processes end after the same step: the first one's clock decides.
+            is_over = broadcast(is_over)
+        if is_over and state.global_step < state.max_steps:
             self.was_reached = control.should_training_stop = control.should_save = True
 
 
