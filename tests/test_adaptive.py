@@ -20,14 +20,17 @@ from transformers_simul import (
     HoldPolicy,
     LearnedReadPolicy,
     LocalAgreementPolicy,
+    MixturePolicy,
     OfflinePolicy,
     Progress,
     RandomPathPolicy,
     SimulCache,
+    SimulMaskDataCollator,
     StreamEngine,
     WaitKPolicy,
     policy_from_name,
 )
+from transformers_simul.cli.train import main as train_program
 from transformers_simul.models.loss import simul_loss
 from transformers_simul.models.row import Drafts
 from transformers_simul.models.row_decoder import RowDecoder
@@ -44,6 +47,7 @@ from transformers_simul.models.schedule import (
     training_row,
 )
 from transformers_simul.research.baselines import ConverseDecoder, RecomputingDecoder
+from transformers_simul.training import training_policy
 
 
 def questions_of_a_walk(tail_tokens, lengths, delays):
@@ -346,6 +350,49 @@ def test_policies_by_name(name, policy):
     assert repr(policy_from_name(name)) == repr(policy)
 
 
+@pytest.mark.parametrize(
+    ("names", "policy"),
+    [
+        (["3"], "WaitKPolicy(k=3)"),
+        (["random-1-9"], "RandomPathPolicy(least_lag=1, greatest_lag=9)"),
+        (["aligned-1"], "AlignedPolicy(margin=(1, 1), least_lag=1, greatest_lag=None)"),
+        (["aligned-0-2", "full"], None),
+    ],
+)
+def test_training_policies_by_name(names, policy):
+    found = training_policy(names)
+    assert repr(found) == policy if policy else isinstance(found, MixturePolicy)
+
+
+@pytest.mark.parametrize("name", ["aligned-a", "random-1", "full-3", "random-1-2-3", "x", "-1", "random--1-2"])
+def test_wrong_training_policies(name):
+    with pytest.raises(ValueError, match="must be"):
+        training_policy([name])
+
+
+def test_alignments_reach_the_collator_and_what_is_missing_is_said_before_training(tmp_path):
+    for name in ("en", "de"):
+        (tmp_path / name).write_text("a dog runs\nthe cat sees him\n" * 4)
+    (tmp_path / "links").write_text("0-0 1-1 2-2\n0-0 1-1 2-2 3-3\n" * 4)
+    flags = (
+        f"--train_file {tmp_path / 'en'} {tmp_path / 'de'} --output_dir {tmp_path / 'out'} --do_train --wait_k aligned "
+        "--num_hidden_layers 1 --hidden_size 16 --num_attention_heads 2 --vocab_size 280 --max_steps 1 --report_to none "
+        "--stream_sentences 0 --disable_tqdm true --use_cpu"
+    ).split()
+    with pytest.raises(ValueError, match="train_alignment must be given with --wait_k aligned"):
+        train_program(flags)
+    (tmp_path / "short").write_text("0-0\n")
+    with pytest.raises(ValueError, match="a line for each of the 8 pairs, got 1"):
+        train_program([*flags, "--train_alignment", str(tmp_path / "short")])
+    (tmp_path / "wrong").write_text("0-0\n" * 7 + "0:0\n")
+    with pytest.raises(ValueError, match="line 8 of .*links such as 0-0 1-2, got '0:0'"):
+        train_program([*flags, "--train_alignment", str(tmp_path / "wrong")])
+    train_program([*flags, "--train_alignment", str(tmp_path / "links")])
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    with pytest.raises(ValueError, match="need --wait_k aligned"):
+        train_program([*flags, "--train_alignment", str(tmp_path / "links"), "--wait_k", "3"])
+
+
 def test_generate_and_engine_take_names(model, processor):
     sources = sentences(2, 2)
     named = run(model, processor, sources, "learned:0.3,max=4", logits_processor=LogitsProcessorList())
@@ -360,3 +407,31 @@ def test_generate_and_engine_take_names(model, processor):
         assert [word.text for word in stream.words] == processor.words(named.words[0])
         with pytest.raises(ValueError, match="policy must be one of"):
             engine.open("weit-3")
+
+
+def test_the_collator_lays_a_row_for_each_read_of_an_alignment(processor):
+    source, target, links = "a dog runs over the meadow", "a dog over runs", "0-0 1-1 3-2 2-3"
+    plain = SimulMaskDataCollator(processor, AlignedPolicy(), peek_rows=0)
+    taught = SimulMaskDataCollator(processor, AlignedPolicy())
+    example = {"source": source, "target": target, "alignment": links}
+    rows, base = taught([example]), plain([example])["input_ids"].shape[1]
+    delays = [1, 2, 4, 4, 6]
+    lengths = [len(word) for word in processor.encode(target)]
+    expected = questions_of_a_walk(len(processor.tail_ids), lengths, delays)
+    kinds = {"the word ends, READ": TARGET_ENDS, "READ": READS}
+    assert rows["peeks"][0, base:].tolist() == [kinds[answer] for *_, answer in expected]
+    assert rows["offsets"][0, base:].tolist() == [offset for offset, *_ in expected]
+    ends = list(itertools.accumulate(map(len, processor.encode(source)), initial=len(processor.head_ids)))
+    assert rows["visible_source"][0, base:].tolist() == [ends[words] for _, words, _ in expected]
+
+
+def test_a_mixture_teaches_the_reads_of_its_aligned_paths_alone(processor):
+    mixture = MixturePolicy([AlignedPolicy(), WaitKPolicy(2)])
+    collator = SimulMaskDataCollator(processor, mixture)
+    found = set()
+    for epoch in range(20):
+        collator.set_epoch(epoch)
+        batch = collator([{"source": "a dog runs", "target": "a dog runs", "alignment": "2-0 1-1 0-2"}])
+        found.add((int(batch["peeks"].max()), int((batch["peeks"] == READS).sum())))
+    # Aligned: two READs before the first word. wait-2: one after the first, and none that is taught.
+    assert found == {(READS, 2), (WORD_ENDS, 0)}

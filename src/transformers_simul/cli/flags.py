@@ -44,6 +44,35 @@ def hyphenated(arguments: Sequence[str]) -> list[str]:
     return [*changed, *arguments[end:]]
 
 
+def add_policy_flags(parser: argparse.ArgumentParser, wait_k: str) -> None:
+    """`--wait-k`, and `--policy` in its place.
+
+    Args:
+        parser (`argparse.ArgumentParser`): of a command.
+        wait_k (`str`): what `--wait-k` is unless told.
+    """
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--wait-k", default=wait_k, help=f"source words read ahead, or 'full' ({wait_k})")
+    either.add_argument("--policy", help="another policy, such as confidence:0.6,min=1,max=7 (docs/policies.md)")
+
+
+def chosen_policy(args: argparse.Namespace) -> Policy:
+    """The policy of these flags.
+
+    Args:
+        args (`argparse.Namespace`): with `wait_k` and `policy`.
+
+    Raises:
+        ValueError: for a name that is none, or numbers out of range.
+    """
+    if args.policy is None:
+        return read_policy(args.wait_k)
+    # Those that look at the model need torch, which takes a moment.
+    from ..models.policy_names import policy_from_name
+
+    return policy_from_name(args.policy)
+
+
 def read_policy(name: str) -> Policy:
     """The policy that `--wait-k` names.
 
@@ -92,4 +121,4 @@ def check_output(name: str, path: str) -> None:
         raise ValueError(f"{name} must be a file that can be written, got {path!r}: {error}.") from error
 
 
-__all__ = ["CommandParser", "check_output", "hyphenated", "read_policy"]
+__all__ = ["CommandParser", "add_policy_flags", "check_output", "chosen_policy", "hyphenated", "read_policy"]

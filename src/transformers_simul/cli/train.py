@@ -6,6 +6,7 @@ The flags are those of Transformers' run_translation.py where they mean the same
 """
 
 import functools
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,6 +46,7 @@ from ..training import (
     make_model,
     make_processor,
     prepare_folder,
+    read_alignments,
     training_policy,
     training_record,
 )
@@ -61,7 +63,10 @@ class SimulArguments:
 
     wait_k: list[str] = field(
         default_factory=lambda: ["3"],
-        metadata={"help": "Training policy: one k, several to draw from per example, or 'full'."},
+        metadata={
+            "help": "Training policy: one k, 'full', 'random-LEAST-GREATEST' lag, 'aligned' or 'aligned-MARGIN'; of "
+            "several, one is drawn per example."
+        },
     )
     eval_wait_k: list[int] = field(
         default_factory=lambda: [1, 3, 5, 7], metadata={"help": "Policies to translate with."}
@@ -98,6 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with training_args.main_process_first(desc="reading the corpus"):
         splits = load_pairs(data_args, [name for name, is_needed in needed.items() if is_needed])
     decisions = {name: value for name, value in asdict(simul_args).items() if name not in _HARMLESS}
+    counts = {name: len(splits[name]) for name in ("train", "validation") if needed[name]}
+    alignments = read_needed_alignments(data_args, simul_args, counts)
+    decisions |= {
+        f"{name}_alignment": hashlib.sha256(repr(each).encode()).hexdigest() for name, each in alignments.items()
+    }
     record = training_record(model_args, data_args, training_args, splits, policy=simul_args.wait_k, **decisions)
     minutes = simul_args.max_train_minutes
     if training_args.do_train:
@@ -105,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             starts_anew = training_args.overwrite_output_dir and training_args.process_index == 0
             has_work = prepare_folder(output_dir, record, minutes, starts_anew)
         if has_work:
-            train(model_args, data_args, simul_args, training_args, splits, record)
+            train(model_args, data_args, simul_args, training_args, splits, record, alignments)
     folder = str(output_dir) if is_trained(output_dir, record, minutes) else model_args.model_name_or_path
     if folder is None:
         raise ValueError("model_name_or_path must name a trained folder, or pass --do_train.")
@@ -114,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = AutoSimulModel.from_pretrained(folder).to(training_args.device).eval()
     processor = SimulProcessor.from_pretrained(folder)
     if training_args.do_eval:
-        evaluate(model, processor, data_args, simul_args, training_args, splits["validation"])
+        evaluate(model, processor, data_args, simul_args, training_args, splits["validation"], alignments)
     if training_args.do_predict:
         predict(model, processor, splits["test"], simul_args, output_dir, folder)
     if training_args.process_index:
@@ -123,7 +133,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         show_stream(model, processor, pair, WaitKPolicy(min(simul_args.eval_wait_k, key=lambda k: abs(k - 3))))
 
 
-def train(model_args, data_args, simul_args, training_args, splits, record) -> None:
+def read_needed_alignments(data_args, simul_args, pairs: dict[str, int]) -> dict[str, list[str]]:
+    """The alignments that the training policy needs of these splits, read before anything is trained."""
+    files = {"train": data_args.train_alignment, "validation": data_args.validation_alignment}
+    names = [name for name in simul_args.wait_k if name.startswith("aligned")]
+    if not names:
+        if any(files.values()):
+            raise ValueError("train_alignment and validation_alignment need --wait_k aligned, which alone reads them.")
+        return {}
+    if data_args.concatenate != 1:
+        raise ValueError(f"concatenate must be 1 with --wait_k {names[0]}, got {data_args.concatenate}.")
+    for split in pairs:
+        if not files[split]:
+            raise ValueError(
+                f"{split}_alignment must be given with --wait_k {names[0]}: transformers-simul align writes it."
+            )
+    return {split: read_alignments(files[split], count) for split, count in pairs.items()}
+
+
+def train(model_args, data_args, simul_args, training_args, splits, record, alignments) -> None:
     processor = make_processor(model_args, data_args, splits["train"])
     callbacks: list[TrainerCallback] = []
     if simul_args.early_stopping_patience is not None:
@@ -132,8 +160,8 @@ def train(model_args, data_args, simul_args, training_args, splits, record) -> N
         make_model(model_args, processor),
         processor,
         make_collator(processor, data_args, simul_args, training_args),
-        encode(processor, splits["train"]),
-        encode(processor, splits["validation"]) if splits["validation"] else None,
+        encode(processor, splits["train"], alignments.get("train")),
+        encode(processor, splits["validation"], alignments.get("validation")) if splits["validation"] else None,
         training_args,
         record,
         callbacks,
@@ -144,7 +172,7 @@ def train(model_args, data_args, simul_args, training_args, splits, record) -> N
 
 def usual_k(names: Sequence[str]) -> int | None:
     """The middle of training's k, for `generate()` without a policy; None if it only saw full sources."""
-    trained = sorted(int(name) for name in names if name != "full")
+    trained = sorted(int(name) for name in names if name.isdigit())
     return trained[len(trained) // 2] if trained else None
 
 
@@ -161,11 +189,16 @@ def make_collator(processor, data_args, simul_args, training_args) -> SimulMaskD
     )
 
 
-def evaluate(model, processor, data_args, simul_args, training_args, pairs: list[Pair]) -> None:
+def evaluate(model, processor, data_args, simul_args, training_args, pairs: list[Pair], alignments) -> None:
     """Loss per target token on the validation pairs, under the training policy as its first epoch draws it."""
     collator = make_collator(processor, data_args, simul_args, training_args)
     collator.set_epoch(0)
-    trainer = Trainer(model, training_args, data_collator=collator, eval_dataset=encode(processor, pairs))
+    trainer = Trainer(
+        model,
+        training_args,
+        data_collator=collator,
+        eval_dataset=encode(processor, pairs, alignments.get("validation")),
+    )
     metrics = trainer.evaluate()
     trainer.log_metrics("eval", metrics)
     trainer.save_metrics("eval", metrics)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..models.policies import Policy
 from ..text_files import read_lines, write_text
-from .flags import check_output, read_policy
+from .flags import add_policy_flags, check_output, chosen_policy
 from .keyboard import Terminal, key_by_key, typed_words
 from .loading import add_model, find_model, load
 
@@ -24,6 +24,7 @@ examples:
   transformers-simul translate output/demo news.en --output news.de
   transformers-simul translate output/demo news.en --references news.de --json > instances.log
   transformers-simul translate output/demo news.en --wait-k full --whole-lines
+  transformers-simul translate output/demo news.en --policy confidence:0.6,min=1,max=7
 """
 # Tokens that a sentence from standard input may have with its prompt and its translation.
 _MAX_TOKENS = 2048
@@ -40,7 +41,7 @@ def add_command(commands: Any) -> None:
     )
     add_model(parser)
     parser.add_argument("file", nargs="?", help="text; without it stdin, key by key from a terminal")
-    parser.add_argument("--wait-k", default="3", help="source words read ahead, or 'full' (3)")
+    add_policy_flags(parser, wait_k="3")
     parser.add_argument("--show-delays", action="store_true", help="a line per word: words read, milliseconds, word")
     parser.add_argument("--json", action="store_true", help="JSON lines: of a file SimulEval's log, of stdin words")
     parser.add_argument("--references", help="with --json and a file: one a line, for `score`")
@@ -54,7 +55,7 @@ def add_command(commands: Any) -> None:
 
 
 def _translate(args: argparse.Namespace) -> int:
-    policy = read_policy(args.wait_k)
+    policy = chosen_policy(args)
     for name in ("batch_size", "max_sentence_words"):
         if getattr(args, name) < 1:
             raise ValueError(f"{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}.")

@@ -2,7 +2,7 @@
 """What every program that trains here does the same way: its flags, its text, its model, its resumable training."""
 
 from .arguments import DataArguments, ModelArguments, ProgramArguments, training_policy
-from .data import encode, load_pairs, split_pairs
+from .data import encode, load_pairs, read_alignments, split_pairs
 from .fine_tuning import fine_tune, training_seconds
 from .models import make_config, make_model, make_processor, train_tokenizer
 from .program import check_writable, run_program
@@ -23,6 +23,7 @@ __all__ = [
     "make_model",
     "make_processor",
     "prepare_folder",
+    "read_alignments",
     "run_program",
     "split_pairs",
     "train_tokenizer",

@@ -8,7 +8,7 @@ import torch
 from transformers import TrainingArguments
 
 from ..models.modeling_simul import NO_DATA_PARALLEL
-from ..models.policies import MixturePolicy, OfflinePolicy, Policy, WaitKPolicy
+from ..models.policies import AlignedPolicy, MixturePolicy, OfflinePolicy, Policy, RandomPathPolicy, WaitKPolicy
 from ..models.processing import FALCON_TEMPLATE
 
 
@@ -68,6 +68,13 @@ class DataArguments:
     dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Its revision; pin it."})
     train_file: list[str] = field(default_factory=list, metadata={"help": "One table, or two text files."})
+    train_alignment: str | None = field(
+        default=None,
+        metadata={
+            "help": "Word alignments of the training pairs, from `transformers-simul align`, for --wait_k aligned."
+        },
+    )
+    validation_alignment: str | None = field(default=None, metadata={"help": "As --train_alignment."})
     validation_file: list[str] = field(default_factory=list, metadata={"help": "As --train_file."})
     test_file: list[str] = field(default_factory=list, metadata={"help": "As --train_file."})
     template: str = field(default=FALCON_TEMPLATE, metadata={"help": "Prompt with {source} and {target}."})
@@ -112,13 +119,15 @@ class ProgramArguments(TrainingArguments):
 
 
 def training_policy(names: Sequence[str]) -> Policy:
-    """The policy that flags name: one k, a mixture of several, or `"full"` for the whole source.
+    """The policy that flags name, or a mixture of several.
 
     Args:
-        names (`Sequence[str]`): numbers, or `"full"`.
+        names (`Sequence[str]`): each a number for wait-k, `"full"` for the whole source, `"random-1-9"` for
+            [`RandomPathPolicy`] between two lags, or `"aligned"` for [`AlignedPolicy`], whose margin may follow:
+            `"aligned-1"`, or `"aligned-0-2"` to draw it.
 
     Raises:
-        ValueError: if one is neither, or a k below 1.
+        ValueError: for another name, or numbers out of range.
 
     Example:
 
@@ -126,14 +135,36 @@ def training_policy(names: Sequence[str]) -> Policy:
     >>> from transformers_simul.training import training_policy
     >>> training_policy(["1", "full"])
     MixturePolicy([WaitKPolicy(k=1), OfflinePolicy()])
+    >>> training_policy(["random-1-9"])
+    RandomPathPolicy(least_lag=1, greatest_lag=9)
 
     ```
     """
-    for name in names:
-        if name != "full" and not name.lstrip("+-").isdigit():
-            raise ValueError(f"k must be a whole number of at least 1, or 'full', got {name!r}.")
-    policies = [OfflinePolicy() if name == "full" else WaitKPolicy(int(name)) for name in names]
+    policies = [_training_policy(name) for name in names]
     return policies[0] if len(policies) == 1 else MixturePolicy(policies)
+
+
+def _training_policy(name: str) -> Policy:
+    kind, *numbers = name.split("-") if name[:1].isalpha() else ("", name)
+    if not all(number.lstrip("+-").isdigit() for number in numbers):
+        kind = "?"
+    match kind, [int(number) for number in numbers] if kind != "?" else []:
+        case "", [k]:
+            return WaitKPolicy(k)
+        case "full", []:
+            return OfflinePolicy()
+        case "random", [least, greatest]:
+            return RandomPathPolicy(least, greatest)
+        case "aligned", []:
+            return AlignedPolicy()
+        case "aligned", [margin]:
+            return AlignedPolicy(margin)
+        case "aligned", [low, high]:
+            return AlignedPolicy((low, high))
+    raise ValueError(
+        f"k must be a whole number of at least 1, 'full', 'random-LEAST-GREATEST', 'aligned' or 'aligned-MARGIN', got "
+        f"{name!r}."
+    )
 
 
 __all__ = ["DataArguments", "ModelArguments", "ProgramArguments", "training_policy"]

@@ -8,6 +8,8 @@ from typing import Any
 from datasets import Dataset, load_dataset
 
 from ..corpora import CORPORA, Pair, check_corpus_name, read_pairs
+from ..models.policies import parse_alignment
+from ..text_files import read_lines
 from .arguments import DataArguments
 
 SPLITS = ("train", "validation", "test")
@@ -83,12 +85,34 @@ def concatenate(pairs: Sequence[Pair], most: int) -> list[Pair]:
     return joined
 
 
-def encode(processor: Any, pairs: Iterable[Pair]) -> Dataset:
+def read_alignments(path: str, pairs: int) -> list[str]:
+    """Word alignments, one line a pair.
+
+    Args:
+        path (`str`): of a file that `transformers-simul align` has written.
+        pairs (`int`): how many there must be.
+
+    Raises:
+        ValueError: if there are more or fewer, or a line holds something else than links; with the line.
+    """
+    lines = read_lines(path)
+    if len(lines) != pairs:
+        raise ValueError(f"alignments must have a line for each of the {pairs} pairs, got {len(lines)} in {path!r}.")
+    for number, line in enumerate(lines, start=1):
+        try:
+            parse_alignment(line)
+        except ValueError as error:
+            raise ValueError(f"line {number} of {path!r}: {error}") from error
+    return lines
+
+
+def encode(processor: Any, pairs: Iterable[Pair], alignments: Sequence[str] | None = None) -> Dataset:
     """A data set with the columns that [`SimulMaskDataCollator`] reads, and `length` in tokens to group by.
 
     Args:
         processor (`SimulProcessor`): its tokenizer.
         pairs (`Iterable[Pair]`): at least one.
+        alignments (`Sequence[str]`, *optional*): of the pairs, in Pharaoh's format, for [`AlignedPolicy`].
 
     Raises:
         ValueError: for a pair that [`SimulProcessor.encode_pair`] refuses.
@@ -97,7 +121,9 @@ def encode(processor: Any, pairs: Iterable[Pair]) -> Dataset:
     for pair in pairs:
         row = processor.encode_pair(*pair)
         rows.append(row | {"length": sum(map(len, row["source_ids"])) + sum(map(len, row["target_ids"]))})
+    if alignments is not None:
+        rows = [row | {"alignment": links} for row, links in zip(rows, alignments, strict=True)]
     return Dataset.from_list(rows)
 
 
-__all__ = ["SPLITS", "concatenate", "encode", "load_pairs", "split_pairs"]
+__all__ = ["SPLITS", "concatenate", "encode", "load_pairs", "read_alignments", "split_pairs"]

@@ -9,7 +9,7 @@ import torch
 
 from ..models.policies import Policy
 from ..models.processing import SimulProcessor
-from ..models.schedule import due_peeks, training_row
+from ..models.schedule import due_decisions, due_peeks, training_row
 from .callbacks import EpochCallback
 from .rows import Row, example_draw, pack_rows, pad_rows, pair_ids_of
 
@@ -106,7 +106,12 @@ class SimulMaskDataCollator(EpochCallback):
         return batch | {"token_kinds": self.processor.token_kinds}
 
     def make_rows(
-        self, source: list[list[int]], target: list[list[int]], delays: list[int], draw: random.Random
+        self,
+        source: list[list[int]],
+        target: list[list[int]],
+        delays: list[int],
+        draw: random.Random,
+        teaches_reads: bool = False,
     ) -> list[Row]:
         """The rows of one pair; the baselines make theirs in another way.
 
@@ -114,12 +119,14 @@ class SimulMaskDataCollator(EpochCallback):
             source, target (`list[list[int]]`): ids of each word.
             delays (`list[int]`): g(0) ... g(EOS).
             draw (`random.Random`): seeded by (seed, epoch, example).
+            teaches_reads (`bool`, *optional*): of the example's policy: whether each READ is an answer to learn.
 
         Returns:
             `list[dict[str, list]]`: as [`training_row`] makes them.
         """
         tail = self.processor.tail_ids
-        peeks = due_peeks(len(tail), [len(word) for word in target], delays) if self.peek_rows else []
+        due = due_decisions if teaches_reads else due_peeks
+        peeks = due(len(tail), [len(word) for word in target], delays) if self.peek_rows else []
         if self.peek_rows < 1:
             peeks = [peek for peek in peeks if draw.random() < self.peek_rows]
         return [training_row(self.processor.head_ids, source, tail, target, self.processor.eos_token_id, delays, peeks)]
@@ -127,8 +134,10 @@ class SimulMaskDataCollator(EpochCallback):
     def _rows(self, example: Mapping[str, Any]) -> list[Row]:
         source, target = pair_ids_of(example, self.processor)
         draw = example_draw(self.seed, self._known_epoch(), source, target)
-        delays = self.policy.for_example(example, draw).delays(len(source), len(target))
-        rows = self.make_rows(source, target, delays, draw)
+        policy = self.policy.for_example(example, draw)
+        rows = self.make_rows(
+            source, target, policy.delays(len(source), len(target)), draw, teaches_reads=policy.teaches_reads
+        )
         length = max(len(row["input_ids"]) for row in rows)
         if self.max_length is not None and length > self.max_length:
             if self.too_long == "raise":

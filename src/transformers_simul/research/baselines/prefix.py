@@ -30,7 +30,12 @@ class PrefixDataCollator(SimulMaskDataCollator):
     """
 
     def make_rows(
-        self, source: list[list[int]], target: list[list[int]], delays: list[int], draw: random.Random
+        self,
+        source: list[list[int]],
+        target: list[list[int]],
+        delays: list[int],
+        draw: random.Random,
+        teaches_reads: bool = False,
     ) -> list[dict[str, list]]:
         processor, rows = self.processor, []
         for read, start, stop in turns(len(target), delays):

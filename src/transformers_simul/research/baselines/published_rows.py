@@ -32,7 +32,12 @@ class PublishedRowsDataCollator(SimulMaskDataCollator):
     """
 
     def make_rows(
-        self, source: list[list[int]], target: list[list[int]], delays: list[int], draw: random.Random
+        self,
+        source: list[list[int]],
+        target: list[list[int]],
+        delays: list[int],
+        draw: random.Random,
+        teaches_reads: bool = False,
     ) -> list[dict[str, list]]:
         processor = self.processor
         head, tail = processor.head_ids, processor.tail_ids
