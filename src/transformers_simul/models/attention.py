@@ -2,7 +2,7 @@
 """Attention under a mask that already holds everything: which keys, and their bias. Three kernels, one result."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.nn.attention.flex_attention import flex_attention
 
 from .cache import CacheStep
+from .masking import FlexMask
 from .positions import rotate
 
 # Up to so many queries, two products are cheaper than keys twice as long (benchmarks/positions.py --kernels).
@@ -39,7 +40,7 @@ def attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    mask: Any,
+    mask: torch.Tensor | FlexMask,
     implementation: str,
     scale: float,
     dropout: float = 0.0,
@@ -52,7 +53,7 @@ def attend(
         query (`torch.Tensor` of shape `(batch, heads, queries, head_dim)`): of a step `(1, heads, tokens, head_dim)`.
         key, value (`torch.Tensor` of shape `(batch, kv_heads, keys, head_dim)`): `kv_heads` divides `heads`.
         mask (`torch.Tensor` of shape `(batch, heads or 1, queries, keys)`): added to the scaled scores; for flex a
-            pair `(block_mask, score_mod)`.
+            [`FlexMask`].
         implementation (`str`): `"eager"`, `"sdpa"` or `"flex_attention"`.
         scale (`float`): of the scores.
         dropout (`float`): of the weights.
@@ -81,19 +82,29 @@ def attend(
     step, rotations, keys_in_target, broadcasts_keys = context
     if step is not None:
         query = step.split(query.transpose(1, 2)).transpose(1, 2)
-    if rotations is not None:
+    if rotations is not None and keys_in_target is not None:
         output, weights = _attend_in_two_frames(
             query, rotate(query, *rotations[layer]), key, value, mask, keys_in_target, implementation, scale, dropout
         )
     elif implementation == "eager":
         output, weights = _weigh(_grouped_product(query, key.transpose(-1, -2)), value, mask, scale, dropout)
     else:
-        output, weights = _fused(query, key, value, mask, implementation, scale, dropout, broadcasts_keys), None
+        output, weights = _fused(query, key, value, mask, scale, dropout, broadcasts_keys), None
     output = output.transpose(1, 2).flatten(2)
     return output if step is None else step.join(output), weights
 
 
-def _attend_in_two_frames(query, far, key, value, mask, keys_in_target, implementation, scale, dropout):
+def _attend_in_two_frames(
+    query: torch.Tensor,
+    far: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: Any,
+    keys_in_target: torch.Tensor,
+    implementation: str,
+    scale: float,
+    dropout: float,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Near products with target keys, far ones with source keys."""
     if implementation == "eager" or (implementation == "sdpa" and query.shape[2] <= _FEW_QUERIES):
         near, distant = (_grouped_product(each, key.transpose(-1, -2)) for each in (query, far))
@@ -105,19 +116,28 @@ def _attend_in_two_frames(query, far, key, value, mask, keys_in_target, implemen
     key = torch.cat((torch.where(behind, nothing, key), torch.where(behind, key, nothing)), dim=-1)
     # That of CPUs wants values as long as keys; without it, all scores would lie in memory.
     value = F.pad(value, (0, size)) if implementation == "sdpa" else value
-    output = _fused(torch.cat((far, query), dim=-1), key, value, mask, implementation, scale, dropout)
+    output = _fused(torch.cat((far, query), dim=-1), key, value, mask, scale, dropout)
     return output[..., :size], None
 
 
-def _fused(query, key, value, mask, implementation, scale, dropout, broadcasts_keys=False) -> torch.Tensor:
+def _fused(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: Any,
+    scale: float,
+    dropout: float,
+    broadcasts_keys: bool = False,
+) -> torch.Tensor:
     grouped = key.shape[1] != query.shape[1]
-    if implementation == "flex_attention":
+    if isinstance(mask, FlexMask):
         if dropout > 0:
             raise ValueError(f"attention_dropout must be 0 with attn_implementation='flex_attention', got {dropout}.")
-        block_mask, score_mod = mask
-        kernel = _compiled_flex_attention() if query.is_cuda else flex_attention
+        kernel: Any = _compiled_flex_attention() if query.is_cuda else flex_attention
         query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
-        return kernel(query, key, value, score_mod=score_mod, block_mask=block_mask, scale=scale, enable_gqa=grouped)
+        forms = {"score_mod": mask.score_mod, "block_mask": mask.block_mask}
+        output: torch.Tensor = kernel(query, key, value, **forms, scale=scale, enable_gqa=grouped)
+        return output
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=grouped and not broadcasts_keys
     )
@@ -130,14 +150,16 @@ def _grouped_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return (left.reshape(batch, groups, heads // groups * rows, size) @ right).view(batch, heads, rows, -1)
 
 
-def _weigh(scores, value, mask, scale, dropout) -> tuple[torch.Tensor, torch.Tensor]:
+def _weigh(
+    scores: torch.Tensor, value: torch.Tensor, mask: Any, scale: float, dropout: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     weights = F.softmax(scores.float() * scale + mask, dim=-1, dtype=value.dtype)
     weights = F.dropout(weights, dropout, training=True)
     return _grouped_product(weights, value), weights
 
 
 @functools.cache
-def _compiled_flex_attention():
+def _compiled_flex_attention() -> Callable[..., Any]:
     return torch.compile(flex_attention, dynamic=True)
 
 

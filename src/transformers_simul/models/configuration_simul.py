@@ -2,6 +2,7 @@
 """What simultaneous fine-tuning adds to the configuration of any family."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from .positions import ALIBI_POSITIONS, ROTARY_POSITIONS
 
@@ -43,7 +44,7 @@ class SimulConfig:
     label_smoothing: float | int = 0.0
     peek_weight: float | int = 1.0
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)  # type: ignore[misc]
         if self.positions is None:
             self.positions = self._known_positions[0]

@@ -36,7 +36,8 @@ def decoding_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tenso
     if not input.dtype == weight.dtype == torch.float32:
         return None
     # The operator that torch.compile emits for a linear layer; no public name leads to it for plain tensors.
-    return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+    output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+    return output
 
 
 class SimulLinear(nn.Linear):

@@ -85,6 +85,18 @@ def rank(query: Schedule, key: Schedule) -> torch.Tensor:
     return key.offsets + key.in_target * query.visible_source
 
 
+class FlexMask(NamedTuple):
+    """What FlexAttention takes in place of an additive mask.
+
+    Attributes:
+        block_mask (`BlockMask`): who sees whom.
+        score_mod (`Callable`, *optional*): adds ALiBi to a score.
+    """
+
+    block_mask: BlockMask
+    score_mod: Callable[..., torch.Tensor] | None = None
+
+
 class Alibi(NamedTuple):
     """What a model's ALiBi adds to the scores (Press et al. 2022; counting visible keys only: arXiv 2405.10443, section
     4.2).
@@ -292,6 +304,7 @@ def _dense(pattern: Pattern) -> tuple[Schedule, Schedule, torch.Tensor]:
 
 __all__ = [
     "Alibi",
+    "FlexMask",
     "Pattern",
     "additive_mask",
     "alibi_bias",

@@ -55,7 +55,7 @@ class SimulForCausalLM(SimulGenerationMixin):
 
     def __init__(self, config: Any):
         # Not the family's, which would make its own layers.
-        PreTrainedModel.__init__(self, config)  # type: ignore[arg-type]
+        PreTrainedModel.__init__(self, config)
         config.auto_map = {"AutoModel": f"{self.layers_class.__module__.split('.')[-1]}.{self.layers_class.__name__}"}
         setattr(self, self.base_model_prefix, self.layers_class(config))
         self.lm_head = SimulLinear(config.hidden_size, config.vocab_size, bias=False)
@@ -82,7 +82,7 @@ class SimulForCausalLM(SimulGenerationMixin):
         peeks: torch.Tensor | None = None,
         token_kinds: torch.Tensor | None = None,
         **kwargs: Any,
-    ) -> CausalLMOutputWithPast | tuple:
+    ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """As the family's, with five more tensors of shape `(batch, length)` that [`SimulMaskDataCollator`] makes.
 
         Args:

@@ -10,7 +10,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from .attention import AttentionContext, attend
-from .masking import Alibi, Pattern, additive_mask, block_mask, flex_bias
+from .masking import Alibi, FlexMask, Pattern, additive_mask, block_mask, flex_bias
 from .modeling_simul import check_arguments
 from .schedule import Schedule
 
@@ -66,7 +66,8 @@ class SimulAlibiModel:
 
     def embed(self, input_ids: torch.LongTensor) -> torch.Tensor:
         """Hidden states of ids."""
-        return getattr(self, self.parts[0])(input_ids)
+        states: torch.Tensor = getattr(self, self.parts[0])(input_ids)
+        return states
 
     def forward(
         self,
@@ -81,7 +82,7 @@ class SimulAlibiModel:
         return_dict: bool | None = None,
         schedule: Schedule | None = None,
         **kwargs: Any,
-    ):
+    ) -> BaseModelOutputWithPastAndCrossAttentions | tuple[Any, ...]:
         """As the family's, with the [`Schedule`] of the tokens; without one, everything earlier is visible."""
         check_arguments(kwargs)
         if (input_ids is None) == (inputs_embeds is None):
@@ -138,14 +139,15 @@ class SimulAlibiModel:
         """No layer slides."""
 
     def _blocks(self) -> Iterable[Any]:
-        return getattr(self, self.parts[1])
+        blocks: nn.ModuleList = getattr(self, self.parts[1])
+        return blocks
 
     def context(self, pattern: Pattern) -> AttentionContext:
         """What attention needs beside masks."""
         return AttentionContext(pattern.step)
 
-    def _mask(self, pattern: Pattern, dtype: torch.dtype, decoding: bool) -> Any:
-        """Mask and bias of all layers, built once: additive for eager and SDPA, a pair for flex."""
+    def _mask(self, pattern: Pattern, dtype: torch.dtype, decoding: bool) -> torch.Tensor | FlexMask:
+        """Mask and bias of all layers, built once."""
         config: Any = self.config
         alibi = None
         if config.has_alibi and config.positions != "none":
@@ -153,7 +155,7 @@ class SimulAlibiModel:
             # A decoder only has what it has read.
             alibi = Alibi(slopes, config.alibi_rounding, divisor, config.positions == "plain" and not decoding)
         if config._attn_implementation == "flex_attention":
-            return block_mask(pattern), None if alibi is None else flex_bias(pattern, alibi)
+            return FlexMask(block_mask(pattern), None if alibi is None else flex_bias(pattern, alibi))
         return additive_mask(pattern, dtype, alibi=alibi)
 
 

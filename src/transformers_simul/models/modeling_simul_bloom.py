@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """SimulBloom: Bloom and BloomZ, with ALiBi."""
 
+from typing import Any
+
+import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.nn import functional as F
@@ -25,7 +28,16 @@ class SimulBloomConfig(SimulAlibiConfig, BloomConfig):
 class SimulBloomAttention(BloomAttention):
     """Bloom's attention under a mask that holds ALiBi too."""
 
-    def forward(self, hidden_states, residual, alibi, attention_mask, layer_past=None, use_cache=False, **kwargs):
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        residual: torch.Tensor,
+        alibi: None,
+        attention_mask: Any,
+        layer_past: Any = None,
+        use_cache: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         query, key, value = self._reshape(self.query_key_value(hidden_states))
         output, weights = attend_with_cache(
             self, query, key, value, attention_mask, layer_past, self.inv_norm_factor, self.attention_dropout.p
@@ -43,10 +55,11 @@ class SimulBloomModel(SimulAlibiModel, BloomModel):
         super().__init__(config)
         swap_classes(self, {BloomAttention: SimulBloomAttention, nn.Linear: SimulLinear})
 
-    def embed(self, input_ids):
-        return self.word_embeddings_layernorm(self.word_embeddings(input_ids))
+    def embed(self, input_ids: torch.LongTensor) -> torch.Tensor:
+        states: torch.Tensor = self.word_embeddings_layernorm(self.word_embeddings(input_ids))
+        return states
 
-    def alibi(self):
+    def alibi(self) -> tuple[torch.Tensor, float]:
         return alibi_slopes(self.num_heads, self.device), 1.0
 
 

@@ -2,6 +2,7 @@
 """SimulFalcon: what differs from Falcon when attention follows a read/write schedule; ALiBi or rotary."""
 
 import math
+from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -57,7 +58,7 @@ class SimulFalconConfig(SimulConfig, FalconConfig):
     alibi: bool | None = True
     alibi_rounding: str = "stock"
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         if self.alibi_rounding not in ALIBI_ROUNDINGS:
             raise ValueError(f"alibi_rounding must be one of {ALIBI_ROUNDINGS}, got {self.alibi_rounding!r}.")
@@ -71,8 +72,15 @@ class SimulFalconAttention(FalconAttention):
     """Falcon's attention under a mask that holds ALiBi too."""
 
     def forward(
-        self, hidden_states, alibi, attention_mask, layer_past=None, position_embeddings=None, use_cache=False, **kwargs
-    ):
+        self,
+        hidden_states: torch.Tensor,
+        alibi: None,
+        attention_mask: Any,
+        layer_past: Any = None,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+        use_cache: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         query, key, value = (part.transpose(1, 2) for part in self._split_heads(self.query_key_value(hidden_states)))
         if position_embeddings is not None:
             query, key = apply_rotary_pos_emb(query, key, *position_embeddings)
@@ -85,7 +93,7 @@ class SimulFalconAttention(FalconAttention):
 class SimulFalconLinear(FalconLinear):
     """Falcon's linear layer with [`decoding_linear`] in inference mode."""
 
-    def forward(self, input):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         output = decoding_linear(input, self.weight, self.bias)
         return super().forward(input) if output is None else output
 
@@ -106,15 +114,15 @@ class SimulFalconModel(SimulAlibiModel, FalconModel):
             check_rope(config)
         swap_classes(self, {FalconAttention: SimulFalconAttention, FalconLinear: SimulFalconLinear})
 
-    def alibi(self):
+    def alibi(self) -> tuple[torch.Tensor, float]:
         return alibi_slopes(self.num_heads, self.device), math.sqrt(self.config.head_dim)
 
-    def position_options(self, pattern: Pattern, hidden_states: torch.Tensor) -> dict:
+    def position_options(self, pattern: Pattern, hidden_states: torch.Tensor) -> dict[str, Any]:
         if self.config.has_alibi:
             return {}
         return {"position_embeddings": self.rotary_emb(hidden_states, rotary_positions(self.config, pattern))}
 
-    def rotations(self, states, angles):
+    def rotations(self, states: torch.Tensor, angles: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """As [`SimulRotaryModel.rotations`]."""
         return [without_scale(*self.rotary_emb(states, angles))] * len(self.h)
 

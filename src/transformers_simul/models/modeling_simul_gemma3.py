@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """SimulGemma3: Gemma 3, text only; most layers slide over a window and turn by other frequencies."""
 
+from typing import Any
+
+import torch
 from huggingface_hub.dataclasses import strict
 from transformers.models.gemma3.configuration_gemma3 import Gemma3TextConfig
 from transformers.models.gemma3.modeling_gemma3 import Gemma3ForCausalLM, Gemma3TextModel
@@ -17,7 +20,7 @@ class SimulGemma3Config(SimulConfig, Gemma3TextConfig):
     model_type = "simul_gemma3"
     _auto_class = "AutoConfig"
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         if self.use_bidirectional_attention or self.attn_logit_softcapping or self.final_logit_softcapping:
             raise ValueError(
@@ -31,12 +34,13 @@ class SimulGemma3Model(SimulRotaryModel, Gemma3TextModel):
 
     config_class = SimulGemma3Config
 
-    def windows(self):
+    def windows(self) -> dict[str, int | None]:
         return windows_by_layer_type(self.config)
 
-    def rotations(self, states, angles):
-        each = {kind: without_scale(*self.rotary_emb(states, angles, kind)) for kind in set(self.config.layer_types)}
-        return [each[kind] for kind in self.config.layer_types]
+    def rotations(self, states: torch.Tensor, angles: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        config: Any = self.config
+        each = {kind: without_scale(*self.rotary_emb(states, angles, kind)) for kind in set(config.layer_types)}
+        return [each[kind] for kind in config.layer_types]
 
 
 class SimulGemma3ForCausalLM(SimulRotaryForCausalLM, Gemma3ForCausalLM):

@@ -22,7 +22,7 @@ class SimulMistralModel(SimulRotaryModel, MistralModel):
 
     config_class = SimulMistralConfig
 
-    def windows(self):
+    def windows(self) -> int | None:
         return self.config.sliding_window
 
 

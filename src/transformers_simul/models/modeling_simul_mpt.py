@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """SimulMpt: MPT, with ALiBi."""
 
+from typing import Any
+
+import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers.models.mpt.configuration_mpt import MptConfig
@@ -19,16 +22,24 @@ class SimulMptConfig(SimulAlibiConfig, MptConfig):
     model_type = "simul_mpt"
     _auto_class = "AutoConfig"
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        if not self.attn_config.alibi:
+        attention: Any = self.attn_config
+        if not attention.alibi:
             raise ValueError("attn_config.alibi must be True: MPT has no rotary positions in Transformers.")
 
 
 class SimulMptAttention(MptAttention):
     """MPT's attention under a mask that holds ALiBi too."""
 
-    def forward(self, hidden_states, position_bias, past_key_values=None, attention_mask=None, **kwargs):
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_bias: None,
+        past_key_values: Any = None,
+        attention_mask: Any = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         mixed = self.Wqkv(hidden_states)
         if self.clip_qkv:
             mixed = mixed.clamp(min=-self.clip_qkv, max=self.clip_qkv)
@@ -52,7 +63,7 @@ class SimulMptModel(SimulAlibiModel, MptModel):
         super().__init__(config)
         swap_classes(self, {MptAttention: SimulMptAttention, nn.Linear: SimulLinear})
 
-    def alibi(self):
+    def alibi(self) -> tuple[torch.Tensor, float]:
         # The family's own bias of a key one token back: its order of slopes, and its `alibi_bias_max`.
         return -self.build_mpt_alibi_tensor(self.num_heads, 2, device=self.device)[:, 0, 0], 1.0
 

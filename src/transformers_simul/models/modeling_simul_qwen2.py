@@ -22,7 +22,7 @@ class SimulQwen2Model(SimulRotaryModel, Qwen2Model):
 
     config_class = SimulQwen2Config
 
-    def windows(self):
+    def windows(self) -> dict[str, int | None]:
         return windows_by_layer_type(self.config)
 
 

@@ -22,7 +22,7 @@ class SimulQwen3Model(SimulRotaryModel, Qwen3Model):
 
     config_class = SimulQwen3Config
 
-    def windows(self):
+    def windows(self) -> dict[str, int | None]:
         return windows_by_layer_type(self.config)
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention.flex_attention import BlockMask
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .attention import AttentionContext, attend
 from .linear import SimulLinear
-from .masking import Pattern, additive_mask, block_mask
+from .masking import FlexMask, Pattern, additive_mask, block_mask
 from .modeling_simul import SimulForCausalLM, check_arguments, swap_classes
 from .positions import check_positions, rotary_position_ids, source_distances, without_scale
 from .schedule import Schedule
@@ -24,13 +25,23 @@ _PREFIX = "simul_"
 
 
 def _register(backend: str) -> None:
-    def attention(module, query, key, value, attention_mask, scaling, dropout=0.0, simul_context=None, **kwargs):
+    def attention(
+        module: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: Any,
+        scaling: float,
+        dropout: float = 0.0,
+        simul_context: AttentionContext | None = None,
+        **kwargs: Any,
+    ) -> Any:
         if simul_context is None and backend != "eager":
             # No schedule: the stock kernel.
             stock = ALL_ATTENTION_FUNCTIONS[backend]
             return stock(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
-        mask = 0.0 if attention_mask is None else attention_mask
-        mask = (mask, None) if backend == "flex_attention" else mask
+        mask = query.new_zeros(()) if attention_mask is None else attention_mask
+        mask = FlexMask(mask) if backend == "flex_attention" else mask
         context = AttentionContext() if simul_context is None else simul_context
         return attend(query, key, value, mask, backend, scaling, dropout, context, module.layer_idx)
 
@@ -152,7 +163,7 @@ class SimulRotaryModel(RegisteredAttention):
         use_cache: bool | None = None,
         schedule: Schedule | None = None,
         **kwargs: Any,
-    ):
+    ) -> Any:
         """As the family's, with the [`Schedule`] of the tokens; without one, the forward is the family's own."""
         check_arguments(kwargs)
         if schedule is not None:
@@ -178,7 +189,7 @@ class SimulRotaryModel(RegisteredAttention):
             return {kind: self._mask(pattern, window) for kind, window in windows.items()}
         return self._mask(pattern, windows)
 
-    def _mask(self, pattern: Pattern, window: int | None) -> Any:
+    def _mask(self, pattern: Pattern, window: int | None) -> torch.Tensor | BlockMask:
         if self.config._attn_implementation == _PREFIX + "flex_attention":
             return block_mask(pattern, window)
         return additive_mask(pattern, self.dtype, window)

@@ -16,7 +16,7 @@ tail and target tokens from the start of the tail.
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -186,7 +186,7 @@ def training_row(
     eos_token_id: int,
     delays: Sequence[int],
     peeks: Sequence[Peek] = (),
-) -> dict[str, list]:
+) -> dict[str, list[Any]]:
     """One row of a training batch: ids, labels and schedule (DESIGN law: the query that predicts a token of target
     word i sees exactly the first g(i) source words).
 
