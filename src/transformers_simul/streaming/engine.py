@@ -15,6 +15,7 @@ from ..models.cache import SimulCache
 from ..models.decoding import decode_step
 from ..models.policies import Policy
 from ..models.policy_names import named
+from ..models.processing import SimulProcessor
 from ..models.room import check_room, with_room
 from ..models.row import Ask, prompt_of
 from ..models.row_decoder import RowDecoder
@@ -77,7 +78,7 @@ class StreamEngine:
     def __init__(
         self,
         model: Any,
-        processor: Any,
+        processor: SimulProcessor,
         max_streams: int = 64,
         max_tokens: int = 512,
         max_step_tokens: int = 1024,

@@ -9,14 +9,15 @@ from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
 from ..models.generation import _check_mode, _row_generators
+from ..models.processing import SimulProcessor
 
 
 def decoder_options(
     model: Any,
-    processor: Any,
+    processor: SimulProcessor,
     generation_config: GenerationConfig | None = None,
-    logits_processor: Sequence[Callable] | None = None,
-    stopping_criteria: Sequence[Callable] | None = None,
+    logits_processor: Sequence[Callable[..., torch.Tensor]] | None = None,
+    stopping_criteria: Sequence[Callable[..., torch.Tensor]] | None = None,
     generators: Sequence[torch.Generator] | None = None,
     max_word_tokens: int = 64,
     **kwargs: Any,

@@ -13,6 +13,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from ..models.policies import Policy
+from ..models.processing import SimulProcessor
 from ..models.streams import SourceStream
 from .streamer import SimulStreamer, Word, reader_error
 
@@ -21,7 +22,7 @@ _AT_ONCE = 256
 
 
 def translate_stream(
-    model: Any, processor: Any, source_words: Iterable[str], policy: Policy, **kwargs: Any
+    model: Any, processor: SimulProcessor, source_words: Iterable[str], policy: Policy, **kwargs: Any
 ) -> Iterator[Word]:
     """Translate while `source_words` is being iterated.
 
@@ -68,7 +69,11 @@ def translate_stream(
 
 
 async def translate_stream_async(
-    model: Any, processor: Any, source_words: AsyncIterable[str] | Iterable[str], policy: Policy, **kwargs: Any
+    model: Any,
+    processor: SimulProcessor,
+    source_words: AsyncIterable[str] | Iterable[str],
+    policy: Policy,
+    **kwargs: Any,
 ) -> AsyncIterator[Word]:
     """As [`translate_stream`], for `async for`. The model runs in a thread of its own and never blocks the event loop,
     nor does a source that blocks.
@@ -139,7 +144,7 @@ _Event = Word | _End | None
 class _Sender(SimulStreamer):
     """Sends each word on; `_start` tells of the end, also where decoding never began."""
 
-    def __init__(self, processor: Any, send: Callable[[_Event], None]):
+    def __init__(self, processor: SimulProcessor, send: Callable[[_Event], None]):
         super().__init__(processor)
         self.send = send
 
@@ -153,13 +158,13 @@ class _Cancelled(StoppingCriteria):
     def __init__(self, stream: SourceStream):
         self.stream = stream
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         return torch.full((len(input_ids),), self.stream.is_cancelled, device=input_ids.device)
 
 
 def _start(
     model: Any,
-    processor: Any,
+    processor: SimulProcessor,
     stream: SourceStream,
     policy: Policy,
     kwargs: dict[str, Any],
