@@ -22,7 +22,7 @@ _AT_ONCE = 256
 
 
 def translate_stream(
-    model: Any, processor: SimulProcessor, source_words: Iterable[str], policy: Policy, **kwargs: Any
+    model: Any, processor: SimulProcessor, source_words: Iterable[str], policy: Policy | str, **kwargs: Any
 ) -> Iterator[Word]:
     """Translate while `source_words` is being iterated.
 
@@ -35,7 +35,7 @@ def translate_stream(
         model: of any family, in evaluation mode.
         processor (`SimulProcessor`): saved beside it.
         source_words (`Iterable[str]`): source words as they come; it may block.
-        policy (`Policy`): when to READ and WRITE.
+        policy (`Policy` or `str`): when to READ and WRITE, or a name as in `generate()`.
         **kwargs: further arguments of `generate()`.
 
     Yields:
@@ -72,7 +72,7 @@ async def translate_stream_async(
     model: Any,
     processor: SimulProcessor,
     source_words: AsyncIterable[str] | Iterable[str],
-    policy: Policy,
+    policy: Policy | str,
     **kwargs: Any,
 ) -> AsyncIterator[Word]:
     """As [`translate_stream`], for `async for`. The model runs in a thread of its own and never blocks the event loop,
@@ -166,7 +166,7 @@ def _start(
     model: Any,
     processor: SimulProcessor,
     stream: SourceStream,
-    policy: Policy,
+    policy: Policy | str,
     kwargs: dict[str, Any],
     send: Callable[[_Event], None],
 ) -> threading.Thread:
