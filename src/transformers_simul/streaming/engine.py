@@ -69,8 +69,8 @@ class StreamEngine:
     ...     stream.source.put("a dog runs")
     ...     stream.source.end()
     ...     words = [word.text for word in stream]
-    >>> 1 <= len(words) <= 4
-    True
+    >>> len(words) <= 4, stream.stop_reason in ("eos", "max_new_tokens")
+    (True, True)
 
     ```
     """
