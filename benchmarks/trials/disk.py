@@ -107,7 +107,7 @@ TRIAL = Trial(
     "disk",
     "where the disk is full, a plain error; what was there stays whole, and with room the same command goes on",
     prepare,
-    {"smallest": 1, "small": 2, "full": 50},
+    {"smallest": 1, "small": 2, "full": 30},
     {"smallest": 60, "small": 20, "full": 400},
     case_s=300,
 )

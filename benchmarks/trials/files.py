@@ -172,6 +172,6 @@ TRIAL = Trial(
     "files",
     "logs, tables and archives that are damaged or nonsense give one error line that names the file, never a score",
     prepare,
-    {"smallest": 6, "small": 60, "full": 5_000},
+    {"smallest": 6, "small": 60, "full": 3_000},
     {"smallest": 60, "small": 10, "full": 200},
 )

@@ -179,6 +179,6 @@ TRIAL = Trial(
     "folders",
     "a damaged or hostile model folder gives one error line or a translation, and none of its code runs",
     prepare,
-    {"smallest": 4, "small": 15, "full": 1_000},
+    {"smallest": 4, "small": 15, "full": 600},
     {"smallest": 60, "small": 15, "full": 300},
 )

@@ -73,7 +73,7 @@ TRIAL = Trial(
     "races",
     "a source that is read while it is written, and words that several read, lose nothing and wake everybody",
     prepare,
-    {"smallest": 10, "small": 100, "full": 10_000},
+    {"smallest": 10, "small": 100, "full": 5_000},
     {"smallest": 60, "small": 10, "full": 120},
     case_s=90,
 )

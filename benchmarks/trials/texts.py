@@ -139,6 +139,6 @@ TRIAL = Trial(
     "texts",
     "any text comes back unchanged from seven tokenizers in three units, live as known, and is never a control token",
     prepare,
-    {"smallest": 100, "small": 1_000, "full": 100_000},
+    {"smallest": 100, "small": 1_000, "full": 50_000},
     {"smallest": 60, "small": 10, "full": 180},
 )

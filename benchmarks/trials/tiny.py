@@ -16,7 +16,7 @@ from transformers_simul.models.schedule import CONTINUES, EOS, STARTS
 POLICIES = [WaitKPolicy(1), WaitKPolicy(3), WaitKPolicy(2, catchup=0.3), FixedChunkPolicy(2, 3), OfflinePolicy()]
 # No text but that of a poisoned visitor holds this letter, whose embedding is NaN.
 POISON = "Z"
-MAX_NEW_TOKENS = 24
+MAX_NEW_TOKENS = 10
 
 
 class Babble:
@@ -69,9 +69,10 @@ class Alone:
 def models() -> list[Alone]:
     """One of each way to keep positions true."""
     processor = make_processor()
-    made = [make_model(processor, tie_word_embeddings=False)]
+    made = [make_model(processor, tie_word_embeddings=False, num_hidden_layers=1)]
     made += [
-        make_family("Llama", processor, positions, tie_word_embeddings=False) for positions in ("own_frame", "reserved")
+        make_family("Llama", processor, positions, tie_word_embeddings=False, num_hidden_layers=1)
+        for positions in ("own_frame", "reserved")
     ]
     return [Alone(model, processor) for model in made]
 
@@ -79,7 +80,7 @@ def models() -> list[Alone]:
 def sentence_pool(count: int) -> list[str]:
     """Few, so that what is written alone is known soon."""
     draw = random.Random(5)
-    return [f"{random_sentence(draw, 1, 7)}{draw.choice(('.', '!'))}" for _ in range(count)]
+    return [f"{random_sentence(draw, 1, 4)}{draw.choice(('.', '!'))}" for _ in range(count)]
 
 
 class Broken(Policy):

@@ -122,6 +122,6 @@ TRIAL = Trial(
     "visitors",
     "visitors of the page who open, overlap, vanish and send nonsense are shown safe HTML, and every place comes back",
     prepare,
-    {"smallest": 1, "small": 5, "full": 600},
+    {"smallest": 1, "small": 5, "full": 300},
     {"smallest": 60, "small": 15, "full": 400},
 )
