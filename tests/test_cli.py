@@ -302,6 +302,25 @@ def test_truncated_weights_are_one_line(folder, file, tmp_path, capsys):
     assert "must be whole safetensors files" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tokenizer.json", "[" * 100_000),
+        ("tokenizer.json", '{"model": 3}'),
+        ("config.json", '{"model_type": "simul_falcon", "alibi": "yes"}'),
+        ("tokenizer_config.json", "3"),
+        ("processor_config.json", "[" * 100_000),
+    ],
+)
+def test_damaged_configurations_are_one_line(folder, file, tmp_path, capsys, name, text):
+    shutil.copytree(folder, tmp_path / "damaged")
+    (tmp_path / "damaged" / name).write_text(text)
+    assert main(["translate", str(tmp_path / "damaged"), str(file)]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1].startswith("error: ")
+    assert not captured.out
+
+
 def test_a_full_disk_is_one_line_and_a_reader_that_leaves_is_quiet(tmp_path, monkeypatch, capsys):
     row = {"index": 0, "prediction": "a", "delays": [1], "elapsed": [1.0], "prediction_length": 1}
     row |= {"reference": "a", "source": "a", "source_length": 1}

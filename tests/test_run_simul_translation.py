@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import GPT2Config, LlamaConfig
 
@@ -151,6 +152,29 @@ def test_a_second_ctrl_c_stops_at_once_and_says_what_is_there(data, tmp_path, mo
     status, output = main(monkeypatch, capfd, data, tmp_path, "--do_train", "--max_steps", "30")
     assert status == 130
     assert "before a checkpoint was saved; the same command starts anew" in output
+
+
+@pytest.mark.parametrize(
+    ("writer", "error"),
+    [
+        ("torch.save", RuntimeError("basic_ios::clear: iostream error")),
+        ("transformers.modeling_utils.safe_save_file", SafetensorError("No space left on device")),
+    ],
+)
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(data, tmp_path, monkeypatch, capfd, writer, error):
+    flags = ["--do_train", "--max_steps", "4", "--save_steps", "2"]
+
+    def fail(*args, **kwargs):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, fail)
+        status, _ = main(monkeypatch, capfd, data, tmp_path, *flags)
+    assert status.startswith("error: ")
+    assert str(error) in status
+    assert "could not be written" in status
+    assert not list(tmp_path.glob("checkpoint-*"))
+    assert main(monkeypatch, capfd, data, tmp_path, *flags)[0] == 0
 
 
 def test_a_time_limit_says_what_was_done_and_a_higher_one_goes_on(data, tmp_path, monkeypatch, capfd):

@@ -88,9 +88,16 @@ def load(name: str, trust_remote_code: bool = False, **options: Any) -> tuple[An
     from ..auto import AutoSimulModel
     from ..models.processing import SimulProcessor
 
-    # First what is small, so that what is wrong with it shows at once.
-    processor = SimulProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
-    model = AutoSimulModel.from_pretrained(name, **options).eval()
+    try:
+        # First what is small, so that what is wrong with it shows at once.
+        processor = SimulProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
+        model = AutoSimulModel.from_pretrained(name, **options).eval()
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        # Of a damaged folder the libraries say what they stumbled on, in errors of every type.
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"model {name!r} cannot be loaded: {type(error).__name__}: {reason}") from error
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor
 
 

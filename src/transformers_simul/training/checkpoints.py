@@ -5,9 +5,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from ..text_files import write_text
 
@@ -16,6 +19,22 @@ ASIDE = "_incomplete"
 # Written last: the size of every other file of the checkpoint.
 MARKER = "complete.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
+
+
+@contextmanager
+def plain_errors(path: Path) -> Iterator[None]:
+    """While a library writes there: what it raises where the disk is full becomes an `OSError`.
+
+    Args:
+        path (`Path`): what is written.
+
+    Raises:
+        OSError: for `RuntimeError`, as from `torch.save`, and `SafetensorError`.
+    """
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        raise OSError(f"{str(path)!r} could not be written: {error}") from error
 
 
 def last_checkpoint(folder: Path, processes: int = 1) -> tuple[str | None, list[str]]:

@@ -15,7 +15,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from ..publishing.model_card import training_sentence, write_model_card
 from .callbacks import SaveAtInterrupt
-from .checkpoints import ASIDE, last_checkpoint
+from .checkpoints import ASIDE, last_checkpoint, plain_errors
 from .data_collator import SimulMaskDataCollator
 from .record import read_record, write_record
 from .trainer import SimulTrainer
@@ -134,8 +134,9 @@ def save_trained(
         model, weights = model.merge_and_unload(), None
     if wait_k is not None:
         model.generation_config = with_wait_k(model.generation_config, wait_k)
-    model.save_pretrained(folder, state_dict=weights)
-    processor.save_pretrained(folder)
+    with plain_errors(folder):
+        model.save_pretrained(folder, state_dict=weights)
+        processor.save_pretrained(folder)
 
 
 def _on_unquantised_base(model: Any, weights: dict[str, Any] | None) -> Any:

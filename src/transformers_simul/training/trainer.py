@@ -16,6 +16,7 @@ from .checkpoints import (
     drop_old_checkpoints,
     finish_checkpoint,
     last_checkpoint,
+    plain_errors,
     state_fault,
 )
 
@@ -87,7 +88,8 @@ class SimulTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         self._aside = str(written.parent)
         try:
-            super()._save_checkpoint(model, trial)
+            with plain_errors(written):
+                super()._save_checkpoint(model, trial)
         finally:
             self._aside = None
         target = folder / written.name
