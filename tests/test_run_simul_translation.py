@@ -19,7 +19,7 @@ import run_simul_translation
 from helpers import make_tokenizer, random_sentence
 from transformers_simul import SimulFalconForCausalLM, SimulProcessor
 from transformers_simul.evaluation import read_instances
-from transformers_simul.training import fine_tuning, run_program
+from transformers_simul.training import ModelArguments, ProgramArguments, fine_tuning, make_model, run_program
 from transformers_simul.training.callbacks import Clock
 
 PROGRAM = Path(__file__).parents[1] / "examples" / "run_simul_translation.py"
@@ -311,3 +311,18 @@ def test_bad_input_fails_before_training(data, tmp_path, monkeypatch, flags, mes
     with pytest.raises(ValueError, match=message):
         run_simul_translation.main()
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_flags_of_attention_and_precision_reach_the_model_and_the_trainer(processor, monkeypatch, tmp_path):
+    for flags, dropout in (({}, 0.1), ({"attention_dropout": 0.0}, 0.0)):
+        args = ModelArguments(dropout=0.1, attn_implementation="eager", hidden_size=32, num_attention_heads=4, **flags)
+        config = make_model(args, processor).config
+        assert (config.hidden_dropout, config.attention_dropout) == (0.1, dropout)
+        assert config._attn_implementation == "eager"
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda: True)
+    training = ProgramArguments(str(tmp_path), bf16=True, report_to="none")
+    assert (training.use_cpu, training.dataloader_pin_memory, training.remove_unused_columns) == (True, False, False)
+    monkeypatch.setattr("torch.ops.mkldnn._is_mkldnn_bf16_supported", lambda: False)
+    with pytest.raises(ValueError, match="bf16 needs a GPU or a CPU that computes in bfloat16"):
+        ProgramArguments(str(tmp_path), bf16=True, report_to="none")
