@@ -275,9 +275,16 @@ def wrong_row_kept(monkeypatch):
     )
 
 
+def tail_kept(monkeypatch):
+    """After an EOS that came before the first word, only the newest token of the tail is fed again."""
+    monkeypatch.setattr(RowDecoder, "feed_again", lambda self: self.in_place((self.tail + self.target)[-1:]))
+
+
 @pytest.mark.parametrize(
     ("mutate", "live"),
     [
+        (tail_kept, False),
+        (tail_kept, True),
         (broken_replacement, False),
         (broken_replacement, True),
         (broken_visibility, False),
@@ -558,6 +565,20 @@ def test_without_a_policy_a_simul_cache_is_refused(model, processor):
         model.generate(**inputs, past_key_values=SimulCache(1))
     with pytest.raises(ValueError, match="got the SimulCache itself"):
         model(inputs["input_ids"], past_key_values=SimulCache(1))
+
+
+def test_sequences_hold_known_prompts_whole_and_what_was_read_of_live_ones(model, processor):
+    text = "a dog runs over the green meadow"
+    inputs = processor(source=text)
+    known = run(model, processor, [text], WaitKPolicy(1), max_new_tokens=1)
+    assert known.sequences[0].tolist() == inputs["input_ids"][0].tolist() + known.words[0][0]
+    stream = SourceStream(text)
+    stream.end()
+    live = run(model, processor, [stream], WaitKPolicy(1), max_new_tokens=1)
+    read = processor.encode(text)[: live.queries[0][-1].visible_words]
+    prompt = processor.head_ids + [token for word in read for token in word] + processor.tail_ids
+    assert len(prompt) < inputs["input_ids"].shape[1]
+    assert live.sequences[0].tolist() == prompt + live.words[0][0]
 
 
 def test_a_row_that_ends_behind_a_lone_space_shows_no_empty_word(model, processor):
