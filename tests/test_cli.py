@@ -29,7 +29,6 @@ from transformers_simul.corpora import Pair
 from transformers_simul.evaluation import read_instances
 from transformers_simul.evaluation.decode import translate_corpus
 from transformers_simul.training import data as finetuning_data
-from transformers_simul.training.fine_tuning import with_wait_k
 
 SOURCES = ["a dog runs over the meadow", "two children watch him", "a dog"]
 
@@ -39,7 +38,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
     processor = make_processor()
     model = make_model(processor, seed=3)
-    model.generation_config = with_wait_k(model.generation_config, 2)
+    model.generation_config.wait_k = 2
     model.save_pretrained(path)
     processor.save_pretrained(path)
     return path

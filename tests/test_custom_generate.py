@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from families import make_family, stock_of
 from helpers import TEMPLATE, make_model, make_processor
 from test_generation import assert_streamed_equals_trained, run, sentences
-from transformers_simul import SimulProcessor, SourceStream, WaitKPolicy
+from transformers_simul import SimulProcessor, SimulStreamer, SourceStream, WaitKPolicy
 from transformers_simul.models.custom_generate import generate
 from transformers_simul.models.families import adopt
 from transformers_simul.publishing.custom_generate import save_custom_generate
@@ -125,8 +125,11 @@ def test_the_models_own_chat():
 )
 def test_wrong_arguments(processor, given, message):
     stock = stock_of(make_family("Llama", processor))
+    streamer = SimulStreamer(processor)
     with pytest.raises(ValueError, match=message):
-        generate(stock, tokenizer=processor.tokenizer, **given)
+        generate(stock, tokenizer=processor.tokenizer, streamer=streamer, **given)
+    with pytest.raises(ValueError, match=message):
+        list(streamer)
 
 
 def test_another_family_is_refused(processor):

@@ -18,7 +18,6 @@ from helpers import make_model, make_processor
 from transformers_simul.evaluation import Instance, write_instances
 from transformers_simul.evaluation.decode import translate_corpus
 from transformers_simul.publishing.custom_generate import save_custom_generate
-from transformers_simul.training.fine_tuning import with_wait_k
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
@@ -38,7 +37,7 @@ def reader(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     processor = make_processor()
     model = make_model(processor, seed=3)
-    model.generation_config = with_wait_k(model.generation_config, 2)
+    model.generation_config.wait_k = 2
     tokenizer = processor.tokenizer
     tokenizer.chat_template = (
         "{% for message in messages %}{{ message.role }}: {{ message.content }}<|endoftext|>{% endfor %}"

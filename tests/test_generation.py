@@ -5,7 +5,7 @@ import threading
 
 import pytest
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, TextStreamer
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, TextIteratorStreamer, TextStreamer
 
 from helpers import make_model, random_sentence
 from transformers_simul import (
@@ -13,6 +13,7 @@ from transformers_simul import (
     OfflinePolicy,
     Policy,
     SimulCache,
+    SimulGenerationConfig,
     SimulLogitsProcessor,
     SimulStreamer,
     SourceStream,
@@ -579,6 +580,60 @@ def test_sequences_hold_known_prompts_whole_and_what_was_read_of_live_ones(model
     prompt = processor.head_ids + [token for word in read for token in word] + processor.tail_ids
     assert len(prompt) < inputs["input_ids"].shape[1]
     assert live.sequences[0].tolist() == prompt + live.words[0][0]
+
+
+FAILING = [
+    ({"wait_k": 2}, "evaluation mode"),
+    ({"wait_k": 2, "policy": WaitKPolicy(1)}, "must not stand beside a policy"),
+    ({"wait_k": 0}, "k must be a whole number"),
+    ({"wait_k": 2, "num_beams": 2}, "num_beams=2 is not supported"),
+    ({"wait_k": 2, "nonsense": 1}, "nonsense"),
+    ({"num_beams": 2}, "streamer"),
+]
+
+
+@pytest.mark.parametrize(("kwargs", "message"), FAILING)
+def test_who_listens_to_a_call_that_fails_is_told(processor, kwargs, message):
+    model = make_model(processor)
+    if message == "evaluation mode":
+        model.train()
+    ours, stock = SimulStreamer(processor), TextIteratorStreamer(processor.tokenizer, timeout=60)
+    for streamer in (ours, stock):
+        with pytest.raises(ValueError, match=message):
+            model.generate(**processor(source=SourceStream("a ")), streamer=streamer, **kwargs)
+    with pytest.raises(ValueError, match=message):
+        list(ours)
+    assert list(stock) == [""]
+
+
+def test_wait_k_of_a_generation_configuration(processor, tmp_path):
+    """It survives saving and loading, through stock classes too; the caller's configuration comes before the model's."""
+    model = make_model(processor)
+    assert model.generation_config.wait_k is None
+    model.save_pretrained(tmp_path)
+    assert "wait_k" not in (tmp_path / "generation_config.json").read_text()
+    model.generation_config.wait_k = 2
+    model.save_pretrained(tmp_path)
+    assert GenerationConfig.from_pretrained(tmp_path).wait_k == 2
+    loaded = type(model).from_pretrained(tmp_path)
+    assert loaded.generation_config.wait_k == 2
+    loaded.save_pretrained(tmp_path / "again")
+    loaded = type(model).from_pretrained(tmp_path / "again")
+    inputs, options = processor(source="a dog runs over"), {"return_dict_in_generate": True, "max_new_tokens": 12}
+
+    def first_query(**kwargs):
+        return loaded.generate(**inputs, **kwargs).queries[0][0].visible_words
+
+    assert first_query(**options) == 2
+    for config in (SimulGenerationConfig(wait_k=3, **options), GenerationConfig(wait_k=3, **options)):
+        assert first_query(generation_config=config) == 3
+        assert first_query(generation_config=config, wait_k=1) == 1
+        given = inputs["input_ids"], config
+        kwargs = {name: value for name, value in inputs.items() if name != "input_ids"}
+        assert loaded.generate(*given, **kwargs).queries[0][0].visible_words == 3
+    assert first_query(generation_config=GenerationConfig(**options)) == 2
+    with pytest.raises(ValueError, match="k must be a whole number of at least 1, got 0"):
+        SimulGenerationConfig(wait_k=0)
 
 
 def test_a_row_that_ends_behind_a_lone_space_shows_no_empty_word(model, processor):

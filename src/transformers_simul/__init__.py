@@ -17,6 +17,7 @@ _MODULES = {
     "models.cache": ["SimulCache"],
     "training.data_collator": ["SimulMaskDataCollator"],
     "streaming.engine": ["EngineFull", "EngineStream", "StreamEngine"],
+    "models.configuration_generation": ["SimulGenerationConfig"],
     "models.families": ["adopt"],
     "models.generation": ["SimulGenerateOutput"],
     "models.modeling_simul_bloom": ["SimulBloomConfig", "SimulBloomForCausalLM", "SimulBloomModel"],
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
         LocalAgreementPolicy,
     )
     from .models.cache import SimulCache
+    from .models.configuration_generation import SimulGenerationConfig
     from .models.families import adopt
     from .models.generation import SimulGenerateOutput
     from .models.modeling_simul_bloom import SimulBloomConfig, SimulBloomForCausalLM, SimulBloomModel

@@ -4,10 +4,11 @@
 Saved as `custom_generate/generate.py`, with what it imports, in a folder of its own; see [`save_custom_generate`].
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .families import adopt
+from .generation import telling
 from .processing import FALCON_TEMPLATE, SimulProcessor
 
 
@@ -54,20 +55,35 @@ def generate(
 
     ```
     """
-    if kwargs.get("policy") is None and kwargs.get("wait_k") is None:
+    with telling(kwargs.get("streamer")):
+        kwargs |= _inputs(model, source, tokenizer, source_lang, target_lang, template, use_chat_template, unit, kwargs)
+        settings = {} if positions is None else {"positions": positions}
+        return adopt(model, **settings).generate(**kwargs)
+
+
+def _inputs(
+    model: Any,
+    source: str | Sequence[Any] | None,
+    tokenizer: Any,
+    source_lang: str,
+    target_lang: str,
+    template: str,
+    use_chat_template: bool,
+    unit: str,
+    given: Mapping[str, Any],
+) -> Mapping[str, Any]:
+    """What `generate()` needs beside what was given."""
+    if given.get("policy") is None and given.get("wait_k") is None:
         raise ValueError("wait_k or a policy must be given, got neither: it says when to READ and WRITE.")
-    if "source_words" not in kwargs:
-        if source is None or tokenizer is None:
-            raise ValueError("source and tokenizer must be given, or the inputs that a SimulProcessor has made.")
-        if use_chat_template:
-            processor = SimulProcessor.from_chat_template(tokenizer, source_lang, target_lang, unit=unit)
-        else:
-            processor = SimulProcessor(tokenizer, source_lang, target_lang, template, unit)
-        kwargs |= processor(source=source).to(model.device)
-    elif source is not None:
-        kwargs["source"] = source
-    settings = {} if positions is None else {"positions": positions}
-    return adopt(model, **settings).generate(**kwargs)
+    if "source_words" in given:
+        return {} if source is None else {"source": source}
+    if source is None or tokenizer is None:
+        raise ValueError("source and tokenizer must be given, or the inputs that a SimulProcessor has made.")
+    if use_chat_template:
+        processor = SimulProcessor.from_chat_template(tokenizer, source_lang, target_lang, unit=unit)
+    else:
+        processor = SimulProcessor(tokenizer, source_lang, target_lang, template, unit)
+    return processor(source=source).to(model.device)
 
 
 __all__ = ["generate"]

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .configuration_generation import SimulGenerationConfig
+
 # Of stock checkpoints; ours have "simul_" before the family's name.
 MODEL_TYPES = ("bloom", "falcon", "gemma3_text", "llama", "mistral", "mpt", "qwen2", "qwen3")
 
@@ -88,7 +90,7 @@ def adopt(model: Any, **settings: Any) -> Any:
     with torch.device("meta"):
         ours = model_class._from_config(config, attn_implementation=backend, dtype=model.dtype)
     _share(ours, model)
-    ours.generation_config = model.generation_config
+    ours.generation_config = SimulGenerationConfig.of(model.generation_config)
     return ours
 
 

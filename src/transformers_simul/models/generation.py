@@ -2,16 +2,19 @@
 """`generate()` that reads while it writes: its output, and the mixin."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers.generation.configuration_utils import GenerationConfig
 from transformers.generation.logits_process import LogitsProcessorList
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
 from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationMixin
 
 from .cache import SimulCache
+from .configuration_generation import SimulGenerationConfig
 from .decoding import decode_rows
 from .policies import WaitKPolicy
 from .policy_names import named
@@ -66,14 +69,29 @@ class SimulGenerateOutput(GenerateDecoderOnlyOutput):
 class SimulGenerationMixin(GenerationMixin):
     """Adds `policy` to the stock `generate()`. Without one, everything is stock."""
 
-    def generate(self, *args: Any, policy: Any = None, wait_k: int | None = None, **kwargs: Any):
+    generation_config_class = SimulGenerationConfig
+
+    def adjust_generation_fn(self, *args: Any, **kwargs: Any) -> None:
+        """As the stock method, which always loads a stock configuration."""
+        super().adjust_generation_fn(*args, **kwargs)
+        self.generation_config = SimulGenerationConfig.of(self.generation_config)
+
+    def generate(
+        self,
+        inputs: torch.Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        *args: Any,
+        policy: Any = None,
+        wait_k: int | None = None,
+        **kwargs: Any,
+    ):
         """As `GenerationMixin.generate`; with a policy, the translation is written while the source is read.
 
         Args:
             policy (`Policy`, `str` or a sequence of either, *optional*): when to READ and WRITE, for all rows or for
                 each; a name is one that [`policy_from_name`] knows.
             wait_k (`int`, *optional*): instead of a policy, [`WaitKPolicy`]'s k. For a [`SimulProcessor`]'s inputs with
-                neither, `wait_k` of the generation configuration, if it has one.
+                neither, `wait_k` of the generation configuration, see [`SimulGenerationConfig`].
             input_ids, attention_mask, source_words, token_kinds, bare_first_word, source: what [`SimulProcessor`]
                 returns.
             generators (`Sequence[torch.Generator]`, *optional*): one per row, for sampling that does not depend on
@@ -92,34 +110,30 @@ class SimulGenerationMixin(GenerationMixin):
             ValueError: for a policy beside `wait_k`, a model in training mode, and for beam search and other modes that
                 revise or look ahead.
         """
-        config = kwargs.get("generation_config") or self.generation_config
-        if policy is not None and wait_k is not None:
-            raise ValueError(f"wait_k must not stand beside a policy, got {wait_k} and {policy!r}.")
-        if policy is None and wait_k is None and "source_words" in kwargs:
-            wait_k = vars(config).get("wait_k")
-        if wait_k is not None:
-            policy = WaitKPolicy(wait_k)
-        if isinstance(policy, (list, tuple)):
-            policy = [named(each) for each in policy]
-        elif policy is not None:
-            policy = named(policy)
-        if policy is None:
-            if hasattr(kwargs.get("past_key_values"), "place"):
-                raise ValueError("past_key_values must not be a SimulCache without a policy: give one, or wait_k.")
-            return super().generate(*args, **kwargs)
-        if self.training:
-            raise ValueError("model must be in evaluation mode with a policy, without dropout: call model.eval().")
-        _check_mode(config, kwargs)
-        lengths = ("max_new_tokens", "max_length")
-        if all(kwargs.get(name) is None and getattr(config, name) is None for name in lengths):
-            kwargs["max_new_tokens"] = _FROM_SOURCE
-        try:
-            return super().generate(*args, policy=policy, **kwargs)
-        except BaseException as error:
-            # Whoever iterates over the streamer in another thread would wait for ever.
-            if hasattr(kwargs.get("streamer"), "fail"):
-                kwargs["streamer"].fail(error)
-            raise
+        with telling(kwargs.get("streamer")):
+            # What the caller's configuration leaves open, the model's decides, as in the stock method.
+            configs = [SimulGenerationConfig.of(each) for each in (generation_config, self.generation_config) if each]
+            if policy is not None and wait_k is not None:
+                raise ValueError(f"wait_k must not stand beside a policy, got {wait_k} and {policy!r}.")
+            if policy is None and wait_k is None and "source_words" in kwargs:
+                wait_k = next((config.wait_k for config in configs if config.wait_k is not None), None)
+            if wait_k is not None:
+                policy = WaitKPolicy(wait_k)
+            if isinstance(policy, (list, tuple)):
+                policy = [named(each) for each in policy]
+            elif policy is not None:
+                policy = named(policy)
+            if policy is None:
+                if hasattr(kwargs.get("past_key_values"), "place"):
+                    raise ValueError("past_key_values must not be a SimulCache without a policy: give one, or wait_k.")
+                return super().generate(inputs, generation_config, *args, **kwargs)
+            if self.training:
+                raise ValueError("model must be in evaluation mode with a policy, without dropout: call model.eval().")
+            _check_mode(configs[0], kwargs)
+            lengths = ("max_new_tokens", "max_length")
+            if all(kwargs.get(name) is None and getattr(configs[0], name) is None for name in lengths):
+                kwargs["max_new_tokens"] = _FROM_SOURCE
+            return super().generate(inputs, generation_config, *args, policy=policy, **kwargs)
 
     def prepare_inputs_for_generation(
         self,
@@ -218,6 +232,23 @@ class SimulGenerationMixin(GenerationMixin):
             queries=[row.queries for row in rows],
             forwards=forwards,
         )
+
+
+@contextmanager
+def telling(streamer: Any) -> Iterator[None]:
+    """An error in here also ends the streamer: whoever iterates over it in another thread would wait for ever.
+
+    Args:
+        streamer (`BaseStreamer`, *optional*): a [`SimulStreamer`] gets the error; a stock one knows only an end.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if hasattr(streamer, "fail"):
+            streamer.fail(error)
+        elif streamer is not None:
+            streamer.end()
+        raise
 
 
 def _check_mode(config: Any, kwargs: dict[str, Any]) -> None:

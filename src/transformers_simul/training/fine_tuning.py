@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import GenerationConfig, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from ..publishing.model_card import training_sentence, write_model_card
@@ -133,7 +133,7 @@ def save_trained(
             model = _whole_adapters(model, weights)
         model, weights = model.merge_and_unload(), None
     if wait_k is not None:
-        model.generation_config = with_wait_k(model.generation_config, wait_k)
+        model.generation_config.wait_k = wait_k
     with plain_errors(folder):
         model.save_pretrained(folder, state_dict=weights)
         processor.save_pretrained(folder)
@@ -162,19 +162,6 @@ def _whole_adapters(model: Any, weights: dict[str, Any]) -> Any:
     return whole
 
 
-def with_wait_k(config: GenerationConfig, k: int) -> GenerationConfig:
-    """A generation configuration that names the policy of `generate()` unless told.
-
-    Args:
-        config (`GenerationConfig`): of a model.
-        k (`int`): of wait-k.
-    """
-    settings = config.to_dict() | {"wait_k": k}
-    # Made from a model's configuration, it would drop what Transformers does not know when it is loaded.
-    settings.pop("_from_model_config", None)
-    return GenerationConfig.from_dict(settings)
-
-
 def training_seconds(folder: Path) -> float:
     """Seconds that a finished training took in all its runs, from its first step to its last.
 
@@ -187,4 +174,4 @@ def training_seconds(folder: Path) -> float:
     return done["seconds"]
 
 
-__all__ = ["fine_tune", "training_seconds", "with_wait_k"]
+__all__ = ["fine_tune", "training_seconds"]
