@@ -172,6 +172,19 @@ def test_bad_configurations(make, message):
         make()
 
 
+def test_a_model_without_head_takes_the_collators_tensors_too():
+    processor = make_processor()
+    model = make_model(processor).transformer
+    batch = SimulMaskDataCollator(processor, WaitKPolicy(1))(PAIRS)
+    fields = {name: batch[name] for name in Schedule._fields}
+    with torch.no_grad():
+        ours = model(batch["input_ids"], schedule=Schedule(**fields), use_cache=False).last_hidden_state
+        theirs = model(batch["input_ids"], **fields, use_cache=False).last_hidden_state
+        causal = model(batch["input_ids"], use_cache=False).last_hidden_state
+    assert torch.equal(ours, theirs)
+    assert not torch.equal(ours, causal)
+
+
 def test_bad_forward_arguments():
     processor = make_processor()
     model = make_model(processor).train()
@@ -185,9 +198,9 @@ def test_bad_forward_arguments():
         model(batch["input_ids"], peeks=batch["peeks"])
     with pytest.raises(ValueError, match="exactly one of input_ids"):
         model()
-    # A model without head takes one value; its fields alone must not be passed over in silence.
-    with pytest.raises(ValueError, match="schedule must be one Schedule"):
-        model.transformer(batch["input_ids"], **{name: batch[name] for name in Schedule._fields})
+    fields = {name: batch[name] for name in Schedule._fields}
+    with pytest.raises(ValueError, match="schedule must not stand beside its five fields"):
+        model.transformer(batch["input_ids"], schedule=Schedule(**fields), **fields)
     with torch.no_grad():
         model.lm_head.weight.fill_(torch.nan)
     with pytest.raises(ValueError, match="loss is NaN"):

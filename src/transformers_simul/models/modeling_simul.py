@@ -2,7 +2,6 @@
 """What all families share when attention follows a read/write schedule: the schedule on its way in, the loss on its way
 out."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,18 +15,21 @@ from .loss import simul_loss
 from .schedule import Schedule
 
 
-def check_arguments(arguments: Mapping[str, Any]) -> None:
-    """A model without head takes a schedule as one value; its fields would be passed over, and nothing be hidden.
+def take_schedule(schedule: Schedule | None, arguments: dict[str, Any]) -> Schedule | None:
+    """The schedule of a forward without head, which others call with the collator's five tensors.
 
     Args:
-        arguments (`Mapping[str, Any]`): that its forward does not name.
+        schedule (`Schedule`, *optional*): as our own models give it.
+        arguments (`dict[str, Any]`): that the forward does not name; the fields of a schedule are taken out.
 
     Raises:
-        ValueError: if fields of a schedule are among them.
+        ValueError: for some fields without the others, or fields beside a schedule.
     """
-    fields = [name for name in Schedule._fields if arguments.get(name) is not None]
-    if fields:
-        raise ValueError(f"schedule must be one Schedule for a model without head, got its fields {fields}.")
+    fields = [arguments.pop(name, None) for name in Schedule._fields]
+    found = Schedule.of_fields(*fields)
+    if found is not None and schedule is not None:
+        raise ValueError("schedule must not stand beside its five fields: give one or the other.")
+    return schedule if found is None else found
 
 
 NO_DATA_PARALLEL = (
@@ -163,4 +165,4 @@ def swap_classes(model: nn.Module, classes: dict[type, type]) -> None:
         module.__class__ = classes.get(type(module), type(module))
 
 
-__all__ = ["SimulForCausalLM", "check_arguments", "swap_classes"]
+__all__ = ["SimulForCausalLM", "swap_classes", "take_schedule"]

@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 
 from .attention import AttentionContext, attend
 from .masking import Alibi, FlexMask, Pattern, additive_mask, block_mask, flex_bias
-from .modeling_simul import check_arguments
+from .modeling_simul import take_schedule
 from .schedule import Schedule
 
 
@@ -84,7 +84,7 @@ class SimulAlibiModel:
         **kwargs: Any,
     ) -> BaseModelOutputWithPastAndCrossAttentions | tuple[Any, ...]:
         """As the family's, with the [`Schedule`] of the tokens; without one, everything earlier is visible."""
-        check_arguments(kwargs)
+        schedule = take_schedule(schedule, kwargs)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give exactly one of input_ids and inputs_embeds.")
         config: Any = self.config

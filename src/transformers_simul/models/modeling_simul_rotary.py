@@ -16,7 +16,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .attention import AttentionContext, attend
 from .linear import SimulLinear
 from .masking import FlexMask, Pattern, additive_mask, block_mask
-from .modeling_simul import SimulForCausalLM, check_arguments, swap_classes
+from .modeling_simul import SimulForCausalLM, swap_classes, take_schedule
 from .positions import check_positions, rotary_position_ids, source_distances, without_scale
 from .schedule import Schedule
 
@@ -165,7 +165,7 @@ class SimulRotaryModel(RegisteredAttention):
         **kwargs: Any,
     ) -> Any:
         """As the family's, with the [`Schedule`] of the tokens; without one, the forward is the family's own."""
-        check_arguments(kwargs)
+        schedule = take_schedule(schedule, kwargs)
         if schedule is not None:
             pattern = Pattern.of(schedule, past_key_values)
             position_ids = rotary_positions(self.config, pattern)
