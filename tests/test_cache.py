@@ -116,7 +116,7 @@ def test_a_streams_nan_does_not_outlive_it(processor, backend, family):
     rules = [SuppressTokensLogitsProcessor([poison, processor.eos_token_id])]
 
     def translate(source, tokens):
-        stream = engine.open(OfflinePolicy(), processors=rules, max_new_tokens=tokens)
+        stream = engine.open(OfflinePolicy(), logits_processor=rules, max_new_tokens=tokens)
         stream.source.put(source)
         stream.source.end()
         return stream
