@@ -42,6 +42,7 @@ from transformers_simul.models.schedule import (
     TARGET_ENDS,
     WORD_ENDS,
     Peek,
+    Schedule,
     due_decisions,
     due_peeks,
     training_row,
@@ -57,7 +58,8 @@ def questions_of_a_walk(tail_tokens, lengths, delays):
     for word in range(len(lengths) + 1):
         just_ended = word > 0
         while read < delays[word]:
-            asked.append((newest, read, "the word ends, READ" if just_ended else "READ"))
+            if word:
+                asked.append((newest, read, "the word ends, READ" if just_ended else "READ"))
             just_ended = False
             read += 1
         if word < len(lengths):
@@ -108,7 +110,8 @@ def test_only_schedules_that_follow_the_text_teach_reads():
 
 
 def test_decisions_of_a_known_case():
-    assert due_decisions(1, [1], [3, 3]) == [Peek(0, 1, READS), Peek(0, 2, READS)]
+    assert due_decisions(1, [1, 1], [1, 3, 3]) == [Peek(1, 1, TARGET_ENDS), Peek(1, 2, READS)]
+    assert due_decisions(1, [1], [3, 3]) == []
     assert due_decisions(2, [1, 1], [1, 1, 2]) == [Peek(3, 1, TARGET_ENDS)]
 
 
@@ -416,6 +419,7 @@ def test_the_collator_lays_a_row_for_each_read_of_an_alignment(processor):
     example = {"source": source, "target": target, "alignment": links}
     rows, base = taught([example]), plain([example])["input_ids"].shape[1]
     delays = [1, 2, 4, 4, 6]
+    assert not (rows["pair_ids"] > 1).any()
     lengths = [len(word) for word in processor.encode(target)]
     expected = questions_of_a_walk(len(processor.tail_ids), lengths, delays)
     kinds = {"the word ends, READ": TARGET_ENDS, "READ": READS}
@@ -432,6 +436,29 @@ def test_a_mixture_teaches_the_reads_of_its_aligned_paths_alone(processor):
     for epoch in range(20):
         collator.set_epoch(epoch)
         batch = collator([{"source": "a dog runs", "target": "a dog runs", "alignment": "2-0 1-1 0-2"}])
-        found.add((int(batch["peeks"].max()), int((batch["peeks"] == READS).sum())))
-    # Aligned: two READs before the first word. wait-2: one after the first, and none that is taught.
-    assert found == {(READS, 2), (WORD_ENDS, 0)}
+        found.add((int(batch["peeks"].max()), int(batch["pair_ids"].max())))
+    # Aligned: two READs before the first word, prompts of their own. wait-2: one READ after it, which is not taught.
+    assert found == {(0, 3), (WORD_ENDS, 1)}
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_early_reads_are_the_prompts_that_a_decoder_asks(model, processor, packing):
+    """What streaming asks before the first word, and what it is taught to answer there, are one forward's logits."""
+    source, target = "a dog runs over", "a dog"
+    collator = SimulMaskDataCollator(processor, AlignedPolicy(), packing=packing, max_length=400)
+    example = {"source": source, "target": target, "alignment": "2-0 3-1"}
+    batch = collator([example, example] if packing else [example])
+    labels = batch["labels"][0].tolist()
+    with torch.no_grad():
+        columns = {name: batch[name] for name in Schedule._fields}
+        logits = model(batch["input_ids"], **columns, use_cache=False).logits[0]
+    output = run(model, processor, [source], Never(True, 1, 3), logits_processor=LogitsProcessorList())
+    early = [index for index, query in enumerate(output.queries[0]) if query.visible_words < 3]
+    assert [output.queries[0][index].visible_words for index in early] == [1, 2]
+    asked = [
+        index
+        for index in range(len(labels) - 1)
+        if batch["pair_ids"][0, index] in (2, 3) and labels[index + 1] == processor.eos_token_id
+    ]
+    assert len(asked) == 2
+    assert (logits[asked] - output.logits[0][early]).abs().max().item() <= TOLERANCE

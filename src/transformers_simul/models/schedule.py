@@ -153,29 +153,54 @@ def due_decisions(tail_tokens: int, target_lengths: Sequence[int], delays: Seque
     token's own row answers with the word. So each READ has a row. Where a READ follows a word at once, one row has both
     answers, "the word ends" and "READ", whose losses add up to that of EOS.
 
+    READs before the first word are not among them: there the whole tail is asked anew, which [`early_decisions`] has.
+
     Args:
         tail_tokens (`int`): tokens of the tail.
         target_lengths (`Sequence[int]`): tokens of each target word.
         delays (`Sequence[int]`): g(0) ... g(EOS), source words, one more than there are target words.
 
-    Example (g is 2, 4 and 4: one word is read before the first question, and one at a time from then on):
+    Example (g is 2, 4 and 4: two READs after the first word):
 
     ```python
     >>> from transformers_simul.models.schedule import due_decisions
     >>> for peek in due_decisions(tail_tokens=1, target_lengths=[2, 1], delays=[2, 4, 4]):
     ...     print(peek)
-    Peek(offset=0, visible_words=1, kind=3)
     Peek(offset=2, visible_words=2, kind=2)
     Peek(offset=2, visible_words=3, kind=3)
 
     ```
     """
-    peeks = [Peek(tail_tokens - 1, words, READS) for words in range(1, delays[0])]
+    peeks: list[Peek] = []
     offset = tail_tokens - 1
     for length, (now, then) in zip(target_lengths, pairwise(delays), strict=True):
         offset += length
         peeks += [Peek(offset, words, TARGET_ENDS if words == now else READS) for words in range(now, then)]
     return peeks
+
+
+def early_decisions(
+    head: Sequence[int], source: Sequence[Sequence[int]], tail: Sequence[int], eos_token_id: int, delays: Sequence[int]
+) -> list[dict[str, list[int]]]:
+    """The READs before the first word, a row each: a prompt with so much of the source as was read, whose answer is
+    EOS. A decoder feeds the whole tail again after such a READ, so no token of another row can stand for it.
+
+    Args:
+        head, source, tail, eos_token_id, delays: as in [`training_row`].
+
+    Returns:
+        `list[dict[str, list]]`: as [`training_row`] makes them; one word is read before the first question.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.models.schedule import early_decisions
+    >>> [row["input_ids"] for row in early_decisions([1], [[2], [3], [4]], [5, 6], 0, delays=[3, 3])]
+    [[1, 2, 5, 6, 0], [1, 2, 3, 5, 6, 0]]
+
+    ```
+    """
+    return [training_row(head, source[:words], tail, [], eos_token_id, [words]) for words in range(1, delays[0])]
 
 
 def training_row(
@@ -264,5 +289,6 @@ __all__ = [
     "Schedule",
     "due_decisions",
     "due_peeks",
+    "early_decisions",
     "training_row",
 ]

@@ -9,9 +9,9 @@ import torch
 
 from ..models.policies import Policy
 from ..models.processing import SimulProcessor
-from ..models.schedule import due_decisions, due_peeks, training_row
+from ..models.schedule import due_decisions, due_peeks, early_decisions, training_row
 from .callbacks import EpochCallback
-from .rows import Row, example_draw, pack_rows, pad_rows, pair_ids_of
+from .rows import Row, append_row, example_draw, pack_rows, pad_rows, pair_ids_of
 
 
 class SimulMaskDataCollator(EpochCallback):
@@ -129,7 +129,13 @@ class SimulMaskDataCollator(EpochCallback):
         peeks = due(len(tail), [len(word) for word in target], delays) if self.peek_rows else []
         if self.peek_rows < 1:
             peeks = [peek for peek in peeks if draw.random() < self.peek_rows]
-        return [training_row(self.processor.head_ids, source, tail, target, self.processor.eos_token_id, delays, peeks)]
+        head, eos = self.processor.head_ids, self.processor.eos_token_id
+        row = training_row(head, source, tail, target, eos, delays, peeks)
+        if teaches_reads and self.peek_rows:
+            for early in early_decisions(head, source, tail, eos, delays):
+                if self.peek_rows == 1 or draw.random() < self.peek_rows:
+                    append_row(row, early)
+        return [row]
 
     def _rows(self, example: Mapping[str, Any]) -> list[Row]:
         source, target = pair_ids_of(example, self.processor)

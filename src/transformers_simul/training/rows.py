@@ -96,10 +96,31 @@ def pack_rows(rows: Sequence[Row], max_length: int) -> list[Row]:
         if home is None:
             packed.append({name: list(values) for name, values in row.items()})
             continue
-        number = home["pair_ids"][-1] + 1
-        for name, values in row.items():
-            home[name] += [number] * len(values) if name == "pair_ids" else values
+        append_row(home, row)
     return packed
+
+
+def append_row(row: Row, other: Row) -> None:
+    """Lay another row after a row, in place; its pairs are numbered on, so that nobody attends across.
+
+    Args:
+        row, other (`dict[str, list]`): as [`training_row`] makes them, of one pair or of several.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.models.schedule import training_row
+    >>> from transformers_simul.training.rows import append_row
+    >>> row = training_row([], [[2]], [4], [], 0, delays=[1])
+    >>> append_row(row, training_row([], [[3]], [4], [], 0, delays=[1]))
+    >>> row["input_ids"], row["pair_ids"]
+    ([2, 4, 0, 3, 4, 0], [1, 1, 1, 2, 2, 2])
+
+    ```
+    """
+    last = row["pair_ids"][-1]
+    for name, values in other.items():
+        row[name] += [last + number for number in values] if name == "pair_ids" else values
 
 
 def pad_rows(
@@ -141,4 +162,4 @@ def pad_rows(
     return batch
 
 
-__all__ = ["Row", "example_draw", "pack_rows", "pad_rows", "pair_ids_of"]
+__all__ = ["Row", "append_row", "example_draw", "pack_rows", "pad_rows", "pair_ids_of"]
