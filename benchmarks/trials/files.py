@@ -157,7 +157,11 @@ def _check(outcome, must_fail: bool, path: Path, flags: Any = ()) -> None:
 def prepare() -> Iterator[Case]:
     kinds = [_score, _score, _table, *([_package] if shutil.which("dpkg-deb") else [])]
     with tempfile.TemporaryDirectory() as temporary:
-        in_child(lambda: main(["score", "--help"]))
+        # Here too, so that no case needs to import anything.
+        log = Path(temporary) / "instances.log"
+        log.write_text(json.dumps(_log("instances", random.Random(0))[0]), encoding="utf-8")
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert main(["score", str(log), "--bootstrap", "3"]) == 0
 
         def case(draw: random.Random) -> None:
             room = Path(temporary) / "case"

@@ -73,10 +73,10 @@ class Visitor:
         await self._watch(self.visitors.type(self.name, text, *policies, is_complete))
         await asyncio.gather(*keys)
 
-    async def _watch(self, boards: AsyncIterator[tuple[str, str | None]]) -> None:
+    async def _watch(self, boards: AsyncIterator[page.Shown]) -> None:
         most = self.draw.choice((10**9, 10**9, 0, 1, 3))
         async for state, html in boards:
-            self.shown += [state, html or ""]
+            self.shown += [state or "", html or ""]
             most -= 1
             if most <= 0:
                 if self.draw.random() < 0.5:
@@ -98,8 +98,9 @@ async def _case(engine: StreamEngine, pool: list[str], draw: random.Random) -> N
         assert time.monotonic() < until, f"{engine.active_streams} places are lost"
         await asyncio.sleep(0.005)
     last = Visitor("last", visitors, pool, draw)
+    last.shown = [""]
     async for state, html in visitors.play("last", "a dog runs.", 500.0, "wait-1", "wait-3"):
-        last.shown = [state, html or ""]
+        last.shown = [state or last.shown[0], html or ""]
     assert page._DONE in last.shown[0], last.shown
 
 
