@@ -4,6 +4,8 @@
 import contextlib
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,15 @@ def chaos(monkeypatch):
     import chaos
 
     return chaos
+
+
+def test_every_trial_at_its_smallest(tmp_path):
+    """In a process of its own: it forks."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "chaos.py"), "--size", "smallest"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert done.stdout.count("| 0 |") == 9, done.stdout
 
 
 def test_a_defect_is_found_and_found_again(chaos, monkeypatch, capsys):

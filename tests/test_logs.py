@@ -213,6 +213,7 @@ LINE = json.loads(json.dumps(vars(LOG[0])))
     [
         ("delays", [1, 2, float("nan")], "each of delays must be a finite number that is not negative, got nan"),
         ("delays", [1, 2, float("inf")], "each of delays must be a finite number"),
+        ("delays", [1, 2, 10**400], "each of delays must be a finite number"),
         ("delays", [-1, 2, 3], "each of delays must be a finite number"),
         ("delays", ["1", "2", "3"], "each of delays must be a finite number that is not negative, got '1'"),
         ("delays", [True, 2, 3], "each of delays must be a finite number"),

@@ -43,10 +43,11 @@ class Alone:
         self._known: dict[tuple[str, int], tuple[list[tuple[str, int]], str]] = {}
 
     def words(self, sentences: Sequence[str], policy: int) -> tuple[list[tuple[str, int]], str]:
-        """Texts and delays of what is written to these sentences in turn, and the last one's stop reason."""
-        written, before, reason = [], 0, ""
+        """Texts and delays of what is written to these sentences in turn, and why one was cut off, if one was."""
+        written, before, reason = [], 0, "eos"
         for sentence in sentences:
-            words, reason = self._one(sentence, policy)
+            words, end = self._one(sentence, policy)
+            reason = end if reason == "eos" else reason
             written += [(text, before + delay) for text, delay in words]
             before += len(sentence.split())
         return written, reason

@@ -2,11 +2,10 @@
 """One translated sentence with its delays, and SimulEval's `instances.log`: one JSON object a line."""
 
 import json
-import math
 import os
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from numbers import Real
 from typing import Any
 
 from ..text_files import json_rows, write_text
@@ -54,7 +53,8 @@ class Instance:
 
 
 def _check_number(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or value < 0:
+    # An integer may be larger than any float.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
         raise ValueError(f"{name} must be a finite number that is not negative, got {value!r}.")
 
 
