@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import Any
 
 from ..text_files import json_rows, write_text
@@ -54,7 +55,8 @@ class Instance:
 
 def _check_number(name: str, value: Any) -> None:
     # An integer may be larger than any float.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= sys.float_info.max:
         raise ValueError(f"{name} must be a finite number that is not negative, got {value!r}.")
 
 
