@@ -15,7 +15,7 @@ _INTERRUPTED, _BROKEN_PIPE = 130, 141
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The flags of all commands."""
+    """Build the parser of all commands."""
     return _make_parsers()[0]
 
 

@@ -15,7 +15,7 @@ examples:
 
 
 def add_command(commands: Any) -> None:
-    """Its flags."""
+    """Add the command and its flags to the parser."""
     parser = commands.add_parser(
         "align",
         help="align the words of a corpus, for training a policy that waits for what a word translates",
@@ -24,10 +24,10 @@ def add_command(commands: Any) -> None:
         epilog=EXAMPLES,
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="two text files, source first, or one table")
-    parser.add_argument("--source-column", default="source", help="of a table (source)")
-    parser.add_argument("--target-column", default="target", help="of a table (target)")
-    parser.add_argument("--model", default="eflomal", help="eflomal, fast_align or hmm (eflomal)")
-    parser.add_argument("--output", help="file to write; standard output without it")
+    parser.add_argument("--source-column", default="source", help="source column of a table (source)")
+    parser.add_argument("--target-column", default="target", help="target column of a table (target)")
+    parser.add_argument("--model", default="eflomal", help="aligner: eflomal, fast_align or hmm (eflomal)")
+    parser.add_argument("--output", help="file to write (standard output)")
     parser.set_defaults(run=_align)
 
 

@@ -14,7 +14,7 @@ examples:
 
 
 def add_command(commands: Any) -> None:
-    """Its flags."""
+    """Add the command and its flags to the parser."""
     parser = commands.add_parser(
         "card",
         help="write a trained folder's model card, with the scores of its logs",
@@ -22,8 +22,8 @@ def add_command(commands: Any) -> None:
         epilog=EXAMPLES,
     )
     parser.add_argument("folder", help="a trained folder, such as output/demo")
-    parser.add_argument("--name", help="of the model on the hub")
-    parser.add_argument("--license", help="of the weights, as the hub writes it: apache-2.0, gemma, ...")
+    parser.add_argument("--name", help="name of the model on the Hub")
+    parser.add_argument("--license", help="licence of the weights, as the Hub spells it: apache-2.0, gemma, ...")
     parser.set_defaults(run=_card)
 
 

@@ -18,19 +18,19 @@ examples:
 
 
 def add_command(commands: Any) -> None:
-    """Its flags."""
+    """Add the command and its flags to the parser."""
     parser = commands.add_parser(
         "corpus",
         help="download sentence pairs: train.en, train.de, validation.en, ...",
         description="Download sentence pairs, split them, and write a text file per split and language.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("name", help="home_assistant, libreoffice, wesnoth, or a hub data set with 'translation'")
-    parser.add_argument("source_lang", help="code, such as en")
-    parser.add_argument("target_lang", help="code, such as de")
-    parser.add_argument("folder", help="to write; files in it are replaced")
-    parser.add_argument("--config", help="of a hub data set")
-    parser.add_argument("--revision", help="of a hub data set; pin it")
+    parser.add_argument("name", help="home_assistant, libreoffice, wesnoth, or a Hub data set with 'translation'")
+    parser.add_argument("source_lang", help="language code, such as en")
+    parser.add_argument("target_lang", help="language code, such as de")
+    parser.add_argument("folder", help="folder to write; files in it are replaced")
+    parser.add_argument("--config", help="configuration of a Hub data set")
+    parser.add_argument("--revision", help="commit or tag of a Hub data set, so that it cannot change")
     parser.set_defaults(run=_corpus)
 
 

@@ -13,7 +13,7 @@ examples:
 
 
 def add_command(commands: Any) -> None:
-    """Its flags."""
+    """Add the command and its flags to the parser."""
     parser = commands.add_parser(
         "custom-generate",
         help="write a folder that lends the decoding to stock models",
@@ -21,7 +21,7 @@ def add_command(commands: Any) -> None:
         epilog=EXAMPLES,
     )
     parser.add_argument("folder", help="a new folder, which holds no model")
-    parser.add_argument("--name", help="of it on the hub")
+    parser.add_argument("--name", help="name of the folder on the Hub")
     parser.set_defaults(run=_custom_generate)
 
 

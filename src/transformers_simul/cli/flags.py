@@ -45,14 +45,18 @@ def hyphenated(arguments: Sequence[str]) -> list[str]:
 
 
 def add_policy_flags(parser: argparse.ArgumentParser, wait_k: str) -> None:
-    """`--wait-k`, and `--policy` in its place.
+    """Add `--wait-k`, and `--policy` as its alternative, to a parser.
 
     Args:
         parser (`argparse.ArgumentParser`): of a command.
         wait_k (`str`): what `--wait-k` is unless told.
     """
     either = parser.add_mutually_exclusive_group()
-    either.add_argument("--wait-k", default=wait_k, help=f"source words read ahead, or 'full' ({wait_k})")
+    either.add_argument(
+        "--wait-k",
+        default=wait_k,
+        help=f"source words to read before the first target word, or 'full' for all ({wait_k})",
+    )
     either.add_argument("--policy", help="another policy, such as confidence:0.6,min=1,max=7 (docs/policies.md)")
 
 

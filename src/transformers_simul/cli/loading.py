@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command names MODEL: found before anything heavy is imported, then loaded."""
+"""The argument MODEL of a command: it is looked for before anything heavy is imported, and then loaded."""
 
 import argparse
 import re
@@ -12,15 +12,13 @@ _FILES = ("config.json", "processor_config.json", "tokenizer.json")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """The argument MODEL and what belongs to it.
+    """Add the argument MODEL and its flags to a parser.
 
     Args:
         parser (`argparse.ArgumentParser`): of a command.
     """
     parser.add_argument("model", help="a trained folder, such as output/demo, or a name on the Hub")
-    parser.add_argument(
-        "--trust-remote-code", action="store_true", help="let code run that MODEL brings for its tokenizer"
-    )
+    parser.add_argument("--trust-remote-code", action="store_true", help="allow running code that comes with MODEL")
 
 
 def find_model(name: str) -> None:
@@ -59,7 +57,7 @@ def _known(missing: Path) -> str:
 
 
 def _find_on_hub(name: str) -> None:
-    """One question with a time limit, where Transformers would ask many times."""
+    """Ask the Hub once, with a time limit, where Transformers would ask many times."""
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     if isinstance(try_to_load_from_cache(name, "config.json"), str):

@@ -16,7 +16,7 @@ examples:
 
 
 def add_command(commands: Any) -> None:
-    """Its flags."""
+    """Add the command and its flags to the parser."""
     parser = commands.add_parser(
         "mask",
         help="draw the training mask beside what decoding attended to",
@@ -27,9 +27,13 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--source", required=True, help="source sentence")
     parser.add_argument("--target", required=True, help="its translation")
     parser.add_argument("--wait-k", default="2", help="source words read ahead, or 'full' (2)")
-    parser.add_argument("--layer", type=int, help="with --head: the attention of one head instead of the mask")
-    parser.add_argument("--head", type=int, help="from 0")
-    parser.add_argument("--no-peek-rows", action="store_true", help="leave the peek rows out of the picture")
+    parser.add_argument(
+        "--layer", type=int, help="layer, from 0; with --head, draw one head's attention instead of the mask"
+    )
+    parser.add_argument("--head", type=int, help="attention head, from 0; needs --layer")
+    parser.add_argument(
+        "--no-peek-rows", action="store_true", help="leave out the peek rows, which ask whether a word ends"
+    )
     parser.add_argument("--path", help="also draw the read/write path of the model's own translation to this file")
     parser.add_argument("--output", default="mask.png", help="PNG or SVG file (mask.png)")
     parser.set_defaults(run=_mask)

@@ -17,29 +17,29 @@ examples:
 
 
 def add_command(commands: Any) -> None:
-    """Its flags."""
+    """Add the command and its flags to the parser."""
     parser = commands.add_parser(
         "demo",
-        help="a page that translates while you watch",
+        help="serve a page that translates while you type",
         description="Serve a page on this machine that translates word by word and draws what was read when.",
         epilog=EXAMPLES,
     )
     add_model(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
-    parser.add_argument("--port", type=int, help="(the first that is free from 7860 on)")
+    parser.add_argument("--port", type=int, help="port to listen on (the first free one from 7860 on)")
     parser.add_argument("--max-streams", type=int, default=8, help="translations at once; more visitors wait (8)")
     parser.add_argument(
         "--example",
         action="append",
         metavar="TEXT",
-        help="a source to play at a press; repeat for more (ours)",
+        help="example source on the page; repeat for more (a few sentences)",
     )
     parser.add_argument(
         "--host-name",
         action="append",
         default=[],
         metavar="NAME",
-        help="a name under which the page is reached, beside localhost, this machine's own and IP addresses; * for any",
+        help="further host name to answer to, beside localhost, this machine's name and IP addresses; * for any",
     )
     parser.set_defaults(run=_demo)
 

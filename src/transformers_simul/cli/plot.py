@@ -16,16 +16,18 @@ examples:
 
 
 def add_command(commands: Any) -> None:
-    """Its flags."""
+    """Add the command and its flags to the parser."""
     parser = commands.add_parser(
         "plot",
         help="draw quality over latency from logs",
         description="Draw quality over LAAL: a curve per folder, a point per log in it (k=3/instances.log).",
         epilog=EXAMPLES,
     )
-    parser.add_argument("folders", nargs="+", metavar="[NAME=]FOLDER", help="of logs, with a name for the legend")
+    parser.add_argument(
+        "folders", nargs="+", metavar="[NAME=]FOLDER", help="folder of logs, and its name in the legend"
+    )
     parser.add_argument("--metric", default="BLEU", help="quality: BLEU, chrF, chrF++ or TER (BLEU)")
-    parser.add_argument("--title", default="", help="above the picture")
+    parser.add_argument("--title", default="", help="title above the picture")
     parser.add_argument("--output", default="curves.png", help="PNG or SVG file (curves.png)")
     parser.set_defaults(run=_plot)
 

@@ -20,7 +20,7 @@ examples:
 
 
 def add_command(commands: Any) -> None:
-    """Both; their flags are parsed by the program itself."""
+    """Add both commands; the program itself parses their flags."""
     for name in NAMES:
         commands.add_parser(name, help=_HELP[name], add_help=False).set_defaults(run=_run)
 

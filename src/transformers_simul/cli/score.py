@@ -26,27 +26,33 @@ examples:
 
 
 def add_command(commands: Any) -> None:
-    """Its flags."""
+    """Add the command and its flags to the parser."""
     parser = commands.add_parser(
         "score",
-        help="latency and quality of a log",
+        help="print latency and quality of a log",
         description="AL, LAAL, AP, DAL, ATD of a log, and BLEU, chrF, chrF++, TER where it has references.",
         epilog=EXAMPLES,
     )
     parser.add_argument("log", help="SimulEval's instances.log, or OmniSTEval's or simulstream's JSON lines")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--unit", choices=("word", "char", "spm"), default="word", help="target units of latency")
-    parser.add_argument("--spm-model", help="SentencePiece model, for --unit spm")
     parser.add_argument(
-        "--words-per-second", type=float, help="rate of the source: adds computation-aware latency, AL_CA and so on"
+        "--unit", choices=("word", "char", "spm"), default="word", help="unit in which latency counts the target (word)"
     )
-    parser.add_argument("--tokenize", help="BLEU's tokeniser, sacreBLEU's name (13a)")
-    parser.add_argument("--sources", help="text file, one sentence a line, for logs without sources")
-    parser.add_argument("--references", help="text file, one sentence a line; replaces the log's references")
-    parser.add_argument("--bootstrap", type=int, default=1000, help="resamples of the intervals (1000)")
-    parser.add_argument("--neural-inputs", metavar="FOLDER", help="write texts for a neural metric")
-    parser.add_argument("--neural-scores", metavar="FILE", help="read its scores back")
-    parser.add_argument("--neural-name", default="COMET", help="what it is called (COMET)")
+    parser.add_argument("--spm-model", help="SentencePiece model file for --unit spm")
+    parser.add_argument(
+        "--words-per-second", type=float, help="rate of the source; adds computation-aware latency: AL_CA, LAAL_CA, ..."
+    )
+    parser.add_argument("--tokenize", help="tokeniser for BLEU, as sacreBLEU names it (13a)")
+    parser.add_argument("--sources", help="text file with one source sentence per line, for logs without sources")
+    parser.add_argument("--references", help="text file with one reference per line; replaces the log's references")
+    parser.add_argument(
+        "--bootstrap", type=int, default=1000, help="number of bootstrap resamples for the intervals (1000)"
+    )
+    parser.add_argument(
+        "--neural-inputs", metavar="FOLDER", help="folder to write the input files of a neural metric to"
+    )
+    parser.add_argument("--neural-scores", metavar="FILE", help="file to read the neural metric's scores from")
+    parser.add_argument("--neural-name", default="COMET", help="name of the neural metric (COMET)")
     parser.set_defaults(run=_score)
 
 

@@ -31,26 +31,30 @@ _MAX_TOKENS = 2048
 
 
 def add_command(commands: Any) -> None:
-    """Its flags."""
+    """Add the command and its flags to the parser."""
     parser = commands.add_parser(
         "translate",
-        help="translate a file, or stdin while it is typed",
+        help="translate a file, or standard input while you type",
         description="Translate a file in batches, or stdin word by word while it arrives: line by line, and in a line "
         "sentence by sentence.",
         epilog=EXAMPLES,
     )
     add_model(parser)
-    parser.add_argument("file", nargs="?", help="text; without it stdin, key by key from a terminal")
+    parser.add_argument("file", nargs="?", help="text file (standard input; from a terminal, key by key)")
     add_policy_flags(parser, wait_k="3")
-    parser.add_argument("--show-delays", action="store_true", help="a line per word: words read, milliseconds, word")
-    parser.add_argument("--json", action="store_true", help="JSON lines: of a file SimulEval's log, of stdin words")
-    parser.add_argument("--references", help="with --json and a file: one a line, for `score`")
-    parser.add_argument("--output", help="file to write instead of stdout, whole or not at all; needs a file to read")
-    parser.add_argument("--batch-size", type=int, default=16, help="sentences of a file side by side (16)")
-    parser.add_argument("--whole-lines", action="store_true", help="take every line for one sentence")
     parser.add_argument(
-        "--max-sentence-words", type=int, default=100, help="where to end a sentence that has no end (100)"
+        "--show-delays", action="store_true", help="print a line per word: source words read, milliseconds, word"
     )
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON lines: SimulEval's log for a file, words for stdin"
+    )
+    parser.add_argument("--references", help="file with one reference per line, for `score`; needs --json and a file")
+    parser.add_argument("--output", help="file to write instead of stdout, whole or not at all; needs a file to read")
+    parser.add_argument(
+        "--batch-size", type=int, default=16, help="sentences of a file that are translated at once (16)"
+    )
+    parser.add_argument("--whole-lines", action="store_true", help="treat every line as one sentence")
+    parser.add_argument("--max-sentence-words", type=int, default=100, help="end a sentence after so many words (100)")
     parser.set_defaults(run=_translate)
 
 

@@ -21,9 +21,12 @@ class ModelArguments:
         metadata={"help": "A Falcon, Bloom, MPT, Llama, Mistral, Qwen2/3 or Gemma 3, or a trained folder."},
     )
     positions: str | None = field(
-        default=None, metadata={"help": "How positions follow the schedule (docs/positions.md); the family's default."}
+        default=None,
+        metadata={"help": "How positions follow the schedule (docs/positions.md); the default depends on the family."},
     )
-    target_start: int | None = field(default=None, metadata={"help": "First target position, group and reserved."})
+    target_start: int | None = field(
+        default=None, metadata={"help": "First position of the target, with --positions group or reserved."}
+    )
     use_lora: bool = field(default=False, metadata={"help": "Train low-rank adapters only; merged into what is saved."})
     load_in_4bit: bool = field(
         default=False, metadata={"help": "Hold the base in 4 bits (nf4) while its adapters train; needs --use_lora."}
@@ -31,29 +34,33 @@ class ModelArguments:
     load_in_8bit: bool = field(
         default=False, metadata={"help": "Hold the base in 8 bits while its adapters train; needs --use_lora."}
     )
-    lora_rank: int = field(default=16, metadata={"help": "Of the adapters, on all linear layers but the last."})
-    lora_alpha: int = field(default=32, metadata={"help": "Their scale times the rank."})
-    vocab_size: int = field(default=4000, metadata={"help": "From scratch: byte-level BPE."})
-    hidden_size: int = field(default=256, metadata={"help": "From scratch."})
-    num_hidden_layers: int = field(default=4, metadata={"help": "From scratch."})
-    num_attention_heads: int = field(default=8, metadata={"help": "From scratch."})
-    dropout: float = field(default=0.0, metadata={"help": "Of hidden states, attention and adapters."})
+    lora_rank: int = field(
+        default=16, metadata={"help": "Rank of the adapters, which are on all linear layers but the last."}
+    )
+    lora_alpha: int = field(default=32, metadata={"help": "Scale of the adapters, times their rank."})
+    vocab_size: int = field(default=4000, metadata={"help": "Size of the byte-level BPE vocabulary of a new model."})
+    hidden_size: int = field(default=256, metadata={"help": "Width of a new model."})
+    num_hidden_layers: int = field(default=4, metadata={"help": "Layers of a new model."})
+    num_attention_heads: int = field(default=8, metadata={"help": "Attention heads of a new model."})
+    dropout: float = field(default=0.0, metadata={"help": "Dropout of hidden states, attention and adapters."})
     attention_dropout: float | None = field(
         default=None,
         metadata={
-            "help": "Of attention; --dropout unless told. Without it, eager attention can be faster than SDPA: see "
-            "--attn_implementation."
+            "help": "Dropout of attention; the default is --dropout. Without it, eager attention can be faster than SDPA: "
+            "see --attn_implementation."
         },
     )
     attn_implementation: str | None = field(
         default=None,
         metadata={
-            "help": "Which code computes attention while training; 'sdpa' unless told. On a CPU under --bf16 with "
+            "help": "How attention is computed while training; the default is 'sdpa'. On a CPU under --bf16 with "
             "--attention_dropout 0, 'eager' trained short rows 1.4 times as fast as 'sdpa'.",
             "choices": ["eager", "sdpa", "flex_attention"],
         },
     )
-    label_smoothing: float = field(default=0.0, metadata={"help": "Of target tokens (the Trainer's must stay 0)."})
+    label_smoothing: float = field(
+        default=0.0, metadata={"help": "Label smoothing of target tokens (--label_smoothing_factor must stay 0)."}
+    )
 
 
 @dataclass
@@ -63,11 +70,17 @@ class DataArguments:
     source_lang: str = field(default="en", metadata={"help": "Code, and the column's name in files."})
     target_lang: str = field(default="de", metadata={"help": "Code, and the column's name in files."})
     dataset_name: str | None = field(
-        default=None, metadata={"help": "'home_assistant', 'libreoffice', 'wesnoth', or a data set of the hub."}
+        default=None, metadata={"help": "'home_assistant', 'libreoffice', 'wesnoth', or a data set on the Hub."}
     )
-    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
-    dataset_revision: str | None = field(default=None, metadata={"help": "Its revision; pin it."})
-    train_file: list[str] = field(default_factory=list, metadata={"help": "One table, or two text files."})
+    dataset_config_name: str | None = field(
+        default=None, metadata={"help": "Configuration of the data set on the Hub."}
+    )
+    dataset_revision: str | None = field(
+        default=None, metadata={"help": "Commit or tag of the data set on the Hub, so that it cannot change."}
+    )
+    train_file: list[str] = field(
+        default_factory=list, metadata={"help": "One JSON-lines or other table, or two text files."}
+    )
     train_alignment: str | None = field(
         default=None,
         metadata={
