@@ -46,7 +46,7 @@ class ModelArguments:
     attention_dropout: float | None = field(
         default=None,
         metadata={
-            "help": "Dropout of attention; the default is --dropout. Without it, eager attention can be faster than SDPA: "
+            "help": "Dropout of attention; the default is --dropout. Without it, eager attention can beat SDPA: "
             "see --attn_implementation."
         },
     )
