@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`transformers-simul mask`: who sees whom, in training and while decoding."""
+"""`transformers-simul mask`: draw what each token may attend to, in training and while decoding."""
 
 import argparse
 from typing import Any

@@ -59,7 +59,7 @@ _HARMLESS = ("wait_k", "eval_wait_k", "stream_sentences", "max_train_minutes", "
 
 @dataclass
 class SimulArguments:
-    """When to READ and WRITE."""
+    """The flags that say when to READ and WRITE."""
 
     wait_k: list[str] = field(
         default_factory=lambda: ["3"],
@@ -82,7 +82,7 @@ class SimulArguments:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run it.
+    """Run the program.
 
     Args:
         arguments (`Sequence[str]`, *optional*): the command line's unless told.

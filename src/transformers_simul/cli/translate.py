@@ -116,7 +116,7 @@ def _translate_file(args: argparse.Namespace, policy: Policy, sources: list[str]
 
 
 def _translate_live(args: argparse.Namespace, policy: Policy, words: Iterable[str | None] | None) -> None:
-    """Words as they come, None ending a line; of standard input if there are none."""
+    """Yield words as they arrive, and None at the end of a line; words come from standard input by default."""
     # Where there is no termios, the system's terminal gives whole lines.
     is_typed = words is None and sys.stdin.isatty() and find_spec("termios") is not None
     if is_typed:

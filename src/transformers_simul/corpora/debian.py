@@ -36,7 +36,7 @@ def fetch_package(name: str, folder: Path) -> Path:
 
 
 def package_files(package: Path, wants: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of some of its files.
+    """Yield the names and contents of some of a package's files.
 
     Args:
         package (`Path`): of a `.deb`.

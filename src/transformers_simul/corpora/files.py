@@ -11,7 +11,7 @@ from ..text_files import json_rows, read_lines
 
 
 class Pair(NamedTuple):
-    """A sentence and its translation."""
+    """A source sentence and its translation."""
 
     source: str
     target: str

@@ -117,7 +117,7 @@ def translate_sentences(
 
 
 def run_settings(policy: Policy, dtype: torch.dtype, device: torch.device, **details: str) -> dict[str, str]:
-    """What a log's signature says of the run that wrote it.
+    """Return the settings of a run, which its log's signature names.
 
     Args:
         policy (`Policy`): the policy.
@@ -171,7 +171,7 @@ def finished_log(
 
 
 def weights_key(folder: str, *details: Any) -> str:
-    """A hash of a folder's weights and of further things that decide an output; of a hub name, its name.
+    """Hash a folder's weights, and further things that decide an output. A name on the Hub stands for itself.
 
     Args:
         folder (`str`): of a saved model, or a name on the hub.
@@ -188,7 +188,7 @@ def weights_key(folder: str, *details: Any) -> str:
 
 @functools.lru_cache
 def _file_digest(file: Path, changed_ns: int) -> bytes:
-    """Of a file as it is since `changed_ns`: gigabytes are read once, however many logs hang on them."""
+    """Hash a file that last changed at `changed_ns`; its gigabytes are read once, however many logs need the hash."""
     return bytes.fromhex(file_sha256(file))
 
 

@@ -15,7 +15,7 @@ _Token = tuple[bool, int]
 
 
 class ForcedTarget(LogitsProcessor):
-    """Lets only the next token of a given target through.
+    """A logits processor that allows only the next token of a given target.
 
     Args:
         forced (`list[int]`): ids of the target, its EOS included.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The law for the eye: the training mask of a sentence pair beside the attention that decoding really performed."""
+"""A picture of the training mask of a sentence pair beside the attention that decoding performed."""
 
 import os
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class MaskPicture(NamedTuple):
 
     @property
     def agreement(self) -> tuple[int, int]:
-        """Cells in which both let see or both hide, and all cells."""
+        """The number of cells in which training and decoding agree, and the number of all cells."""
         return int(((self.trained > 0) == (self.decoded > 0)).sum()), self.trained.size
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hook for metrics that run in an environment of their own (COMET does not install beside Transformers 5)."""
+"""Files for metrics that run in an environment of their own (COMET does not install beside Transformers 5)."""
 
 import math
 import os

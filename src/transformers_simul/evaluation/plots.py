@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures: quality against latency, and who sees whom."""
+"""Pictures of quality against latency, and of attention masks."""
 
 import io
 import os

@@ -41,7 +41,7 @@ class ReportLine:
 
     @property
     def remarks(self) -> list[str]:
-        """What the latency leaves out or misjudges, as clauses: `"1 of them empty and without latency"`."""
+        """Sentences that the latency leaves out or misjudges, as clauses: `"1 of them empty and without latency"`."""
         remarks = [f"{self.empty} of them empty and without latency"] if self.empty else []
         ended = f"{self.short} of them ended so long before their source that their LAAL is negative"
         return [*remarks, ended] if self.short else remarks
@@ -148,7 +148,7 @@ def folder_lines(folder: Path, metric: str = "BLEU") -> list[ReportLine]:
 def latency_scores(
     instances: Sequence[Instance], unit: str = "word", spm_model: Any = None, words_per_second: float | None = None
 ) -> dict[str, float]:
-    """Means over the sentences to which something was written.
+    """Average over the sentences for which something was written.
 
     Args:
         instances (`Sequence[Instance]`): a log.
@@ -170,7 +170,7 @@ def _means(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
 def _sentence_latency(
     instances: Sequence[Instance], unit: str, spm_model: Any, words_per_second: float | None
 ) -> list[dict[str, float]]:
-    """Of each sentence to which something was written."""
+    """Compute the latency of each sentence for which something was written."""
     scores = []
     for instance in instances:
         if not instance.delays:

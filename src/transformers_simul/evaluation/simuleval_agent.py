@@ -77,7 +77,7 @@ class SimulAgent(TextToTextAgent):
         return ReadAction()
 
     def _advance(self) -> bool:
-        """Go on until the row waits for source or ends; whether it ended."""
+        """Continue until the row waits for source or ends, and return whether it ended."""
         try:
             while (ask := self.run.send(self.answer)) is not None:
                 self.answer = decode_step(self.model, self.cache, {0: ask})[0]

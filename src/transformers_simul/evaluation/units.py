@@ -70,7 +70,7 @@ def target_units(instance: Instance, unit: str = "word", spm_model: Any = None) 
 
 
 def _splitter(unit: str, spm_model: Any) -> Callable[[str], int]:
-    """How many units a word has."""
+    """Count the units of a word."""
     if unit == "word":
         return lambda word: 1
     if unit == "char":

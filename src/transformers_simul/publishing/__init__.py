@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is written for the Hub beside the weights."""
+"""Files for the Hub that are written beside the weights: model cards, and the decoding alone."""

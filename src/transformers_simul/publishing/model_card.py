@@ -105,7 +105,7 @@ def _metadata(
 
 
 def _k(folder: Path) -> int:
-    """What `generate()` uses unless told."""
+    """The k that `generate()` uses by default."""
     return json.loads(_read(folder / "generation_config.json") or "{}").get("wait_k", 3)
 
 
@@ -183,7 +183,7 @@ def _training(config: dict[str, Any], record: dict[str, Any]) -> str:
 
 
 def training_sentence(done: Mapping[str, Any]) -> str:
-    """What a training did, and what it means if that was less than it was asked to do.
+    """Say what a training did, and whether that was less than it was asked to do.
 
     Args:
         done (`Mapping`): of a training's record: steps, epochs, seconds, and the time limit if that ended it.

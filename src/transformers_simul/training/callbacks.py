@@ -38,11 +38,11 @@ class EpochCallback(TrainerCallback):
 
     @property
     def epoch(self) -> int:
-        """From 0; -1 if it was never set."""
+        """The epoch, counted from 0; -1 if it was never set."""
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch it is; as a Trainer's callback this happens by itself.
+        """Set the epoch; a Trainer does so by itself if this is one of its callbacks.
 
         Args:
             epoch (`int`): from 0.
@@ -59,7 +59,7 @@ class EpochCallback(TrainerCallback):
 
 
 class Clock(TrainerCallback):
-    """Seconds of training, in all runs together.
+    """Counts the seconds of training over all runs together.
 
     Attributes:
         before (`float`): those of the runs before this one.
@@ -69,7 +69,7 @@ class Clock(TrainerCallback):
         self.before, self._started = 0.0, None
 
     def seconds(self) -> float:
-        """Until now."""
+        """Seconds of training until now."""
         return self.before + (0.0 if self._started is None else time.monotonic() - self._started)
 
     def on_train_begin(self, args, state, control, **kwargs):

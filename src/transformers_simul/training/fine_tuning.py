@@ -140,7 +140,7 @@ def save_trained(
 
 
 def _on_unquantised_base(model: Any, weights: dict[str, Any] | None) -> Any:
-    """The adapters on the base as it is stored: merged into the quantised one, they would be rounded with it."""
+    """Put the adapters on the base as it is stored; merged into the quantised base, they would be rounded with it."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     base = model.get_base_model()
@@ -153,7 +153,7 @@ def _on_unquantised_base(model: Any, weights: dict[str, Any] | None) -> Any:
 
 
 def _whole_adapters(model: Any, weights: dict[str, Any]) -> Any:
-    """The same base and adapters in one process, of the gathered state: shares cannot be merged."""
+    """Rebuild base and adapters in one process from the gathered state, since shards cannot be merged."""
     base = model.get_base_model()
     with torch.device("meta"):
         whole = type(model)(type(base)(base.config), model.active_peft_config)

@@ -35,7 +35,7 @@ def run_program(main: Callable[[], None]) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Fail before the work, not after it.
+    """Check the output folder before the work, so that a program does not fail after it.
 
     Raises:
         ValueError: if nothing can be written there.

@@ -126,7 +126,7 @@ def append_row(row: Row, other: Row) -> None:
 def pad_rows(
     rows: Sequence[Row], pad_token_id: int, padding_side: str = "right", multiple_of: int | None = None
 ) -> dict[str, torch.Tensor]:
-    """Rows as tensors of one length.
+    """Pad rows to one length and stack them as tensors.
 
     Args:
         rows (`Sequence[dict[str, list]]`): at least one.

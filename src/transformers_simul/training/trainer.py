@@ -49,7 +49,7 @@ class SimulTrainer(Trainer):
                 self.add_callback(callback)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """As the stock one.
+        """Train as the stock method does.
 
         Args:
             resume_from_checkpoint (`str` or `bool`, *optional*): a checkpoint, or True for the newest that is whole, or
@@ -103,7 +103,7 @@ class SimulTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _name_best_checkpoint(self, folder: Path, target: Path) -> None:
-        """By its final place: the stock method has looked for it, and perhaps found it, aside."""
+        """Note the best checkpoint by its final path; the stock method may have found it at its temporary one."""
         if self.state.best_global_step:
             best = folder / f"checkpoint-{self.state.best_global_step}"
             self.state.best_model_checkpoint = str(best) if best == target or best.exists() else None
