@@ -15,6 +15,7 @@ import sys
 import termios
 import time
 import urllib.request
+from contextlib import ExitStack
 from importlib.metadata import entry_points
 
 import pytest
@@ -175,7 +176,9 @@ def test_a_terminal_is_read_key_by_key(folder):
         "1",
         "--show-delays",
     ]
-    with subprocess.Popen(program, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+    with subprocess.Popen(program, stdin=theirs, stdout=theirs, stderr=theirs) as process, ExitStack() as stack:
+        # Where something is wrong, nobody waits for it.
+        stack.callback(process.kill)
         read_until(ours, b"ready: ")
         os.write(ours, b"a dofg\x7f\x7fg ")
         assert b"a dog" in read_until(ours, b"\t")

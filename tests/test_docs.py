@@ -114,7 +114,7 @@ def test_the_drawings_are_drawn(tmp_path, monkeypatch):
     drawings = runpy.run_path(str(ROOT / "docs" / "tools" / "drawings.py"))
     monkeypatch.setitem(drawings["main"].__globals__, "IMAGES", tmp_path)
     drawings["main"]()
-    assert {path.name for path in tmp_path.iterdir()} == {"ranks.png", "cache.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"ranks.png", "cache.png", "mask.png"}
 
 
 def test_every_source_file_names_its_licence():

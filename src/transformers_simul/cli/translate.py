@@ -130,8 +130,9 @@ def _translate_live(args: argparse.Namespace, policy: Policy, words: Iterable[st
         if words is None:
             terminal = Terminal(sys.stdout if sys.stdout.isatty() else sys.stderr) if is_typed else None
             if is_typed:
-                print(_READY, file=sys.stderr, flush=True)
+                # First: what is typed once the program says that it is ready is read key by key.
                 stack.enter_context(key_by_key(sys.stdin.fileno()))
+                print(_READY, file=sys.stderr, flush=True)
                 write = terminal.write if terminal and sys.stdout.isatty() else _write
             words = typed_words(sys.stdin.fileno(), terminal)
         _stream(engine, policy, words, args, write)

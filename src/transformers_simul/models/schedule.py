@@ -181,7 +181,7 @@ def due_decisions(tail_tokens: int, target_lengths: Sequence[int], delays: Seque
 
 def early_decisions(
     head: Sequence[int], source: Sequence[Sequence[int]], tail: Sequence[int], eos_token_id: int, delays: Sequence[int]
-) -> list[dict[str, list[int]]]:
+) -> list[dict[str, list[Any]]]:
     """The READs before the first word, a row each: a prompt with so much of the source as was read, whose answer is
     EOS. A decoder feeds the whole tail again after such a READ, so no token of another row can stand for it.
 
