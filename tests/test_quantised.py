@@ -36,6 +36,48 @@ def folders(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def plain_cpu(monkeypatch):
+    """As on a CPU without AVX-512 BF16."""
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False)
+
+
+@pytest.mark.parametrize("name", ["Falcon", "Llama"])
+def test_it_keeps_the_law_on_cpus_without_a_kernel_of_their_own(plain_cpu, folders, processor, name):
+    test_it_is_quantised_and_keeps_the_law(folders, processor, name, "4bit")
+
+
+def test_only_layers_that_the_cpus_kernel_takes_are_given_to_it(monkeypatch, folders):
+    """Whatever this CPU is: 32 must divide the output features, and the input features be whole blocks of 64."""
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
+    options = {"quantization_config": BitsAndBytesConfig(**SETTINGS["4bit"])}
+    for model in (
+        AutoSimulModel.from_pretrained(folders / "Llama", **options),
+        adopt(AutoModelForCausalLM.from_pretrained(folders / "Llama", **options)),
+    ):
+        layers = [each for each in model.modules() if type(each).__name__ == "Linear4bit"]
+        given = {(each.out_features, each.in_features): bool(each.support_avx512bf16_for_cpu) for each in layers}
+        assert len(set(given.values())) == 2, given
+        assert all(is_given == (out % 32 == 0 and into % 64 == 0) for (out, into), is_given in given.items()), given
+
+
+def test_an_evaluation_leaves_the_adapters_their_gradients(folders, processor):
+    args = ModelArguments(model_name_or_path=str(folders / "Falcon"), use_lora=True, lora_rank=4, load_in_4bit=True)
+    batch = SimulMaskDataCollator(processor, WaitKPolicy(1))(
+        [{"source": text, "target": text} for text in sentences(1, 4)]
+    )
+    gradients = []
+    for is_evaluated in (False, True):
+        torch.manual_seed(0)
+        model = make_from_flags(args, processor)
+        if is_evaluated:
+            with torch.no_grad():
+                model.eval()(**batch)
+        model.train()(**batch).loss.backward()
+        gradients.append([weight.grad for weight in model.parameters() if weight.requires_grad])
+    assert all(one is not None and torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
 @pytest.mark.parametrize("bits", SETTINGS)
 @pytest.mark.parametrize("name", ["Falcon", "Llama", "Gemma3", "Bloom"])
 def test_it_is_quantised_and_keeps_the_law(folders, processor, name, bits):

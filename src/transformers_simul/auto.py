@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig
 
 from .models.families import family_class
+from .models.linear import keep_plain_4bit
 
 
 def simul_class(model_type: str) -> Any:
@@ -73,6 +74,7 @@ class AutoSimulModel:
         if missing := sorted(info["missing_keys"]):
             some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
             raise ValueError(f"weights of {str(name)!r} must be complete, but {len(missing)} are missing: {some}.")
+        keep_plain_4bit(model)
         return (model, info) if shows_info else model
 
     @classmethod

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from .configuration_generation import SimulGenerationConfig
+from .linear import keep_plain_4bit
 
 # Of stock checkpoints; ours have "simul_" before the family's name.
 MODEL_TYPES = ("bloom", "falcon", "gemma3_text", "llama", "mistral", "mpt", "qwen2", "qwen3")
@@ -90,6 +91,7 @@ def adopt(model: Any, **settings: Any) -> Any:
     with torch.device("meta"):
         ours = model_class._from_config(config, attn_implementation=backend, dtype=model.dtype)
     _share(ours, model)
+    keep_plain_4bit(ours)
     ours.generation_config = SimulGenerationConfig.of(model.generation_config)
     return ours
 

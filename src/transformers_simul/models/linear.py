@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Linear layers that decode as fast as the weights can be read, on CPUs where the stock kernel does not."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -48,4 +50,23 @@ class SimulLinear(nn.Linear):
         return F.linear(input, self.weight, self.bias) if output is None else output
 
 
-__all__ = ["SimulLinear", "decoding_linear"]
+def keep_plain_4bit(model: nn.Module, trains: bool = False) -> None:
+    """Let 4-bit layers of bitsandbytes compute in the way that they do on every CPU, where the special one fails.
+
+    On a CPU with AVX-512 BF16, bitsandbytes lays the weights out anew at the first inference, for a kernel of its own.
+    It asserts that 32 divides the output features and that the input features are whole blocks; and it has no gradient,
+    so that an evaluation in the middle of a training would leave the adapters below without one.
+
+    Args:
+        model (`nn.Module`): perhaps with such layers.
+        trains (`bool`, *optional*, defaults to `False`): whether gradients will pass through all of them.
+    """
+    for layer in model.modules():
+        # By its name: bitsandbytes is imported only where it is used.
+        if f"{type(layer).__module__}.{type(layer).__name__}" == "bitsandbytes.nn.modules.Linear4bit":
+            blocks: Any = layer.weight.blocksize
+            fits = layer.out_features % 32 == 0 and layer.in_features % blocks == 0
+            layer.support_avx512bf16_for_cpu = layer.support_avx512bf16_for_cpu and fits and not trains
+
+
+__all__ = ["SimulLinear", "decoding_linear", "keep_plain_4bit"]

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerF
 
 from ..auto import AutoSimulModel, simul_config
 from ..corpora import Pair
+from ..models.linear import keep_plain_4bit
 from ..models.modeling_simul_falcon import SimulFalconConfig, SimulFalconForCausalLM
 from ..models.processing import SimulProcessor
 from ..models.text import split_words
@@ -152,6 +153,7 @@ def add_lora(model: Any, args: ModelArguments) -> Any:
     except ImportError as error:
         raise ValueError("use_lora needs peft: pip install 'transformers_simul[lora]'.") from error
     if args.load_in_4bit or args.load_in_8bit:
+        keep_plain_4bit(model, trains=True)
         # The Trainer turns checkpointing on where it is asked to.
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     return get_peft_model(
