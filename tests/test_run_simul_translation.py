@@ -4,6 +4,7 @@
 import json
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -79,6 +80,11 @@ def test_trains_translates_reports_streams_and_reuses(data, tmp_path):
     assert done.returncode == 0, done.stderr
     for piece in ("| k = 1 |", "| full source |", "BLEU at k = 2 minus k = 1", "nrefs:1", "WaitKPolicy(k=2) writes"):
         assert piece in done.stdout
+    assert re.search(r"step 2 of 4, epoch 0\.20: validation loss \d\.\d{4}\n", done.stdout), done.stdout
+    # Nothing but the bars of translated sentences: no warning, and nothing of bitsandbytes, which nothing here uses.
+    noise = [line for line in re.split(r"[\r\n]+", done.stderr) if line and "sentence/s" not in line]
+    assert not noise
+    assert "gemm_4bit" not in done.stdout
     assert "| k = 1 |" in (tmp_path / "results.md").read_text()
     assert json.loads((tmp_path / "eval_results.json").read_text())["eval_loss"] > 0
     assert (tmp_path / "quality_latency.png").stat().st_size > 5000

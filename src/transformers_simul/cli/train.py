@@ -13,13 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from transformers import (
-    EarlyStoppingCallback,
-    HfArgumentParser,
-    Trainer,
-    TrainerCallback,
-    set_seed,
-)
+from transformers import HfArgumentParser
 
 from .. import (
     AutoSimulModel,
@@ -38,6 +32,7 @@ from ..training import (
     DataArguments,
     ModelArguments,
     ProgramArguments,
+    SimulTrainer,
     check_writable,
     encode,
     fine_tune,
@@ -93,7 +88,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kinds: Any = (ModelArguments, DataArguments, SimulArguments, ProgramArguments)
     parser = HfArgumentParser(kinds)
     model_args, data_args, simul_args, training_args = parser.parse_args_into_dataclasses(arguments)
-    set_seed(training_args.seed)
     output_dir = Path(training_args.output_dir)
     check_writable(output_dir)
 
@@ -153,20 +147,17 @@ def read_needed_alignments(data_args, simul_args, pairs: dict[str, int]) -> dict
 
 def train(model_args, data_args, simul_args, training_args, splits, record, alignments) -> None:
     processor = make_processor(model_args, data_args, splits["train"])
-    callbacks: list[TrainerCallback] = []
-    if simul_args.early_stopping_patience is not None:
-        callbacks.append(EarlyStoppingCallback(simul_args.early_stopping_patience))
     fine_tune(
-        make_model(model_args, processor),
+        make_model(model_args, processor, seed=training_args.seed),
         processor,
         make_collator(processor, data_args, simul_args, training_args),
         encode(processor, splits["train"], alignments.get("train")),
         encode(processor, splits["validation"], alignments.get("validation")) if splits["validation"] else None,
         training_args,
         record,
-        callbacks,
         wait_k=usual_k(simul_args.wait_k),
         max_minutes=simul_args.max_train_minutes,
+        patience=simul_args.early_stopping_patience,
     )
 
 
@@ -193,12 +184,8 @@ def evaluate(model, processor, data_args, simul_args, training_args, pairs: list
     """Loss per target token on the validation pairs, under the training policy as its first epoch draws it."""
     collator = make_collator(processor, data_args, simul_args, training_args)
     collator.set_epoch(0)
-    trainer = Trainer(
-        model,
-        training_args,
-        data_collator=collator,
-        eval_dataset=encode(processor, pairs, alignments.get("validation")),
-    )
+    dataset = encode(processor, pairs, alignments.get("validation"))
+    trainer = SimulTrainer(model, training_args, data_collator=collator, eval_dataset=dataset)
     metrics = trainer.evaluate()
     trainer.log_metrics("eval", metrics)
     trainer.save_metrics("eval", metrics)

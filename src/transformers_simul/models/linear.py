@@ -61,11 +61,11 @@ def keep_plain_4bit(model: nn.Module, trains: bool = False) -> None:
         model (`nn.Module`): perhaps with such layers.
         trains (`bool`, *optional*, defaults to `False`): whether gradients will pass through all of them.
     """
+    layer: Any
     for layer in model.modules():
         # By its name: bitsandbytes is imported only where it is used.
         if f"{type(layer).__module__}.{type(layer).__name__}" == "bitsandbytes.nn.modules.Linear4bit":
-            blocks: Any = layer.weight.blocksize
-            fits = layer.out_features % 32 == 0 and layer.in_features % blocks == 0
+            fits = layer.out_features % 32 == 0 and layer.in_features % layer.weight.blocksize == 0
             layer.support_avx512bf16_for_cpu = layer.support_avx512bf16_for_cpu and fits and not trains
 
 

@@ -200,9 +200,10 @@ def training_sentence(done: Mapping[str, Any]) -> str:
 
     ```
     """
-    steps, planned, minutes = done["steps"], done["planned_steps"], done["seconds"] / 60
+    steps, planned, seconds = done["steps"], done["planned_steps"], done["seconds"]
+    time = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
     part = f"{steps:,} of {planned:,} steps ({steps / planned:.0%})" if steps < planned else f"{steps:,} steps"
-    text = f"Trained {part}, {done['epochs']:.1f} epochs, in {minutes:.1f} minutes"
+    text = f"Trained {part}, {done['epochs']:.1f} epochs, in {time}"
     left_out = (
         f" Pairs were too long and left out {done['pairs_left_out']:,} times." if done.get("pairs_left_out") else ""
     )

@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every program that trains here does the same way: its flags, its text, its model, its resumable training."""
 
+import logging
+
+# Before the Trainer is imported, and with it peft and bitsandbytes wherever they are installed: the latter warns, where
+# the CPU has AVX-512 BF16, that it has no kernel for 4-bit inference.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
 from .arguments import DataArguments, ModelArguments, ProgramArguments, training_policy
 from .data import encode, load_pairs, read_alignments, split_pairs
 from .fine_tuning import fine_tune, training_seconds

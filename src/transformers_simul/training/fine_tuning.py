@@ -4,13 +4,12 @@
 import contextlib
 import copy
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, TrainingArguments
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from ..publishing.model_card import training_sentence, write_model_card
@@ -29,9 +28,9 @@ def fine_tune(
     eval_dataset: Dataset | None,
     args: TrainingArguments,
     record: dict[str, Any],
-    callbacks: Sequence[TrainerCallback] = (),
     wait_k: int | None = None,
     max_minutes: float | None = None,
+    patience: int | None = None,
 ) -> None:
     """Train into `args.output_dir`: weights, processor, the record with what was done, and the model card.
 
@@ -44,9 +43,9 @@ def fine_tune(
         train_dataset, eval_dataset (`Dataset`): from [`encode`]; the latter may be None.
         args (`TrainingArguments`): of the Trainer.
         record (`dict`): what decides the weights; see [`training_record`] and [`prepare_folder`].
-        callbacks (`Sequence[TrainerCallback]`, *optional*): further ones.
         wait_k (`int`, *optional*): the policy of `generate()` unless told, written into the generation configuration.
         max_minutes (`float`, *optional*): training ends after so long, in all runs together.
+        patience (`int`, *optional*): training ends after so many evaluations without progress.
 
     Raises:
         ValueError: for a loss that is NaN, a batch in which every pair is too long, or a checkpoint that cannot be gone
@@ -61,7 +60,7 @@ def fine_tune(
         data_collator=collator,
         train_dataset=train_dataset,
         eval_dataset=eval_dataset,
-        callbacks=[collator, *callbacks],
+        callbacks=[collator, *([] if patience is None else [EarlyStoppingCallback(patience)])],
         max_minutes=max_minutes,
     )
     shows = trainer.is_world_process_zero()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerFast, set_seed
 
 from ..auto import AutoSimulModel, simul_config
 from ..corpora import Pair
@@ -95,18 +95,23 @@ def make_config(args: ModelArguments, tokenizer: Any, positions: str | None = No
     return config
 
 
-def make_model(args: ModelArguments, processor: SimulProcessor, positions: str | None = None) -> Any:
+def make_model(
+    args: ModelArguments, processor: SimulProcessor, positions: str | None = None, seed: int | None = None
+) -> Any:
     """The checkpoint's model, or a new one; with `use_lora` inside a `peft.PeftModel`.
 
     Args:
         args (`ModelArguments`): its size.
         processor (`SimulProcessor`): gives a new model its vocabulary.
         positions (`str`, *optional*): instead of the flag's.
+        seed (`int`, *optional*): of new weights, and of all that is drawn after them.
 
     Raises:
         ValueError: as [`make_config`], or if `use_lora` is asked for without `peft`, or a quantised base without
             `bitsandbytes`.
     """
+    if seed is not None:
+        set_seed(seed)
     config = make_config(args, processor.tokenizer, positions)
     options: dict[str, Any] = {"attn_implementation": args.attn_implementation} if args.attn_implementation else {}
     if not args.model_name_or_path:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from huggingface_hub.utils import enable_progress_bars
+from transformers.utils import logging as transformers_logging
 
 from ..text_files import write_text
 
@@ -17,6 +19,9 @@ def run_program(main: Callable[[], None]) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # Bars of weights that are read or written; downloads keep theirs.
+    transformers_logging.disable_progress_bar()
+    enable_progress_bars()
     try:
         main()
         if torch.distributed.is_initialized():

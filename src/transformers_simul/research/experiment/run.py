@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import set_seed
 
 from ...auto import AutoSimulModel
 from ...corpora import Pair
@@ -196,7 +195,6 @@ class Experiment:
             has_work = prepare_folder(folder, record, starts_anew=starts_anew)
         if not has_work:
             return
-        set_seed(args.seed)
         print(f"\n{folder.name}: {policy!r}", flush=True)
         collator = training.collator(
             self._processor,
@@ -213,7 +211,7 @@ class Experiment:
         here.per_device_train_batch_size //= parts
         here.gradient_accumulation_steps *= parts
         fine_tune(
-            make_model(base, self._processor, training.positions),
+            make_model(base, self._processor, training.positions, args.seed),
             self._processor,
             collator,
             self._train_dataset,
