@@ -105,13 +105,25 @@ def inside(inner, outer):
     return inner.x0 >= outer.x0 and inner.x1 <= outer.x1 and inner.y0 >= outer.y0 and inner.y1 <= outer.y1
 
 
+def line(name, laal, score):
+    return SimpleNamespace(
+        name=name, latency={"LAAL": laal}, quality=[Quality("BLEU", score, score - 0.1, score + 0.1, "")]
+    )
+
+
+def test_the_legend_names_the_levels_that_are_drawn():
+    points, level = [line("k = 1", 1, 10), line("k = 3", 3, 12)], line("full source", 9, 12)
+    for curves, named in (
+        ({"one": points}, ["one"]),
+        ({"one": [*points, level]}, ["full source, whatever its lagging", "one"]),
+        ({"one": points, "offline": [level]}, ["offline, full source", "one"]),
+    ):
+        (legend,) = curves_figure(curves).legends
+        assert [text.get_text() for text in legend.get_texts()] == named
+
+
 @pytest.mark.parametrize("systems", [1, 2, 8])
 def test_legends_cover_no_data_and_labels_stay_inside_the_axes(systems):
-    def line(name, laal, score):
-        return SimpleNamespace(
-            name=name, latency={"LAAL": laal}, quality=[Quality("BLEU", score, score - 0.1, score + 0.1, "")]
-        )
-
     # The lowest point first, or last.
     for scores in ((10.0, 14.0, 13.5, 14.5), (14.5, 14.0, 13.5, 10.0)):
         lines = [line(f"k = {k}", k + 0.1, score) for k, score in zip((1, 3, 5, 7), scores, strict=True)]

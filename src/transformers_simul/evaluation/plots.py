@@ -62,6 +62,7 @@ def curves_figure(curves: Mapping[str, Sequence[ReportLine]], title: str = "", m
     figure = _figure((9.6, 5.2) if many else (6.4, 4.6))
     axes = figure.subplots()
     labelled = next((name for name, lines in curves.items() if any(line.name != FULL_SOURCE for line in lines)), None)
+    has_unnamed_level = False
     for (name, lines), colour, marker in zip(curves.items(), _COLOURS * 3, _MARKERS * 3, strict=False):
         points = [line for line in lines if line.name != FULL_SOURCE]
         if points:
@@ -73,8 +74,9 @@ def curves_figure(curves: Mapping[str, Sequence[ReportLine]], title: str = "", m
         for line in lines:
             if line.name == FULL_SOURCE:
                 level = None if points else f"{name}, {FULL_SOURCE}"
+                has_unnamed_level = has_unnamed_level or level is None
                 axes.axhline(_score(line, metric).score, color=colour, linestyle="--", linewidth=1, label=level)
-    if all(any(line.name != FULL_SOURCE for line in lines) for lines in curves.values()):
+    if has_unnamed_level:
         axes.plot([], [], color=_INK, linestyle="--", linewidth=1, label=f"{FULL_SOURCE}, whatever its lagging")
     # Room for the points' labels.
     axes.margins(0.12)
