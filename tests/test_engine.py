@@ -423,6 +423,7 @@ class TestArguments:
         ("wrong", "message"),
         [
             ({"max_new_token": 3}, "max_new_token: no such argument"),
+            ({"wait_k": 3}, "wait_k must not stand beside a policy, got 3"),
             ({"processors": []}, "processors: no such argument"),
             ({"streamer": None, "policies": 1}, "policies, streamer: no such argument"),
             ({"num_beams": 4}, "num_beams=4 is not supported"),
@@ -431,10 +432,12 @@ class TestArguments:
             ({"do_sample": True, "generators": []}, "generators must hold one entry per row"),
         ],
     )
-    def test_what_is_wrong_is_refused_at_once(self, model, processor, wrong, message):
+    def test_what_is_wrong_is_refused_at_once(self, model, processor, monkeypatch, wrong, message):
         engine = StreamEngine(model, processor, max_streams=1)
-        with pytest.raises(ValueError, match=message):
-            engine.open(WaitKPolicy(1), **wrong)
+        for wait_k in (None, 2):
+            monkeypatch.setattr(model.generation_config, "wait_k", wait_k)
+            with pytest.raises(ValueError, match=message):
+                engine.open(WaitKPolicy(1), **wrong)
         assert engine.active_streams == 0
 
 

@@ -346,6 +346,29 @@ def test_sampling_follows_the_factorised_distribution(processor):
     assert abs(found - expected) < 4 * (expected * (1 - expected) / len(rows)) ** 0.5
 
 
+def test_a_repetition_penalty_knows_no_padding(model, processor):
+    """Rows of a batch are padded to its longest; what a row is penalised for is what it would be alone."""
+    sources = ["a dog", "two children watch him jumping remarkably high today", "a dog runs over the green meadow"]
+    options = {"repetition_penalty": 2.5, "logits_processor": LogitsProcessorList([FixedBias(processor.token_kinds)])}
+    together = run(model, processor, sources, WaitKPolicy(2), **options)
+    alone = [run(model, processor, [source], WaitKPolicy(2), **options).words[0] for source in sources]
+    assert together.words == alone
+    assert run(model, processor, sources, WaitKPolicy(2), **options | {"repetition_penalty": 1.0}).words != alone
+
+
+def test_the_models_configuration_holds_where_the_callers_says_nothing(processor):
+    model = make_model(processor)
+    inputs, policy = processor(source="a dog runs over the green meadow"), WaitKPolicy(1)
+    open_ended = GenerationConfig(suppress_tokens=[0], return_dict_in_generate=True)
+    model.generation_config.max_new_tokens = 3
+    output = model.generate(**inputs, policy=policy, generation_config=open_ended)
+    assert output.stop_reasons == ["max_new_tokens"]
+    assert sum(map(len, output.words[0])) == 3
+    model.generation_config.num_beams = 2
+    with pytest.raises(ValueError, match="num_beams=2 is not supported"):
+        model.generate(**inputs, policy=policy, generation_config=open_ended)
+
+
 class FixedBias(LogitsProcessor):
     def __init__(self, token_kinds):
         self.bias = (token_kinds == STARTS) * 5.0 + (token_kinds == CONTINUES) * 2.0
@@ -537,6 +560,10 @@ def test_streamers_get_committed_words_only(model, processor, capsys):
         ({"past_key_values": SimulCache(2)}, "must be empty and hold 1 rows"),
         ({"past_key_values": SimulCache(1, max_tokens=5)}, "max_tokens of the cache is 5"),
         ({"nonsense": 1}, "nonsense"),
+        ({"exponential_decay_length_penalty": (3, 1.1)}, "exponential_decay_length_penalty=.* is not supported"),
+        ({"begin_suppress_tokens": [5]}, "begin_suppress_tokens=.* is not supported"),
+        ({"forced_bos_token_id": 5}, "forced_bos_token_id=5 is not supported"),
+        ({"forced_eos_token_id": 0}, "forced_eos_token_id=0 is not supported"),
     ],
 )
 def test_what_is_not_supported_says_so(model, processor, kwargs, message):

@@ -2,7 +2,7 @@
 """`generate()` that reads while it writes: its output, and the mixin."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -129,11 +129,16 @@ class SimulGenerationMixin(GenerationMixin):
                 return super().generate(inputs, generation_config, *args, **kwargs)
             if self.training:
                 raise ValueError("model must be in evaluation mode with a policy, without dropout: call model.eval().")
-            _check_mode(configs[0], kwargs)
-            lengths = ("max_new_tokens", "max_length")
-            if all(kwargs.get(name) is None and getattr(configs[0], name) is None for name in lengths):
+            check_mode(kwargs, *configs)
+            if all(_setting(name, kwargs, *configs) is None for name in ("max_new_tokens", "max_length")):
                 kwargs["max_new_tokens"] = _FROM_SOURCE
             return super().generate(inputs, generation_config, *args, policy=policy, **kwargs)
+
+    def _get_logits_processor(self, *args: Any, model_kwargs: dict[str, Any] | None = None, **kwargs: Any):
+        """As the stock method; but with a policy each row is shown alone, without the batch's padding."""
+        if model_kwargs and model_kwargs.get("policy") is not None:
+            model_kwargs = {name: value for name, value in model_kwargs.items() if name != "attention_mask"}
+        return super()._get_logits_processor(*args, model_kwargs=model_kwargs, **kwargs)
 
     def prepare_inputs_for_generation(
         self,
@@ -190,7 +195,7 @@ class SimulGenerationMixin(GenerationMixin):
         readers = _per_row("source", source, batch) if source is not None else None
         draws: Sequence[torch.Generator | None] = [None] * batch
         if generation_config.do_sample:
-            draws = _row_generators(generators, batch, input_ids.device)
+            draws = row_generators(generators, batch, input_ids.device)
         cache = _cache_for(past_key_values, batch)
         limit = generation_config.max_length - input_ids.shape[1]
         keeps_logits = bool(generation_config.output_logits)
@@ -251,7 +256,16 @@ def telling(streamer: Any) -> Iterator[None]:
         raise
 
 
-def _check_mode(config: Any, kwargs: dict[str, Any]) -> None:
+def check_mode(kwargs: Mapping[str, Any], *configs: GenerationConfig) -> None:
+    """Refuse what simultaneous decoding cannot do.
+
+    Args:
+        kwargs (`Mapping[str, Any]`): of `generate()`.
+        *configs (`GenerationConfig`): what holds where they say nothing, the foremost first.
+
+    Raises:
+        ValueError: for beam search and other modes that revise or look ahead.
+    """
     allowed = {
         "num_beams": (None, 1),
         "num_return_sequences": (None, 1),
@@ -261,9 +275,14 @@ def _check_mode(config: Any, kwargs: dict[str, Any]) -> None:
         "prompt_lookup_num_tokens": (None,),
         "encoder_repetition_penalty": (None, 1.0),
         "guidance_scale": (None, 1, 1.0),
+        # These count from the end of the whole prompt, and what is shown of it grows.
+        "begin_suppress_tokens": (None,),
+        "exponential_decay_length_penalty": (None,),
+        "forced_bos_token_id": (None,),
+        "forced_eos_token_id": (None,),
     }
     for name, values in allowed.items():
-        value = kwargs[name] if kwargs.get(name) is not None else getattr(config, name)
+        value = _setting(name, kwargs, *configs)
         if value not in values:
             raise ValueError(
                 f"{name}={value} is not supported with a policy: a committed word is never revised and nothing may "
@@ -274,13 +293,30 @@ def _check_mode(config: Any, kwargs: dict[str, Any]) -> None:
             raise ValueError(f"{name} is not supported with a policy: use greedy search or sampling on input_ids.")
 
 
+def _setting(name: str, kwargs: Mapping[str, Any], *configs: GenerationConfig) -> Any:
+    values = [kwargs.get(name), *(getattr(config, name) for config in configs)]
+    return next((value for value in values if value is not None), None)
+
+
 def _per_row(name: str, values: Sequence[Any], batch: int) -> Sequence[Any]:
     if len(values) != batch:
         raise ValueError(f"{name} must hold one entry per row, {batch}, got {len(values)}.")
     return values
 
 
-def _row_generators(generators, batch: int, device) -> Sequence[torch.Generator]:
+def row_generators(
+    generators: Sequence[torch.Generator] | None, batch: int, device: torch.device
+) -> Sequence[torch.Generator]:
+    """One generator for each row: those that are given, or new ones that PyTorch's own seeds.
+
+    Args:
+        generators (`Sequence[torch.Generator]`, *optional*): one for each row.
+        batch (`int`): rows.
+        device (`torch.device`): of new ones.
+
+    Raises:
+        ValueError: if there are not as many as rows.
+    """
     if generators is not None:
         return _per_row("generators", generators, batch)
     seeds = torch.randint(2**62, (batch,)).tolist()
@@ -341,4 +377,4 @@ def _sequences(rows: list[RowDecoder], generation_config: Any, device) -> torch.
     return torch.tensor(table, dtype=torch.long, device=device)
 
 
-__all__ = ["SimulGenerateOutput", "SimulGenerationMixin"]
+__all__ = ["SimulGenerateOutput", "SimulGenerationMixin", "check_mode", "row_generators"]

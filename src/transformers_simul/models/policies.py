@@ -53,7 +53,7 @@ class Policy:
         Args:
             evidence (`Evidence`): what the model says.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"reads of {self!r} gave None, which asks for a look, but it has no reads_after.")
 
     def delays(self, source_words: int, target_words: int) -> list[int]:
         """The schedule g of a training pair: source words read before each target word and before EOS.

@@ -64,8 +64,16 @@ def policy_from_name(name: str) -> Policy:
 
 
 def named(policy: Policy | str) -> Policy:
-    """The policy itself, or that of a name."""
-    return policy_from_name(policy) if isinstance(policy, str) else policy
+    """The policy itself, or that of a name.
+
+    Raises:
+        ValueError: for what is neither.
+    """
+    if isinstance(policy, str):
+        return policy_from_name(policy)
+    if isinstance(policy, type) or not hasattr(policy, "reads"):
+        raise ValueError(f"policy must be a Policy or the name of one, got {policy!r}.")
+    return policy
 
 
 __all__ = ["FORMS", "named", "policy_from_name"]

@@ -166,10 +166,12 @@ class Doubled(NamedTuple):
 
     Attributes:
         answer (`torch.Tensor` of shape `(vocabulary,)`): to the token after that READ.
+        visible_source (`int`): head and source tokens that the later one saw.
         is_read (`bool`): whether the READ has followed, so that the earlier one of the two is given up.
     """
 
     answer: torch.Tensor
+    visible_source: int
     is_read: bool = False
 
 

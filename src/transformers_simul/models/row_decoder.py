@@ -192,6 +192,8 @@ class RowDecoder:
                 logits, visible = (yield from self._ask_again()), self.reading.visible
             if reads is None:
                 reads = self.policy.reads_after((yield from self._look(logits)))
+                if reads is None:
+                    raise ValueError(f"reads_after of {self.policy!r} must give True or False, got None.")
             if not reads:
                 return logits
             yield from self._read()
@@ -222,7 +224,7 @@ class RowDecoder:
                 expected = "continue" if self.rule.is_blank(token) else "any"
                 expected = "start" if len(words[-1]) >= self.max_word_tokens else expected
                 ask = self._compose([token], drops=0, drafted=len(self.target) - start - 1)
-                logits = (yield ask._replace(is_draft=True))[0]
+                logits = self._check((yield ask._replace(is_draft=True)))[0]
                 self.drafts.fed = len(self.target) - start
                 if self.keeps_logits:
                     query = Query(len(self.tail) + len(self.target) - 1, self.reading.words)
@@ -265,7 +267,7 @@ class RowDecoder:
         words: list[list[int]] = []
         while True:
             reads = self.policy.reads(Progress(self.reading.words + len(words), len(self.words) + 1))
-            # Where the policy has to look, the next row to be asked sees one word more, if any.
+            # Where the policy has to look first, the next question is the one after the READ that it may decide on.
             if reads is False or (reads is None and words):
                 break
             ready, word = self.source.peek(len(words))
@@ -274,36 +276,40 @@ class RowDecoder:
             if word is None:
                 break
             words.append(word)
-            if reads is None:
-                break
         self.reading.hold(words)
         return self.reading.visible + sum(map(len, words)) if words else None
 
     def _compose(self, ids: list[int], drops: int, replacement: int | None = None, drafted: int = 0) -> Ask:
         """Feed the last tokens of tail+target in place of the `drops` newest that are stored, and of what is stored and
-        not needed: of the newest token's two the one, and all drafted tokens but the first `drafted`."""
+        not needed: of the newest token's two the one, or both where it is fed again, and all drafted tokens but the
+        first `drafted`."""
         start, fresh = self.reading.feed()
         offset = len(self.tail) + len(self.target) - len(ids)
-        spare = set() if self._doubled is None else {int(self._doubled.is_read)}
+        spare = set() if self._doubled is None else {drops or int(self._doubled.is_read)}
         given_up, self._doubled, self.drafts.fed = self.drafts.fed - drafted, None, drafted
         forgets = tuple(sorted(spare.union(range(given_up + drops))))
         return Ask(fresh, start, ids, offset, self.reading.visible, forgets, replacement)
 
     def _ask(self, ask: Ask) -> Generator[Ask, torch.Tensor, torch.Tensor]:
-        logits = yield ask
+        logits = self._check((yield ask))
+        if ask.replacement is not None:
+            self._doubled = Doubled(logits[1], ask.replacement)
+        return self._note(logits[0])
+
+    def _check(self, logits: torch.Tensor) -> torch.Tensor:
         if torch.isnan(logits).any():
             raise ValueError(
                 f"logits are NaN after {len(self.target)} target tokens: check the weights and their dtype."
             )
-        if ask.replacement is not None:
-            self._doubled = Doubled(logits[1])
-        return self._note(logits[0])
+        return logits
 
     def _ask_again(self) -> Generator[Ask, torch.Tensor, torch.Tensor]:
         """The newest token once more, now that more source is visible."""
-        if self._doubled is not None and not self._doubled.is_read:
-            self._doubled = self._doubled._replace(is_read=True)
-            return self._note(self._doubled.answer)
+        doubled = self._doubled
+        # EOS before the end of the source READs one word, whatever the policy would have READ.
+        if doubled is not None and not doubled.is_read and doubled.visible_source == self.reading.visible:
+            self._doubled = doubled._replace(is_read=True)
+            return self._note(doubled.answer)
         return (yield from self._ask(self.feed_again()))
 
     def _note(self, logits: torch.Tensor) -> torch.Tensor:

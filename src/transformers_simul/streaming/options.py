@@ -8,7 +8,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
-from ..models.generation import _check_mode, _row_generators
+from ..models.generation import check_mode, row_generators
 from ..models.processing import SimulProcessor
 
 
@@ -48,6 +48,8 @@ def decoder_options(
     """
     if max_word_tokens < 1:
         raise ValueError(f"max_word_tokens must be at least 1, got {max_word_tokens}.")
+    if kwargs.get("wait_k") is not None:
+        raise ValueError(f"wait_k must not stand beside a policy, got {kwargs['wait_k']}.")
     chosen = generation_config or model.generation_config
     lengths = [kwargs.get(name, getattr(chosen, name)) for name in ("max_new_tokens", "max_length")]
     if generation_config is None:
@@ -58,7 +60,7 @@ def decoder_options(
         raise ValueError(
             f"{', '.join(sorted(unknown))}: no such argument; a stream takes those of generate() that concern one row."
         )
-    _check_mode(config, {})
+    check_mode({}, config)
     model._prepare_special_tokens(config, True, device=model.device, batch_size=1)
     prompt = torch.tensor([processor.head_ids + processor.tail_ids], device=model.device)
     processors = model._get_logits_processor(
@@ -81,7 +83,7 @@ def decoder_options(
     return {
         "processors": list(processors),
         "criteria": [each for each in criteria if not isinstance(each, (MaxLengthCriteria, EosTokenCriteria))],
-        "generator": _row_generators(generators, 1, model.device)[0] if config.do_sample else None,
+        "generator": row_generators(generators, 1, model.device)[0] if config.do_sample else None,
         "max_new_tokens": limit,
         "max_word_tokens": max_word_tokens,
         "keeps_logits": bool(config.output_logits),
