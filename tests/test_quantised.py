@@ -48,9 +48,15 @@ def test_it_keeps_the_law_on_cpus_without_a_kernel_of_their_own(plain_cpu, folde
 
 
 def test_only_layers_that_the_cpus_kernel_takes_are_given_to_it(monkeypatch, folders):
-    """Whatever this CPU is: 32 must divide the output features, and the input features be whole blocks of 64."""
+    """Whatever this CPU is: 32 must divide the output features, and the input features be whole blocks of 64; and the
+    layers must be meant to compute in bfloat16, as the kernel does."""
     monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: True)
-    options = {"quantization_config": BitsAndBytesConfig(**SETTINGS["4bit"])}
+    settings = SETTINGS["4bit"] | {"bnb_4bit_compute_dtype": torch.bfloat16}
+    options = {"quantization_config": BitsAndBytesConfig(**settings)}
+    exact = AutoSimulModel.from_pretrained(
+        folders / "Llama", quantization_config=BitsAndBytesConfig(**SETTINGS["4bit"])
+    )
+    assert not any(getattr(each, "support_avx512bf16_for_cpu", False) for each in exact.modules())
     for model in (
         AutoSimulModel.from_pretrained(folders / "Llama", **options),
         adopt(AutoModelForCausalLM.from_pretrained(folders / "Llama", **options)),

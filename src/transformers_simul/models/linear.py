@@ -54,8 +54,10 @@ def keep_plain_4bit(model: nn.Module, trains: bool = False) -> None:
     """Let 4-bit layers of bitsandbytes compute in the way that they do on every CPU, where the special one fails.
 
     On a CPU with AVX-512 BF16, bitsandbytes lays the weights out anew at the first inference, for a kernel of its own.
-    It asserts that 32 divides the output features and that the input features are whole blocks; and it has no gradient,
-    so that an evaluation in the middle of a training would leave the adapters below without one.
+    It computes in bfloat16 whatever dtype was asked for, so that float32 activations which differ in their last bit end
+    up a thousandth apart; it asserts that 32 divides the output features and that the input features are whole blocks;
+    and it has no gradient, so that an evaluation in the middle of a training would leave the adapters below without
+    one. So only layers that are to compute in bfloat16 keep it.
 
     Args:
         model (`nn.Module`): perhaps with such layers.
@@ -66,6 +68,7 @@ def keep_plain_4bit(model: nn.Module, trains: bool = False) -> None:
         # By its name: bitsandbytes is imported only where it is used.
         if f"{type(layer).__module__}.{type(layer).__name__}" == "bitsandbytes.nn.modules.Linear4bit":
             fits = layer.out_features % 32 == 0 and layer.in_features % layer.weight.blocksize == 0
+            fits = fits and layer.compute_dtype == torch.bfloat16
             layer.support_avx512bf16_for_cpu = layer.support_avx512bf16_for_cpu and fits and not trains
 
 
