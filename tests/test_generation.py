@@ -674,3 +674,17 @@ def test_a_row_that_ends_behind_a_lone_space_shows_no_empty_word(model, processo
     )  # fmt: skip
     assert output.words[0] == [first]
     assert output.stop_reasons == ["max_new_tokens"]
+
+
+@pytest.mark.parametrize("ids", ["three", [0, "1"], 1.5])
+def test_a_generation_configuration_with_ids_that_are_none_is_refused(ids):
+    with pytest.raises(ValueError, match="eos_token_id of the generation configuration must be a token's id"):
+        SimulGenerationConfig(eos_token_id=ids)
+
+
+def test_nan_of_a_logits_processor_is_an_error_and_no_end(model, processor):
+    with pytest.raises(ValueError, match="logits processors must give no NaN"):
+        run(
+            model, processor, ["a dog runs"], WaitKPolicy(1),
+            logits_processor=LogitsProcessorList([lambda ids, scores: scores * float("nan")]),
+        )  # fmt: skip

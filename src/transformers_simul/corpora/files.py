@@ -146,7 +146,7 @@ def _parquet_rows(path: Path) -> Iterator[dict]:
 
     try:
         yield from pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"file {str(path)!r} must be a whole Parquet file: {error}.") from error
 
 

@@ -16,7 +16,7 @@ class SimulGenerationConfig(GenerationConfig):
         **kwargs: of `GenerationConfig`.
 
     Raises:
-        ValueError: if `wait_k` is no whole number of at least 1.
+        ValueError: if `wait_k` is no whole number of at least 1, or a special token's id no whole number.
 
     Example:
 
@@ -36,6 +36,10 @@ class SimulGenerationConfig(GenerationConfig):
     def __init__(self, wait_k: int | None = None, **kwargs: Any):
         if wait_k is not None:
             WaitKPolicy(wait_k)
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            ids = kwargs.get(name)
+            if ids is not None and not all(isinstance(each, int) for each in (ids if isinstance(ids, list) else [ids])):
+                raise ValueError(f"{name} of the generation configuration must be a token's id, got {ids!r}.")
         self.wait_k = wait_k
         super().__init__(**kwargs)
 

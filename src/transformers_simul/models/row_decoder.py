@@ -45,7 +45,7 @@ class RowDecoder:
         drafts (`Drafts`): what a policy that looks has seen of words to come.
 
     Raises:
-        ValueError: while it runs, if logits are NaN.
+        ValueError: while it runs, if logits are NaN, or what logits processors make of them.
     """
 
     feeds_ahead = True
@@ -149,6 +149,8 @@ class RowDecoder:
         ids = self._shown_ids(logits.device) if self.processors else None
         for processor in self.processors:
             scores = processor(ids, scores)
+        if self.processors and torch.isnan(scores).any():
+            raise ValueError(f"logits processors must give no NaN, but did after {len(self.target)} target tokens.")
         return scores[0]
 
     @property
