@@ -428,7 +428,8 @@ class TestArguments:
             ({"streamer": None, "policies": 1}, "policies, streamer: no such argument"),
             ({"num_beams": 4}, "num_beams=4 is not supported"),
             ({"max_length": 3}, "max_length must be above the prompt's"),
-            ({"max_word_tokens": 0}, "max_word_tokens must be at least 1, got 0"),
+            ({"max_word_tokens": 0}, "max_word_tokens must be at least 1, a whole number, got 0"),
+            ({"do_sample": True, "generators": torch.Generator()}, "generators must be a sequence of one"),
             ({"do_sample": True, "generators": []}, "generators must hold one entry per row"),
         ],
     )

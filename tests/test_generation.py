@@ -5,7 +5,14 @@ import threading
 
 import pytest
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, TextIteratorStreamer, TextStreamer
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    SynthIDTextWatermarkingConfig,
+    TextIteratorStreamer,
+    TextStreamer,
+)
 
 from helpers import make_model, random_sentence
 from transformers_simul import (
@@ -346,6 +353,21 @@ def test_sampling_follows_the_factorised_distribution(processor):
     assert abs(found - expected) < 4 * (expected * (1 - expected) / len(rows)) ** 0.5
 
 
+def test_a_function_of_allowed_tokens_is_told_which_row(model, processor):
+    """Or rather it is refused where it would not be."""
+    seen = set()
+
+    def allowed(row, ids):
+        seen.add(row)
+        return list(range(len(processor.tokenizer)))
+
+    options = {"policy": WaitKPolicy(1), "prefix_allowed_tokens_fn": allowed, "max_new_tokens": 2}
+    model.generate(**processor(source=["a dog"]), **options)
+    assert seen == {0}
+    with pytest.raises(ValueError, match="prefix_allowed_tokens_fn must have a batch of one with a policy, got 2 rows"):
+        model.generate(**processor(source=["a dog", "a"]), **options)
+
+
 def test_a_repetition_penalty_knows_no_padding(model, processor):
     """Rows of a batch are padded to its longest; what a row is penalised for is what it would be alone."""
     sources = ["a dog", "two children watch him jumping remarkably high today", "a dog runs over the green meadow"]
@@ -564,6 +586,11 @@ def test_streamers_get_committed_words_only(model, processor, capsys):
         ({"begin_suppress_tokens": [5]}, "begin_suppress_tokens=.* is not supported"),
         ({"forced_bos_token_id": 5}, "forced_bos_token_id=5 is not supported"),
         ({"forced_eos_token_id": 0}, "forced_eos_token_id=0 is not supported"),
+        ({"max_word_tokens": 0}, "max_word_tokens must be at least 1, a whole number, got 0"),
+        ({"max_word_tokens": None}, "max_word_tokens must be at least 1, a whole number, got None"),
+        ({"generators": torch.Generator(), "do_sample": True}, "generators must be a sequence of one torch.Generator"),
+        ({"generators": [1], "do_sample": True}, "generators must be a sequence of one torch.Generator"),
+        ({"watermarking_config": SynthIDTextWatermarkingConfig([1, 2], 3)}, "watermarking_config must not be SynthID"),
     ],
 )
 def test_what_is_not_supported_says_so(model, processor, kwargs, message):

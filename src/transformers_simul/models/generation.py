@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers.generation.configuration_utils import GenerationConfig
-from transformers.generation.logits_process import LogitsProcessorList
+from transformers.generation.configuration_utils import GenerationConfig, SynthIDTextWatermarkingConfig
+from transformers.generation.logits_process import LogitsProcessorList, PrefixConstrainedLogitsProcessor
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
 from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationMixin
 
@@ -191,6 +191,9 @@ class SimulGenerationMixin(GenerationMixin):
         if source_words is None or token_kinds is None:
             raise ValueError("source_words and token_kinds must come with a policy: pass **processor(source=...).")
         batch = input_ids.shape[0]
+        if batch > 1 and any(isinstance(each, PrefixConstrainedLogitsProcessor) for each in logits_processor):
+            # Rows are shown to processors one at a time, so that each would be its row 0.
+            raise ValueError(f"prefix_allowed_tokens_fn must have a batch of one with a policy, got {batch} rows.")
         policies = _per_row("policy", policy if isinstance(policy, (list, tuple)) else [policy] * batch, batch)
         readers = _per_row("source", source, batch) if source is not None else None
         draws: Sequence[torch.Generator | None] = [None] * batch
@@ -264,7 +267,8 @@ def check_mode(kwargs: Mapping[str, Any], *configs: GenerationConfig) -> None:
         *configs (`GenerationConfig`): what holds where they say nothing, the foremost first.
 
     Raises:
-        ValueError: for beam search and other modes that revise or look ahead.
+        ValueError: for beam search and other modes that revise, look ahead or count calls, or a `max_word_tokens`
+            below 1.
     """
     allowed = {
         "num_beams": (None, 1),
@@ -288,6 +292,14 @@ def check_mode(kwargs: Mapping[str, Any], *configs: GenerationConfig) -> None:
                 f"{name}={value} is not supported with a policy: a committed word is never revised and nothing may "
                 "look at unread source. Use greedy search or sampling, one sequence per source."
             )
+    if isinstance(_setting("watermarking_config", kwargs, *configs), SynthIDTextWatermarkingConfig):
+        raise ValueError(
+            "watermarking_config must not be SynthID's with a policy: it counts how often it is called, and a decoder "
+            "asks more than once for a token. WatermarkingConfig works."
+        )
+    longest = kwargs.get("max_word_tokens", 1)
+    if not isinstance(longest, int) or longest < 1:
+        raise ValueError(f"max_word_tokens must be at least 1, a whole number, got {longest!r}.")
     for name in ("assistant_model", "inputs_embeds", "custom_generate", "negative_prompt_ids"):
         if kwargs.get(name) is not None:
             raise ValueError(f"{name} is not supported with a policy: use greedy search or sampling on input_ids.")
@@ -315,8 +327,10 @@ def row_generators(
         device (`torch.device`): of new ones.
 
     Raises:
-        ValueError: if there are not as many as rows.
+        ValueError: if there are not as many as rows, or one is none.
     """
+    if isinstance(generators, torch.Generator) or not all(isinstance(g, torch.Generator) for g in generators or ()):
+        raise ValueError(f"generators must be a sequence of one torch.Generator per row, got {generators!r}.")
     if generators is not None:
         return _per_row("generators", generators, batch)
     seeds = torch.randint(2**62, (batch,)).tolist()

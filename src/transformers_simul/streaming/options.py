@@ -46,8 +46,6 @@ def decoder_options(
 
     ```
     """
-    if max_word_tokens < 1:
-        raise ValueError(f"max_word_tokens must be at least 1, got {max_word_tokens}.")
     if kwargs.get("wait_k") is not None:
         raise ValueError(f"wait_k must not stand beside a policy, got {kwargs['wait_k']}.")
     chosen = generation_config or model.generation_config
@@ -60,7 +58,7 @@ def decoder_options(
         raise ValueError(
             f"{', '.join(sorted(unknown))}: no such argument; a stream takes those of generate() that concern one row."
         )
-    check_mode({}, config)
+    check_mode({"max_word_tokens": max_word_tokens}, config)
     model._prepare_special_tokens(config, True, device=model.device, batch_size=1)
     prompt = torch.tensor([processor.head_ids + processor.tail_ids], device=model.device)
     processors = model._get_logits_processor(
