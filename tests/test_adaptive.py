@@ -318,8 +318,8 @@ def test_a_conversation_cannot_take_a_draft_back(model, processor):
         (lambda: ConfidencePolicy(0.5, delta=0), "delta must be above 0, got 0"),
         (lambda: HoldPolicy(0), "words must be a whole number of at least 1"),
         (lambda: LocalAgreementPolicy(1), "drafts must be a whole number of at least 2, got 1"),
-        (lambda: ConfidencePolicy(0.5, least_lag=0), "least_lag must be at least 1"),
-        (lambda: ConfidencePolicy(0.5, greatest_lag=0), "greatest_lag must be at least"),
+        (lambda: ConfidencePolicy(0.5, least_lag=0), "least_lag must be a whole number of at least 1"),
+        (lambda: ConfidencePolicy(0.5, greatest_lag=0), "greatest_lag must be a whole number"),
         (lambda: ConfidencePolicy().delays(3, 3), "no schedule to train on: train with RandomPathPolicy"),
         (lambda: policy_from_name("weit-3"), "one of wait-K.* got 'weit-3'"),
         (lambda: policy_from_name("wait"), "must say its k"),
@@ -327,7 +327,12 @@ def test_a_conversation_cannot_take_a_draft_back(model, processor):
         (lambda: policy_from_name("wait-3-4"), "with '4' in it"),
         (lambda: policy_from_name("confidence:0.6,mid=3"), "with 'mid=3' in it"),
         (lambda: policy_from_name("confidence:high"), "must be a number, got 'high'"),
-        (lambda: policy_from_name("hold-2:min=0"), "least_lag must be at least 1"),
+        (
+            lambda: policy_from_name("confidence:0.5,max=nan"),
+            "greatest_lag must be a whole number of at least 1, got nan",
+        ),
+        (lambda: policy_from_name("chunk-1-inf"), "write must be a whole number of at least 1, got inf"),
+        (lambda: policy_from_name("hold-2:min=0"), "least_lag must be a whole number of at least 1"),
     ],
 )
 def test_bad_arguments(make, message):

@@ -14,6 +14,14 @@ from transformers_simul import (
     WaitKPolicy,
 )
 
+
+class Forgetful(Policy):
+    """It does not say what it does."""
+
+    def reads(self, progress):
+        pass
+
+
 CLOSED_FORMS = [
     (WaitKPolicy(1), lambda i, source: min(1 + i, source)),
     (WaitKPolicy(5), lambda i, source: min(5 + i, source)),
@@ -130,10 +138,14 @@ def test_a_drawn_margin_is_random_and_a_fixed_one_is_not():
         (lambda: WaitKPolicy(1.5), "whole number"),
         (lambda: WaitKPolicy(True), "whole number"),
         (lambda: WaitKPolicy(1, catchup=1), "catchup must lie in"),
-        (lambda: FixedChunkPolicy(0, 1), "read must be at least 1"),
-        (lambda: FixedChunkPolicy(1, 0), "write must be at least 1"),
+        (lambda: FixedChunkPolicy(0, 1), "read must be a whole number of at least 1, got 0"),
+        (lambda: FixedChunkPolicy(2.5, 1), "read must be a whole number of at least 1, got 2.5"),
+        (lambda: RandomPathPolicy(1, float("nan")), "greatest_lag must be a whole number of at least 1, got nan"),
+        (lambda: RandomPathPolicy(1.5), "least_lag must be a whole number of at least 1, got 1.5"),
+        (lambda: Forgetful().delays(3, 3), "reads of .*Forgetful.* must give True or False to train on, got None"),
+        (lambda: FixedChunkPolicy(1, 0), "write must be a whole number of at least 1"),
         (lambda: MixturePolicy([]), "at least one policy"),
-        (lambda: RandomPathPolicy(0), "least_lag must be at least 1, got 0"),
+        (lambda: RandomPathPolicy(0), "least_lag must be a whole number of at least 1, got 0"),
         (lambda: RandomPathPolicy(3, 2), "greatest_lag must be at least least_lag, 3, got 2"),
         (lambda: AlignedPolicy(margin=-1), "margin must be at least 0"),
         (lambda: AlignedPolicy(margin=(2, 1)), "ascending order"),

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from .policies import Policy, Progress, check_lags
+from .policies import Policy, Progress, check_count, check_lags
 
 
 class Evidence(NamedTuple):
@@ -225,7 +225,7 @@ class HoldPolicy(AdaptivePolicy):
 
     def __init__(self, words: int = 2, least_lag: int = 1, greatest_lag: int = 9):
         super().__init__(least_lag, greatest_lag)
-        self.words = _check_count("words", words)
+        self.words = check_count("words", words)
         self.draft_words = words + 1
 
     def reads_after(self, evidence: Evidence) -> bool:
@@ -258,7 +258,7 @@ class LocalAgreementPolicy(AdaptivePolicy):
 
     def __init__(self, drafts: int = 2, least_lag: int = 1, greatest_lag: int = 9):
         super().__init__(least_lag, greatest_lag)
-        self.drafts = _check_count("drafts", drafts, least=2)
+        self.drafts = check_count("drafts", drafts, least=2)
         # A draft serves the words that are written until the next READ, of which there are no more than the lags allow.
         self.draft_words = greatest_lag - least_lag + 1
 
@@ -274,12 +274,6 @@ def _check_share(name: str, value: float) -> float:
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must lie in [0, 1], got {value}.")
     return float(value)
-
-
-def _check_count(name: str, value: int, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
-    return value
 
 
 __all__ = [

@@ -66,7 +66,12 @@ class Policy:
         """
         delays, read = [], 0
         for written in range(target_words):
-            while read < source_words and self.reads(Progress(read, written)):
+            while read < source_words:
+                reads = self.reads(Progress(read, written))
+                if reads is None:
+                    raise ValueError(f"reads of {self!r} must give True or False to train on, got None.")
+                if not reads:
+                    break
                 read += 1
             delays.append(read)
         return [*delays, source_words]
@@ -117,8 +122,7 @@ class WaitKPolicy(Policy):
     """
 
     def __init__(self, k: int, catchup: float = 0.0):
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise ValueError(f"k must be a whole number of at least 1, got {k!r}.")
+        check_count("k", k)
         if not 0 <= catchup < 1:
             raise ValueError(f"catchup must lie in [0, 1), got {catchup}.")
         self.k = k
@@ -154,8 +158,7 @@ class FixedChunkPolicy(Policy):
 
     def __init__(self, read: int, write: int):
         for name, value in (("read", read), ("write", write)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}.")
+            check_count(name, value)
         self.read, self.write = read, write
 
     def reads(self, progress: Progress) -> bool:
@@ -410,10 +413,25 @@ def check_lags(least_lag: int, greatest_lag: int | None) -> None:
     Args:
         least_lag, greatest_lag (`int`): source words read minus target words written; the latter may be missing.
     """
-    if least_lag < 1:
-        raise ValueError(f"least_lag must be at least 1, got {least_lag}.")
-    if greatest_lag is not None and greatest_lag < least_lag:
+    check_count("least_lag", least_lag)
+    if greatest_lag is None:
+        return
+    check_count("greatest_lag", greatest_lag)
+    if greatest_lag < least_lag:
         raise ValueError(f"greatest_lag must be at least least_lag, {least_lag}, got {greatest_lag}.")
+
+
+def check_count(name: str, value: int, least: int = 1) -> int:
+    """The value itself, or a ValueError if it is no whole number of at least `least`.
+
+    Args:
+        name (`str`): of the argument.
+        value (`int`): of it.
+        least (`int`, *optional*): what it may be at least.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
+    return value
 
 
 __all__ = [
@@ -425,6 +443,7 @@ __all__ = [
     "Progress",
     "RandomPathPolicy",
     "WaitKPolicy",
+    "check_count",
     "check_lags",
     "parse_alignment",
 ]
