@@ -212,7 +212,7 @@ def training_row(
     delays: Sequence[int],
     peeks: Sequence[Peek] = (),
 ) -> dict[str, list[Any]]:
-    """One row of a training batch: ids, labels and schedule (DESIGN law: the query that predicts a token of target
+    """One row of a training batch: ids, labels and schedule (the law: the query that predicts a token of target
     word i sees exactly the first g(i) source words).
 
     Args:
