@@ -9,8 +9,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from transformers import HfArgumentParser
-
 from transformers_simul.research.experiment import PAPER, Experiment, ExperimentArguments, write_report
 from transformers_simul.training import (
     DataArguments,
@@ -18,6 +16,7 @@ from transformers_simul.training import (
     ProgramArguments,
     check_writable,
     load_pairs,
+    parse_flags,
     run_program,
 )
 
@@ -26,10 +25,8 @@ def main() -> None:
     flags = sys.argv[1:]
     if "--paper" in flags:
         flags = [*PAPER, *(flag for flag in flags if flag != "--paper")]
-    parser = HfArgumentParser(
-        (ExperimentArguments, ModelArguments, DataArguments, ProgramArguments), description=__doc__
-    )
-    arguments, model, data, training = parser.parse_args_into_dataclasses(args=flags)
+    kinds = (ExperimentArguments, ModelArguments, DataArguments, ProgramArguments)
+    arguments, model, data, training = parse_flags(kinds, flags, __doc__)
     output = Path(training.output_dir)
     check_writable(output)
     needed = ["train", "test"] if training.eval_strategy == "no" else ["train", "validation", "test"]

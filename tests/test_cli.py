@@ -25,11 +25,13 @@ from huggingface_hub import ModelCard
 from helpers import make_model, make_processor
 from transformers_simul import WaitKPolicy
 from transformers_simul.cli import COMMANDS, main
-from transformers_simul.cli.keyboard import Terminal, typed_words
+from transformers_simul.cli.keyboard import Terminal, key_by_key, typed_words
 from transformers_simul.corpora import Pair
 from transformers_simul.evaluation import read_instances
 from transformers_simul.evaluation.decode import translate_corpus
+from transformers_simul.training import DataArguments, ModelArguments
 from transformers_simul.training import data as finetuning_data
+from transformers_simul.training import make_processor as make_training_processor
 
 SOURCES = ["a dog runs over the meadow", "two children watch him", "a dog"]
 
@@ -192,6 +194,16 @@ def test_a_terminal_is_read_key_by_key(folder):
     assert termios.tcgetattr(theirs) == before
 
 
+def test_what_was_typed_before_the_program_was_ready_is_kept():
+    ours, theirs = pty.openpty()
+    os.write(ours, b"a dog ")
+    with key_by_key(theirs):
+        assert select.select([theirs], [], [], 60)[0]
+        assert os.read(theirs, 100) == b"a dog "
+    os.close(ours)
+    os.close(theirs)
+
+
 def test_keys_of_a_terminal(tmp_path):
     """What is typed stands on the last line, what is written above or below it; only the newest part, if it is long."""
     screen = io.StringIO()
@@ -251,6 +263,8 @@ def test_a_command_line_that_cannot_work_fails_before_torch_is_loaded(folder, fi
     for name, missing in (("a", "processor_config.json"), ("b", "tokenizer.json"), ("c", "model.safetensors")):
         shutil.copytree(folder, tmp_path / "output" / name)
         (tmp_path / "output" / name / missing).unlink()
+    shutil.copytree(folder, tmp_path / "output" / "torn")
+    (tmp_path / "output" / "torn" / "tokenizer.json").write_text('{"version": ')
     cases = [
         (["translate", "output/missing"], "there is no folder 'output/missing'. There are: output/a, output/b, output"),
         (["demo", "./none"], "there is no folder './none'. There are: output/a"),
@@ -272,6 +286,15 @@ def test_a_command_line_that_cannot_work_fails_before_torch_is_loaded(folder, fi
         (["translate", "output/a"], "'output/a' has no processor_config.json"),
         (["translate", "output/b"], "'output/b' has no tokenizer.json"),
         (["translate", "output/c"], "'output/c' has no *.safetensors"),
+        (["translate", "output/torn"], "torn/tokenizer.json' must be JSON"),
+        (
+            ["train", "--output_dir", "x", "--model_name_or_path", "output/missing"],
+            "model_name_or_path must be a folder or a name on the Hub, but there is no folder 'output/missing'. There",
+        ),
+        (["train", "--model-name-or-path=source.en"], "got the file 'source.en'"),
+        (["train", "--model_name_or_path", "output"], "'output' has no config.json"),
+        (["evaluate", "--model_name_or_path", "output/a"], "'output/a' has no processor_config.json"),
+        (["translate", "output/demo", "none.en"], "none.en: No such file or directory"),
     ]
     code = (
         "import json, sys; from transformers_simul.cli import main\n"
@@ -456,6 +479,37 @@ def test_train_ends_like_the_other_commands(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["train", "--output_dir", str(tmp_path / "out"), "--report_to", "none", "--use_cpu"])
     assert str(caught.value.code).startswith("error: train_file or dataset_name must give train pairs")
+    cases = [
+        (["--do_trian"], "unrecognized arguments: --do-trian; did you mean --do_train?"),
+        (["--learning_rate", "abc"], "invalid float value: 'abc'"),
+    ]
+    for flags, message in cases:
+        with pytest.raises(SystemExit) as caught:
+            main(["train", "--output_dir", str(tmp_path / "out"), *flags])
+        assert caught.value.code == 2
+        usage, error = capsys.readouterr().err.splitlines()
+        assert usage.startswith("usage:")
+        assert "--help" in usage
+        assert message in error
+    cases = [
+        (["--early_stopping_patience", "2"], "error: early_stopping_patience needs --load_best_model_at_end"),
+        (["--eval_wait_k", "0"], "error: k must be a whole number of at least 1, got 0"),
+    ]
+    for flags, message in cases:
+        with pytest.raises(SystemExit) as caught:
+            main(["train", "--output_dir", str(tmp_path / "out"), "--report_to", "none", "--use_cpu", *flags])
+        assert str(caught.value.code).startswith(message)
+
+
+def test_code_of_a_folder_is_refused_in_our_own_flags(folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "model")
+    path = tmp_path / "model" / "tokenizer_config.json"
+    settings = {"auto_map": {"AutoTokenizer": ["code.Tokenizer", None]}, "tokenizer_class": "Tokenizer"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    assert main(["mask", str(tmp_path / "model"), "--source", "a", "--target", "b"]) == 1
+    assert "runs only with --trust-remote-code" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="must have a tokenizer without code of its own"):
+        make_training_processor(ModelArguments(model_name_or_path=str(tmp_path / "model")), DataArguments(), [])
 
 
 @pytest.mark.slow

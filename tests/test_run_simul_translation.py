@@ -258,7 +258,15 @@ def test_other_settings_never_pass_for_the_training_that_is_there(data, trained,
 def test_harmless_settings_are_no_other_training(data, trained, monkeypatch, capfd):
     folder, before = trained
     flags = "--logging_steps 1 --save_steps 3 --eval_wait_k 1 --predict_batch_size 2 --dataloader_num_workers 1"
-    assert "Training" not in main(monkeypatch, capfd, data, folder, *before, *flags.split())[1]
+    printed = main(monkeypatch, capfd, data, folder, *before, *flags.split())[1]
+    assert "Training" not in printed
+    assert "holds this training, finished before: nothing is trained." in printed
+
+
+def test_a_training_that_failed_before_its_first_checkpoint_binds_nobody(data, tmp_path, monkeypatch, capfd):
+    flags = ["--do_train", "--max_steps", "1"]
+    assert "leaves no pair" in str(main(monkeypatch, capfd, data, tmp_path, *flags, "--max_length", "3")[0])
+    assert main(monkeypatch, capfd, data, tmp_path, *flags)[0] == 0
 
 
 def test_an_unfinished_training_with_other_settings_is_refused_and_can_be_started_anew(

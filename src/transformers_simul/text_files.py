@@ -13,6 +13,27 @@ from pathlib import Path
 from typing import Any
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line; of a file, its name before what is wrong with it.
+
+    Args:
+        error (`BaseException`): of ours, of a library or of the operating system.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.text_files import one_line
+    >>> one_line(FileNotFoundError(2, "No such file or directory", "news.en"))
+    'news.en: No such file or directory'
+
+    ```
+    """
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    # Messages of libraries may have many lines.
+    return " ".join(str(error).split())
+
+
 def read_lines(path: str | os.PathLike, keep_ends: bool = False) -> list[str]:
     """Lines split at line feeds alone: other Unicode line breaks stay inside a sentence.
 
@@ -140,4 +161,4 @@ def _take_owner_and_mode(path: Path, old: os.stat_result) -> None:
     os.chmod(path, stat.S_IMODE(old.st_mode))
 
 
-__all__ = ["json_rows", "read_json", "read_lines", "write_bytes", "write_text"]
+__all__ = ["json_rows", "one_line", "read_json", "read_lines", "write_bytes", "write_text"]

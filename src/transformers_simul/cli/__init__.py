@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from ..text_files import one_line
 from . import align, card, corpus, custom_generate, mask, page, plot, programs, score, translate
 from .flags import CommandParser
 
@@ -65,8 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _BROKEN_PIPE
     # An extra that is not installed names itself.
     except (ValueError, OSError, ImportError) as error:
-        # Messages of libraries may have many lines.
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         _drop_output()
         return 1
     except KeyboardInterrupt:

@@ -164,7 +164,8 @@ def key_by_key(descriptor: int) -> Iterator[None]:
 
     before = termios.tcgetattr(descriptor)
     try:
-        tty.setcbreak(descriptor)
+        # At once, and not TCSAFLUSH, which throws away what was typed before.
+        tty.setcbreak(descriptor, termios.TCSANOW)
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSANOW, before)

@@ -2,13 +2,19 @@
 """The argument MODEL of a command: it is looked for before anything heavy is imported, and then loaded."""
 
 import argparse
+import functools
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
-# What a trained folder holds besides its weights.
+from ..text_files import read_json
+
+# What a trained folder holds besides its weights, and what it may hold.
 _FILES = ("config.json", "processor_config.json", "tokenizer.json")
+_JSON_FILES = (*_FILES, "tokenizer_config.json", "generation_config.json")
+# In the message of Transformers' that names its own argument.
+_ASKS_FOR_TRUST = "trust_remote_code=True"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -21,32 +27,55 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust-remote-code", action="store_true", help="allow running code that comes with MODEL")
 
 
-def find_model(name: str) -> None:
-    """Whether there is such a model, as far as can be told at once.
+def find_model(name: str, argument: str = "model") -> None:
+    """Whether there is such a trained model, as far as can be told at once.
 
     Args:
         name (`str`): of a folder, or on the Hub.
+        argument (`str`, *optional*): what messages call it.
 
     Raises:
-        ValueError: if it is neither, or the folder lacks a part of a trained model.
+        ValueError: if it is neither, or the folder lacks a part of a trained model, or holds a damaged one.
     """
     folder = Path(name)
     if folder.is_dir():
         for file in _FILES:
             if not (folder / file).is_file():
-                raise ValueError(f"model must be a folder with a trained model, but {name!r} has no {file}.")
+                raise ValueError(f"{argument} must be a folder with a trained model, but {name!r} has no {file}.")
         if not any(folder.glob("*.safetensors")):
-            raise ValueError(f"model must be a folder with a trained model, but {name!r} has no *.safetensors file.")
+            raise ValueError(
+                f"{argument} must be a folder with a trained model, but {name!r} has no *.safetensors file."
+            )
+        for file in _JSON_FILES:
+            if (folder / file).is_file():
+                read_json(folder / file)
+    else:
+        find_checkpoint(name, argument)
+
+
+def find_checkpoint(name: str, argument: str = "model") -> None:
+    """Whether there is such a checkpoint, stock or ours, as far as can be told at once.
+
+    Args:
+        name (`str`): of a folder, or on the Hub.
+        argument (`str`, *optional*): what messages call it.
+
+    Raises:
+        ValueError: if it is neither, or a folder without a configuration.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"{argument} must be a folder with a model, but {name!r} has no config.json.")
         return
     if folder.exists():
-        raise ValueError(f"model must be a folder or a name on the Hub, got the file {name!r}.")
+        raise ValueError(f"{argument} must be a folder or a name on the Hub, got the file {name!r}.")
     # "output/missing" is a mistyped folder if there is a folder "output".
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or folder.parent.is_dir():
         raise ValueError(
-            f"model must be a folder or a name on the Hub, but there is no folder {name!r}.{_known(folder)}"
+            f"{argument} must be a folder or a name on the Hub, but there is no folder {name!r}.{_known(folder)}"
         )
-    print(f"there is no folder {name!r}: looking for it on the Hub", file=sys.stderr, flush=True)
-    _find_on_hub(name)
+    _find_on_hub(name, argument)
 
 
 def _known(missing: Path) -> str:
@@ -56,8 +85,10 @@ def _known(missing: Path) -> str:
     return f" There are: {', '.join(found)}." if found else ""
 
 
-def _find_on_hub(name: str) -> None:
-    """Ask the Hub once, with a time limit, where Transformers would ask many times."""
+@functools.cache
+def _find_on_hub(name: str, argument: str) -> None:
+    """One question with a time limit, where Transformers would ask many times; once in a program."""
+    print(f"there is no folder {name!r}: looking for it on the Hub", file=sys.stderr, flush=True)
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     if isinstance(try_to_load_from_cache(name, "config.json"), str):
@@ -66,7 +97,7 @@ def _find_on_hub(name: str) -> None:
         HfApi().model_info(name, timeout=10)
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"model must be a folder or a name on the Hub, got {name!r}: {reason[0]}") from error
+        raise ValueError(f"{argument} must be a folder or a name on the Hub, got {name!r}: {reason[0]}") from error
 
 
 def load(name: str, trust_remote_code: bool = False, **options: Any) -> tuple[Any, Any]:
@@ -90,7 +121,11 @@ def load(name: str, trust_remote_code: bool = False, **options: Any) -> tuple[An
         # First what is small, so that what is wrong with it shows at once.
         processor = SimulProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
         model = AutoSimulModel.from_pretrained(name, **options).eval()
-    except (ValueError, OSError):
+    except (ValueError, OSError) as error:
+        if _ASKS_FOR_TRUST in str(error):
+            raise ValueError(
+                f"model {name!r} brings code for its tokenizer, which runs only with --trust-remote-code."
+            ) from error
         raise
     except Exception as error:
         # Of a damaged folder the libraries say what they stumbled on, in errors of every type.
@@ -99,4 +134,4 @@ def load(name: str, trust_remote_code: bool = False, **options: Any) -> tuple[An
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor
 
 
-__all__ = ["add_model", "find_model", "load"]
+__all__ = ["add_model", "find_checkpoint", "find_model", "load"]

@@ -6,6 +6,9 @@ import argparse
 import sys
 from typing import Any
 
+from .flags import CommandParser
+from .loading import find_checkpoint, find_model
+
 NAMES = ("train", "evaluate")
 _ADDED = {"train": "--do_train", "evaluate": "--do_predict"}
 _HELP = {
@@ -26,6 +29,12 @@ def add_command(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    # Torch and the flags themselves take seconds to load.
+    parser = CommandParser(prog=f"transformers-simul {args.command}", add_help=False, allow_abbrev=False)
+    parser.add_argument("--model-name-or-path")
+    name = parser.parse_known_args(args.others)[0].model_name_or_path
+    if name and not {"-h", "--help"} & {*args.others}:
+        (find_checkpoint if args.command == "train" else find_model)(name, "model_name_or_path")
     from ..training import run_program
     from .train import main
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from transformers import HfArgumentParser
 
 from .. import (
     AutoSimulModel,
@@ -40,12 +39,14 @@ from ..training import (
     load_pairs,
     make_model,
     make_processor,
+    parse_flags,
     prepare_folder,
     read_alignments,
     training_policy,
     training_record,
 )
 from ..training.record import read_record
+from .loading import find_checkpoint
 
 # Arguments of ours that leave the trained weights as they are; wait_k is recorded as the policy, and a time limit
 # decides only whether there is more to do.
@@ -86,8 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ValueError: for wrong flags or wrong data, before anything is trained.
     """
     kinds: Any = (ModelArguments, DataArguments, SimulArguments, ProgramArguments)
-    parser = HfArgumentParser(kinds)
-    model_args, data_args, simul_args, training_args = parser.parse_args_into_dataclasses(arguments)
+    model_args, data_args, simul_args, training_args = parse_flags(kinds, arguments)
+    check_policies(simul_args, training_args)
+    if model_args.model_name_or_path:
+        find_checkpoint(model_args.model_name_or_path, "model_name_or_path")
     output_dir = Path(training_args.output_dir)
     check_writable(output_dir)
 
@@ -110,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             has_work = prepare_folder(output_dir, record, minutes, starts_anew)
         if has_work:
             train(model_args, data_args, simul_args, training_args, splits, record, alignments)
+        elif training_args.process_index == 0:
+            print(f"{output_dir} holds this training, finished before: nothing is trained.", flush=True)
     folder = str(output_dir) if is_trained(output_dir, record, minutes) else model_args.model_name_or_path
     if folder is None:
         raise ValueError("model_name_or_path must name a trained folder, or pass --do_train.")
@@ -125,6 +130,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     for pair in splits["test"][: simul_args.stream_sentences]:
         show_stream(model, processor, pair, WaitKPolicy(min(simul_args.eval_wait_k, key=lambda k: abs(k - 3))))
+
+
+def check_policies(simul_args: SimulArguments, training_args: ProgramArguments) -> None:
+    """Fail for numbers out of range before the corpus is read.
+
+    Raises:
+        ValueError: for a policy that is none, or a patience without evaluations to count.
+    """
+    training_policy(simul_args.wait_k)
+    for k in simul_args.eval_wait_k:
+        WaitKPolicy(k)
+    patience = simul_args.early_stopping_patience
+    if patience is not None and not (training_args.metric_for_best_model and training_args.eval_strategy != "no"):
+        raise ValueError(
+            f"early_stopping_patience needs --load_best_model_at_end and --eval_strategy steps, got {patience}."
+        )
 
 
 def read_needed_alignments(data_args, simul_args, pairs: dict[str, int]) -> dict[str, list[str]]:

@@ -162,10 +162,10 @@ def _stream(
                 if stream is not None:
                     stream.source.end()
                     shown.result()
-                    if stream.stop_reason != "eos":
-                        _warn(number, stream.stop_reason)
                 if not args.json:
                     write("\n")
+                if stream is not None and stream.stop_reason != "eos":
+                    _warn(number, stream.stop_reason)
                 number, stream = number + 1, None
         finally:
             # Whatever ended the input, nobody waits for the rest of its last line.

@@ -7,7 +7,7 @@ import logging
 # the CPU has AVX-512 BF16, that it has no kernel for 4-bit inference.
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
-from .arguments import DataArguments, ModelArguments, ProgramArguments, training_policy
+from .arguments import DataArguments, ModelArguments, ProgramArguments, parse_flags, training_policy
 from .data import encode, load_pairs, read_alignments, split_pairs
 from .fine_tuning import fine_tune, training_seconds
 from .models import make_config, make_model, make_processor, train_tokenizer
@@ -28,6 +28,7 @@ __all__ = [
     "make_config",
     "make_model",
     "make_processor",
+    "parse_flags",
     "prepare_folder",
     "read_alignments",
     "run_program",

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Flags that the programs share, for `HfArgumentParser`."""
 
+import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
-from transformers import TrainingArguments
+from transformers import HfArgumentParser, TrainingArguments
 
 from ..models.modeling_simul import NO_DATA_PARALLEL
 from ..models.policies import AlignedPolicy, MixturePolicy, OfflinePolicy, Policy, RandomPathPolicy, WaitKPolicy
@@ -131,6 +133,37 @@ class ProgramArguments(TrainingArguments):
             raise ValueError(NO_DATA_PARALLEL)
 
 
+def parse_flags(kinds: Any, arguments: Sequence[str] | None = None, description: str | None = None) -> tuple[Any, ...]:
+    """One object of each kind, from the flags of a program; leaves it with status 2 for a flag that is wrong.
+
+    Args:
+        kinds (`tuple` of dataclasses): whose fields are the flags.
+        arguments (`Sequence[str]`, *optional*): the command line's unless told.
+        description (`str`, *optional*): of the program, for `--help`.
+
+    Raises:
+        ValueError: for flags that do not go together.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.training import ModelArguments, parse_flags
+    >>> parse_flags((ModelArguments,), ["--hidden-size", "64"])[0].hidden_size
+    64
+
+    ```
+    """
+    # There are some 200 flags: of a usage that lists them all nobody finds the error at its end.
+    usage = "%(prog)s --output_dir FOLDER [FLAG ...]; --help lists the flags"
+    parser = HfArgumentParser(kinds, usage=usage, description=description)
+    *parsed, others = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
+    if others:
+        known = [f"--{each.name}" for kind in kinds for each in fields(kind)]
+        near = difflib.get_close_matches(others[0].partition("=")[0].replace("-", "_").replace("__", "--", 1), known, 1)
+        parser.error(f"unrecognized arguments: {' '.join(others)}{f'; did you mean {near[0]}?' if near else ''}")
+    return tuple(parsed)
+
+
 def training_policy(names: Sequence[str]) -> Policy:
     """The policy that flags name, or a mixture of several.
 
@@ -180,4 +213,4 @@ def _training_policy(name: str) -> Policy:
     )
 
 
-__all__ = ["DataArguments", "ModelArguments", "ProgramArguments", "training_policy"]
+__all__ = ["DataArguments", "ModelArguments", "ProgramArguments", "parse_flags", "training_policy"]

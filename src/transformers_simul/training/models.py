@@ -28,12 +28,21 @@ def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequen
         pairs (`Sequence[Pair]`): of training.
 
     Raises:
-        ValueError: for a checkpoint of another architecture, a template that cannot be split, or a missing chat
-            template.
+        ValueError: for a checkpoint of another architecture, or whose tokenizer brings code; a template that cannot be
+            split, or a missing chat template.
     """
     if args.model_name_or_path:
         simul_config(args.model_name_or_path)
-        tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path, trust_remote_code=False)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path, trust_remote_code=False)
+        except ValueError as error:
+            # Transformers' message names an argument that this program has not.
+            if "trust_remote_code=True" not in str(error):
+                raise
+            raise ValueError(
+                f"model_name_or_path must have a tokenizer without code of its own, which training never runs, got "
+                f"{args.model_name_or_path!r}."
+            ) from error
     else:
         tokenizer = train_tokenizer(pairs, args.vocab_size)
     if data_args.use_chat_template:

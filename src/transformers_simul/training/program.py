@@ -11,7 +11,7 @@ import torch
 from huggingface_hub.utils import enable_progress_bars
 from transformers.utils import logging as transformers_logging
 
-from ..text_files import write_text
+from ..text_files import one_line, write_text
 
 
 def run_program(main: Callable[[], None]) -> None:
@@ -30,13 +30,15 @@ def run_program(main: Callable[[], None]) -> None:
             torch.distributed.destroy_process_group()
     # An extra that is not installed names itself.
     except (ValueError, ImportError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {one_line(error)}")
     except KeyboardInterrupt as interrupt:
         # A training says what it has saved.
         print(f"\n{interrupt or 'Interrupted; what was finished before is kept.'}", file=sys.stderr)
         sys.exit(130)
+    except FileNotFoundError as error:
+        sys.exit(f"error: {one_line(error)}")
     except OSError as error:
-        sys.exit(f"error: {error}. Files that were written before are whole.")
+        sys.exit(f"error: {one_line(error).rstrip('.')}. Files that were written before are whole.")
 
 
 def check_writable(folder: Path) -> None:

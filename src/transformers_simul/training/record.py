@@ -188,6 +188,9 @@ def prepare_folder(
     found = read_record(folder)
     if found is None and (checkpoints := sorted(folder.glob("checkpoint-[0-9]*"))):
         raise ValueError(f"output_dir holds {checkpoints[0]}, but no {FILE} says of which training. {remedy}")
+    if found and not found.get("done") and not any(folder.glob("checkpoint-[0-9]*")):
+        # It failed before it had anything to lose, for a flag that is now another perhaps.
+        found = None
     if found is not None and (differing := differences(found, record)):
         raise ValueError(f"output_dir {str(folder)!r} holds another training: {'; '.join(differing)}. {remedy}")
     return not is_trained(folder, record, max_minutes)
