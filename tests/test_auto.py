@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, pipeline
 
 from families import make_family, stock_of
 from helpers import make_model, make_processor
@@ -119,3 +119,17 @@ def test_importing_the_package_is_enough_for_the_auto_classes(tmp_path, order):
             f"{models}.modeling_simul_falcon.SimulFalconModel",
         ],
     }
+
+
+def test_a_text_generation_pipeline_loads_a_folder_and_writes_after_a_whole_prompt(tmp_path):
+    """As docs/guides.md says: with the package it needs no code of the folder, and it knows no READ."""
+    processor = make_processor()
+    make_model(processor, seed=3).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    generator = pipeline("text-generation", model=str(tmp_path), device="cpu", trust_remote_code=False)
+    assert type(generator.model).__name__ == "SimulFalconForCausalLM"
+    inputs = processor(source="a dog runs")
+    options = {"max_new_tokens": 6, "do_sample": False}
+    (answer,) = generator(processor.tokenizer.decode(inputs["input_ids"][0]), **options, return_tensors=True)
+    plain = generator.model.generate(inputs["input_ids"], attention_mask=inputs["attention_mask"], **options)
+    assert answer["generated_token_ids"] == plain[0].tolist()
