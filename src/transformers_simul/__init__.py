@@ -16,6 +16,7 @@ _MODULES = {
     "auto": ["AutoSimulModel"],
     "models.cache": ["SimulCache"],
     "training.data_collator": ["SimulMaskDataCollator"],
+    "training.paths": ["AlignedPolicy", "RandomPathPolicy"],
     "streaming.engine": ["EngineFull", "EngineStream", "StreamEngine"],
     "models.configuration_generation": ["SimulGenerationConfig"],
     "models.families": ["adopt"],
@@ -38,13 +39,11 @@ _MODULES = {
     ],
     "models.policy_names": ["policy_from_name"],
     "models.policies": [
-        "AlignedPolicy",
         "FixedChunkPolicy",
         "MixturePolicy",
         "OfflinePolicy",
         "Policy",
         "Progress",
-        "RandomPathPolicy",
         "WaitKPolicy",
     ],
     "models.processing": ["SimulProcessor"],
@@ -80,13 +79,11 @@ if TYPE_CHECKING:
     from .models.modeling_simul_qwen2 import SimulQwen2Config, SimulQwen2ForCausalLM, SimulQwen2Model
     from .models.modeling_simul_qwen3 import SimulQwen3Config, SimulQwen3ForCausalLM, SimulQwen3Model
     from .models.policies import (
-        AlignedPolicy,
         FixedChunkPolicy,
         MixturePolicy,
         OfflinePolicy,
         Policy,
         Progress,
-        RandomPathPolicy,
         WaitKPolicy,
     )
     from .models.policy_names import policy_from_name
@@ -97,6 +94,7 @@ if TYPE_CHECKING:
     from .streaming.streamer import SimulStreamer, Word
     from .streaming.translate import translate_stream, translate_stream_async
     from .training.data_collator import SimulMaskDataCollator
+    from .training.paths import AlignedPolicy, RandomPathPolicy
 
 
 def __getattr__(name: str):

@@ -10,8 +10,9 @@ import torch
 from transformers import HfArgumentParser, TrainingArguments
 
 from ..models.modeling_simul import NO_DATA_PARALLEL
-from ..models.policies import AlignedPolicy, MixturePolicy, OfflinePolicy, Policy, RandomPathPolicy, WaitKPolicy
+from ..models.policies import MixturePolicy, OfflinePolicy, Policy, WaitKPolicy
 from ..models.processing import FALCON_TEMPLATE
+from .paths import AlignedPolicy, RandomPathPolicy
 
 
 @dataclass

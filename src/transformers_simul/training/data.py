@@ -8,9 +8,9 @@ from typing import Any
 from datasets import Dataset, load_dataset
 
 from ..corpora import CORPORA, Pair, check_corpus_name, read_pairs
-from ..models.policies import parse_alignment
 from ..text_files import read_lines
 from .arguments import DataArguments
+from .paths import parse_alignment
 
 SPLITS = ("train", "validation", "test")
 
