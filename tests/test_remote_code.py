@@ -137,17 +137,17 @@ def load_for_training(folder):
 
 
 @pytest.mark.parametrize(
-    "load",
+    ("load", "remedy"),
     [
-        lambda folder: SimulProcessor.from_pretrained(folder),
-        lambda folder: SimulProcessor.from_pretrained(folder, trust_remote_code=None),
-        lambda folder: load(folder),
-        load_for_training,
+        (lambda folder: SimulProcessor.from_pretrained(folder), "trust_remote_code"),
+        (lambda folder: SimulProcessor.from_pretrained(folder, trust_remote_code=None), "trust_remote_code"),
+        (lambda folder: load(folder), "code for its tokenizer, which runs only with --trust-remote-code"),
+        (load_for_training, "tokenizer without code of its own, which training never runs"),
     ],
     ids=["processor", "processor_unasked", "command", "training"],
 )
-def test_no_code_of_a_folder_runs_unless_the_user_said_so(hostile, tmp_path, load):
-    with pytest.raises(ValueError, match="trust_remote_code"):
+def test_no_code_of_a_folder_runs_unless_the_user_said_so(hostile, tmp_path, load, remedy):
+    with pytest.raises(ValueError, match=remedy):
         load(str(hostile))
     assert not (tmp_path / "marker").exists()
 
