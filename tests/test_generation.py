@@ -28,9 +28,11 @@ from transformers_simul import (
 )
 from transformers_simul.evaluation.forced import ForcedTarget as Forced
 from transformers_simul.models import decoding
+from transformers_simul.models.row import Prompt
 from transformers_simul.models.row_decoder import RowDecoder
 from transformers_simul.models.schedule import BLANK_START, CONTINUES, EOS, STARTS, Peek, training_row
 from transformers_simul.models.text import split_words
+from transformers_simul.models.word_rule import WordRule
 
 TOLERANCE = 1e-5
 
@@ -477,7 +479,7 @@ def test_caps_and_stop_reasons(model, processor):
     assert max(map(len, out.words[0])) <= 2
     # Without a limit, 20 tokens and three for each one read.
     inputs = processor(source="a dog runs")
-    bound = 20 + 3 * int((inputs["source_words"] > 0).sum())
+    bound = 20 + 3 * sum(map(len, inputs["source"][0]))
     no_eos = model.generate(**inputs, policy=OfflinePolicy(), suppress_tokens=[0], return_dict_in_generate=True)
     assert sum(map(len, no_eos.words[0])) == bound
     out = run(model, processor, ["a dog runs"], WaitKPolicy(1), max_time=0.0)
@@ -576,9 +578,10 @@ def test_streamers_get_committed_words_only(model, processor, capsys):
         ({"num_return_sequences": 2, "do_sample": True}, "num_return_sequences=2"),
         ({"min_new_tokens": 3}, "min_new_tokens=3"),
         ({"policy": [WaitKPolicy(1)] * 3}, "policy must hold one entry per row, 1, got 3"),
-        ({"token_kinds": torch.zeros(9999)}, "another tokenizer"),
-        ({"token_kinds": torch.zeros(9)}, "must mark one token as EOS"),
-        ({"source_words": None}, "source_words and token_kinds must come"),
+        ({"prompt": Prompt([], [5], WordRule(torch.arange(9999) + EOS))}, "another tokenizer"),
+        ({"source": None}, "source and prompt must be given"),
+        ({"prompt": None}, "source and prompt must be given"),
+        ({"source": [[[5]], [[6]]]}, "source must hold one entry per row, 1, got 2"),
         ({"past_key_values": SimulCache(2)}, "must be empty and hold 1 rows"),
         ({"past_key_values": SimulCache(1, max_tokens=5)}, "max_tokens of the cache is 5"),
         ({"nonsense": 1}, "nonsense"),
@@ -597,6 +600,12 @@ def test_what_is_not_supported_says_so(model, processor, kwargs, message):
     options = dict(processor(source="a dog runs")) | {"policy": WaitKPolicy(1)} | kwargs
     with pytest.raises(ValueError, match=message):
         model.generate(**options)
+
+
+def test_a_word_rule_knows_one_eos():
+    for kinds in ([STARTS, CONTINUES], [EOS, EOS]):
+        with pytest.raises(ValueError, match="must mark one token as EOS"):
+            WordRule(torch.tensor(kinds))
 
 
 def test_nan_logits_are_an_error(processor):

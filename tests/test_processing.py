@@ -100,11 +100,11 @@ def test_bad_templates(template):
 
 def test_batches_are_padded_on_the_left_and_marked(processor):
     inputs = processor(source=["a", "a dog runs"])
-    short, long = inputs["source_words"].tolist()
-    assert long == sorted(long[: -len(processor.tail_ids)]) + [-1] * len(processor.tail_ids)
-    padding = len(long) - len(processor.head_ids) - len(processor.tail_ids) - len(processor.encode("a")[0])
-    assert short[:padding] == [-2] * padding
-    assert inputs["attention_mask"][0].tolist() == [0] * padding + [1] * (len(long) - padding)
+    rows = [processor.head_ids + sum(words, []) + processor.tail_ids for words in inputs["source"]]
+    padding = len(rows[1]) - len(rows[0])
+    assert inputs["source"] == [processor.encode("a"), processor.encode("a dog runs")]
+    assert inputs["input_ids"].tolist() == [[processor.tokenizer.pad_token_id] * padding + rows[0], rows[1]]
+    assert inputs["attention_mask"].tolist() == [[0] * padding + [1] * len(rows[0]), [1] * len(rows[1])]
 
 
 @pytest.mark.parametrize("source", ["", "  \n", "\u3000", None, [], ["a", ""]])

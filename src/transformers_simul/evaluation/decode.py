@@ -104,7 +104,7 @@ def translate_sentences(
                     prediction_length=len(words),
                     reference=references[index],
                     source=sources[index],
-                    source_length=int(inputs["source_words"][row].max()),
+                    source_length=len(inputs["source"][row]),
                 )
                 translated[index] = (instance, output.stop_reasons[row])
             progress.update(len(batch))

@@ -22,7 +22,6 @@ except ImportError as error:
 from transformers_simul import AutoSimulModel, SimulCache, SimulProcessor, SourceStream
 from transformers_simul.models.decoding import decode_step
 from transformers_simul.models.policies import WaitKPolicy
-from transformers_simul.models.row import prompt_of
 from transformers_simul.models.row_decoder import RowDecoder
 
 
@@ -59,7 +58,7 @@ class SimulAgent(TextToTextAgent):
         row = RowDecoder(
             source=self.source.bind(self.processor),
             policy=WaitKPolicy(self.wait_k),
-            prompt=prompt_of(self.processor, self.model),
+            prompt=self.processor.prompt.fit(self.model),
             on_word=lambda ids, delay, elapsed_ms: self.written.append(ids),
         )
         self.run = row.run()

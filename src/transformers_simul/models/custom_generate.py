@@ -75,7 +75,7 @@ def _inputs(
     """What `generate()` needs beside what was given."""
     if given.get("policy") is None and given.get("wait_k") is None:
         raise ValueError("wait_k or a policy must be given, got neither: it says when to READ and WRITE.")
-    if "source_words" in given:
+    if "prompt" in given:
         return {} if source is None else {"source": source}
     if source is None or tokenizer is None:
         raise ValueError("source and tokenizer must be given, or the inputs that a SimulProcessor has made.")

@@ -21,8 +21,6 @@ from .policy_names import named
 from .room import check_room
 from .row import KnownSource, Prompt, Query
 from .row_decoder import RowDecoder
-from .schedule import HEAD, PADDING
-from .word_rule import WordRule
 
 # Stands for "no limit given": the decoder then bounds each row by what it has read.
 _FROM_SOURCE = 2**40
@@ -92,8 +90,7 @@ class SimulGenerationMixin(GenerationMixin):
                 each; a name is one that [`policy_from_name`] knows.
             wait_k (`int`, *optional*): instead of a policy, [`WaitKPolicy`]'s k. For a [`SimulProcessor`]'s inputs with
                 neither, `wait_k` of the generation configuration, see [`SimulGenerationConfig`].
-            input_ids, attention_mask, source_words, token_kinds, bare_first_word, source: what [`SimulProcessor`]
-                returns.
+            input_ids, attention_mask, source, prompt: what [`SimulProcessor`] returns.
             generators (`Sequence[torch.Generator]`, *optional*): one per row, for sampling that does not depend on
                 the row's neighbours.
             max_word_tokens (`int`, *optional*, defaults to 64): longest word; a word start is forced then.
@@ -115,7 +112,7 @@ class SimulGenerationMixin(GenerationMixin):
             configs = [SimulGenerationConfig.of(each) for each in (generation_config, self.generation_config) if each]
             if policy is not None and wait_k is not None:
                 raise ValueError(f"wait_k must not stand beside a policy, got {wait_k} and {policy!r}.")
-            if policy is None and wait_k is None and "source_words" in kwargs:
+            if policy is None and wait_k is None and "prompt" in kwargs:
                 wait_k = next((config.wait_k for config in configs if config.wait_k is not None), None)
             if wait_k is not None:
                 policy = WaitKPolicy(wait_k)
@@ -145,9 +142,7 @@ class SimulGenerationMixin(GenerationMixin):
         input_ids: torch.LongTensor,
         policy=None,
         source=None,
-        source_words=None,
-        token_kinds=None,
-        bare_first_word=None,
+        prompt=None,
         generators=None,
         max_word_tokens=None,
         row_decoder=None,
@@ -167,9 +162,7 @@ class SimulGenerationMixin(GenerationMixin):
         streamer: Any = None,
         policy: Any = None,
         source: Sequence[Any] | None = None,
-        source_words: torch.Tensor | None = None,
-        token_kinds: torch.Tensor | None = None,
-        bare_first_word: bool = False,
+        prompt: Prompt | None = None,
         generators: Sequence[torch.Generator] | None = None,
         max_word_tokens: int = 64,
         row_decoder: Any = None,
@@ -188,31 +181,30 @@ class SimulGenerationMixin(GenerationMixin):
                 **kwargs,
             )
         started = time.perf_counter()
-        if source_words is None or token_kinds is None:
-            raise ValueError("source_words and token_kinds must come with a policy: pass **processor(source=...).")
+        if source is None or prompt is None:
+            raise ValueError("source and prompt must be given with a policy: pass **processor(source=...).")
         batch = input_ids.shape[0]
         if batch > 1 and any(isinstance(each, PrefixConstrainedLogitsProcessor) for each in logits_processor):
             # Rows are shown to processors one at a time, so that each would be its row 0.
             raise ValueError(f"prefix_allowed_tokens_fn must have a batch of one with a policy, got {batch} rows.")
         policies = _per_row("policy", policy if isinstance(policy, (list, tuple)) else [policy] * batch, batch)
-        readers = _per_row("source", source, batch) if source is not None else None
+        sources = _per_row("source", source, batch)
         draws: Sequence[torch.Generator | None] = [None] * batch
         if generation_config.do_sample:
             draws = row_generators(generators, batch, input_ids.device)
         cache = _cache_for(past_key_values, batch)
         limit = generation_config.max_length - input_ids.shape[1]
         keeps_logits = bool(generation_config.output_logits)
-        rule = WordRule(token_kinds.to(self.device), self.config.vocab_size, bare_first_word)
+        prompt = prompt.fit(self)
+        check_room(self.config, cache.max_tokens, len(prompt.head), len(prompt.tail))
 
         rows = []
         for index in range(batch):
-            head, words, tail = _spans(input_ids[index].tolist(), source_words[index].tolist())
-            check_room(self.config, cache.max_tokens, len(head), len(tail))
             rows.append(
                 (row_decoder or RowDecoder)(
-                    source=KnownSource(words) if readers is None else readers[index],
+                    source=KnownSource(sources[index]) if isinstance(sources[index], list) else sources[index],
                     policy=policies[index],
-                    prompt=Prompt(head, tail, rule),
+                    prompt=prompt,
                     processors=list(logits_processor),
                     criteria=[c for c in stopping_criteria if not isinstance(c, (MaxLengthCriteria, EosTokenCriteria))],
                     generator=draws[index],
@@ -349,21 +341,6 @@ def _cache_for(cache: Any, batch: int) -> SimulCache:
             f"{cache.get_seq_length()} tokens."
         )
     return cache
-
-
-def _spans(ids: list[int], units: list[int]) -> tuple[list[int], list[list[int]], list[int]]:
-    """Head, source words and tail of one prompt."""
-    words: list[list[int]] = [[] for _ in range(max([*units, 0]))]
-    head: list[int] = []
-    tail: list[int] = []
-    for token, unit in zip(ids, units, strict=True):
-        if unit > 0:
-            words[unit - 1].append(token)
-        elif unit != PADDING:
-            (head if unit == HEAD else tail).append(token)
-    if not tail:
-        raise ValueError("source_words must mark at least one tail token (-1): the template has none.")
-    return head, words, tail
 
 
 def _stack(logits: list[torch.Tensor], vocab_size: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -10,9 +11,11 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from .encoding import TextEncoder
-from .schedule import CONTINUES, HEAD, NEVER, PADDING, STARTS, TAIL
+from .row import Prompt
+from .schedule import CONTINUES, NEVER, STARTS
 from .template import CHAT_INSTRUCTION, FALCON_TEMPLATE, escape_braces, fill_template, language_names, split_template
 from .text import UNITS, normalise_spaces, split_words, token_kinds
+from .word_rule import WordRule
 
 
 class SimulProcessor(ProcessorMixin):
@@ -42,7 +45,7 @@ class SimulProcessor(ProcessorMixin):
     >>> from transformers_simul import SimulProcessor
     >>> processor = SimulProcessor(tokenizer, source_lang="en", target_lang="de", template="{source} => {target}")
     >>> inputs = processor(source="A dog runs .")
-    >>> inputs["source_words"].max().item()
+    >>> len(inputs["source"][0])
     4
 
     ```
@@ -69,11 +72,13 @@ class SimulProcessor(ProcessorMixin):
         self.source_lang, self.target_lang = source_lang, target_lang
         self.template, self.unit, self.eos_token = template, unit, eos_token
         self._eos_token_id = _eos_token_id(tokenizer, eos_token)
-        head, tail, self._bare_first_word = split_template(template, language_names(source_lang, target_lang))
+        head, tail, is_bare = split_template(template, language_names(source_lang, target_lang))
         self._encoder = TextEncoder(tokenizer, self._eos_token_id, head, tail)
-        self._token_kinds = token_kinds(tokenizer, unit, self._eos_token_id)
+        kinds = token_kinds(tokenizer, unit, self._eos_token_id)
         # What no text becomes is not written either, marks of the template that are not special among them.
-        self._token_kinds[[index for index in self._encoder.control_ids if index != self._eos_token_id]] = NEVER
+        kinds[[index for index in self._encoder.control_ids if index != self._eos_token_id]] = NEVER
+        rule = WordRule(kinds, bare_first_word=is_bare and unit != "char")
+        self._prompt = Prompt(self._encoder.head_ids, self._encoder.tail_ids, rule)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -177,14 +182,19 @@ class SimulProcessor(ProcessorMixin):
         return cls(tokenizer, source_lang, target_lang, template, unit, eos_token)
 
     @property
+    def prompt(self) -> Prompt:
+        """What stands around every source, with the rule that keeps words whole."""
+        return self._prompt
+
+    @property
     def head_ids(self) -> list[int]:
         """Ids of the prompt before the source."""
-        return self._encoder.head_ids
+        return self._prompt.head
 
     @property
     def tail_ids(self) -> list[int]:
         """Ids of the prompt after the source; at least one."""
-        return self._encoder.tail_ids
+        return self._prompt.tail
 
     @property
     def eos_token_id(self) -> int:
@@ -194,12 +204,12 @@ class SimulProcessor(ProcessorMixin):
     @property
     def bare_first_word(self) -> bool:
         """Whether the target begins without a space: with a token that elsewhere would continue a word."""
-        return self._bare_first_word and self.unit != "char"
+        return self._prompt.rule.first == "bare"
 
     @property
     def token_kinds(self) -> torch.Tensor:
         """The word-boundary table, shape `(vocabulary,)`, int8; see [`token_kinds`]."""
-        return self._token_kinds
+        return self._prompt.rule.token_kinds
 
     def split(self, text: str) -> list[str]:
         """The units of a text, as strings: words; characters, white space runs being one; or token texts' words."""
@@ -266,9 +276,8 @@ class SimulProcessor(ProcessorMixin):
             return_tensors (`str`, *optional*): `"pt"`; a model needs nothing else.
 
         Returns:
-            `BatchFeature`: `input_ids`, `attention_mask` and `source_words` of shape `(batch, length)`, padded on the
-            left, `token_kinds` and `bare_first_word`. `source_words` says which source word a token belongs to, from 1;
-            0 is the head, -1 the tail, -2 padding. For live sources also `source`, a list of readers of token ids.
+            `BatchFeature`: `input_ids` and `attention_mask` of shape `(batch, length)`, padded on the left; `source`,
+            for each row the ids of each source word, or a live source's reader; and `prompt`, see [`Prompt`].
 
         Raises:
             ValueError: for an empty source, for `source` beside `text`, or for other tensors.
@@ -285,17 +294,16 @@ class SimulProcessor(ProcessorMixin):
         if readers and len(readers) < len(sources):
             raise ValueError("source must not mix known texts and live streams in one batch.")
         words = [[] if readers else self.encode(text) for text in sources]
-        rows = [self._prompt_row(each) for each in words]
-        length = max(len(ids) for ids, _ in rows)
+        rows = [[*self.head_ids, *chain.from_iterable(each), *self.tail_ids] for each in words]
+        length = max(map(len, rows))
         pad = self.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
-        data: dict[str, Any] = {
-            "input_ids": torch.tensor([[pad] * (length - len(ids)) + ids for ids, _ in rows]),
-            "source_words": torch.tensor([[PADDING] * (length - len(ids)) + units for ids, units in rows]),
-            "token_kinds": self.token_kinds,
-            "bare_first_word": self.bare_first_word,
+        data = {
+            "input_ids": torch.tensor([[pad] * (length - len(ids)) + ids for ids in rows]),
+            "attention_mask": torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in rows]),
+            "source": readers or words,
+            "prompt": self.prompt,
         }
-        data["attention_mask"] = (data["source_words"] != PADDING).long()
-        return BatchFeature(data | ({"source": readers} if readers else {}))
+        return BatchFeature(data)
 
     def words(self, words: Iterable[Sequence[int]]) -> list[str]:
         """The text of each written unit. With token units the space before it is part of it, and a character of several
@@ -336,13 +344,6 @@ class SimulProcessor(ProcessorMixin):
 
     def _units_of(self, ids: list[int]) -> list[list[int]]:
         return [[token] for token in ids] if self.unit == "token" else [ids]
-
-    def _prompt_row(self, source: list[list[int]]) -> tuple[list[int], list[int]]:
-        ids, units = list(self.head_ids), [HEAD] * len(self.head_ids)
-        for number, word in enumerate(source, start=1):
-            ids += word
-            units += [number] * len(word)
-        return ids + self.tail_ids, units + [TAIL] * len(self.tail_ids)
 
     def _check_characters(self, units: list[list[int]], text: str) -> None:
         ids = [token for unit in units for token in unit]

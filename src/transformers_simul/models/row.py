@@ -2,6 +2,7 @@
 """What a row of decoding is made of: its prompt, its source tokens, what it asks and what it was told."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, count, takewhile
 from typing import Any, NamedTuple
 
@@ -11,8 +12,9 @@ from .streams import Source
 from .word_rule import WordRule
 
 
-class Prompt(NamedTuple):
-    """What all rows of a processor and a model share.
+@dataclass(frozen=True)
+class Prompt:
+    """What all rows of a processor share: what stands around the source, and how words are kept whole.
 
     Attributes:
         head, tail (`list[int]`): ids before and after the source; the tail has at least one.
@@ -23,20 +25,16 @@ class Prompt(NamedTuple):
     tail: list[int]
     rule: WordRule
 
+    def fit(self, model: Any) -> "Prompt":
+        """The same prompt with the rule for a model's vocabulary, on its device.
 
-def prompt_of(processor: Any, model: Any) -> Prompt:
-    """The prompt of a processor's rows for a model.
+        Args:
+            model: gives vocabulary size and device.
 
-    Args:
-        processor (`SimulProcessor`): saved beside the model.
-        model: gives vocabulary size and device.
-
-    Raises:
-        ValueError: if the two do not belong together.
-    """
-    kinds = processor.token_kinds.to(model.device)
-    rule = WordRule(kinds, model.config.vocab_size, processor.bare_first_word)
-    return Prompt(processor.head_ids, processor.tail_ids, rule)
+        Raises:
+            ValueError: if the model's vocabulary is smaller than the tokenizer's.
+        """
+        return replace(self, rule=self.rule.fit(model.config.vocab_size, model.device))
 
 
 class Ask(NamedTuple):
@@ -219,5 +217,4 @@ __all__ = [
     "Reading",
     "RowStopped",
     "all_words",
-    "prompt_of",
 ]

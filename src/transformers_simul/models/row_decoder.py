@@ -66,7 +66,7 @@ class RowDecoder:
         head_is_fed: bool = False,
     ):
         self.source, self.policy = source, policy
-        self.head, self.tail, self.rule = prompt
+        self.head, self.tail, self.rule = prompt.head, prompt.tail, prompt.rule
         self.processors, self.criteria, self.generator = processors, criteria, generator
         self.max_new_tokens, self.max_word_tokens = max_new_tokens, max_word_tokens
         self.keeps_logits, self.on_word = keeps_logits, on_word

@@ -26,9 +26,6 @@ WORD_ENDS = 1
 TARGET_ENDS = 2
 READS = 3
 
-# `source_words` of a prompt: n is the n-th source word, 0 the head.
-HEAD, TAIL, PADDING = 0, -1, -2
-
 # What a token is to the word it stands in; the processor makes the table, loss and decoder read it.
 CONTINUES, STARTS, EOS, NEVER, BLANK_START = range(5)
 
@@ -277,12 +274,9 @@ __all__ = [
     "BLANK_START",
     "CONTINUES",
     "EOS",
-    "HEAD",
     "NEVER",
-    "PADDING",
     "READS",
     "STARTS",
-    "TAIL",
     "TARGET_ENDS",
     "WORD_ENDS",
     "Peek",

@@ -21,7 +21,7 @@ class WordRule:
 
     Args:
         token_kinds (`torch.Tensor` of shape `(vocabulary,)`): the processor's word-boundary table.
-        vocab_size (`int`): of the model, which may be padded beyond the tokenizer's.
+        vocab_size (`int`, *optional*): of the model, which may be padded beyond the tokenizer's; the table's without.
         bare_first_word (`bool`, *optional*): whether the target begins without a space.
 
     Attributes:
@@ -44,12 +44,14 @@ class WordRule:
     ```
     """
 
-    def __init__(self, token_kinds: torch.Tensor, vocab_size: int, bare_first_word: bool = False):
+    def __init__(self, token_kinds: torch.Tensor, vocab_size: int | None = None, bare_first_word: bool = False):
+        vocab_size = len(token_kinds) if vocab_size is None else vocab_size
         if len(token_kinds) > vocab_size:
             raise ValueError(
                 f"token_kinds has {len(token_kinds)} entries, but the model's vocabulary {vocab_size}: it belongs to "
                 "another tokenizer, or call model.resize_token_embeddings()."
             )
+        self.token_kinds = token_kinds
         kinds = torch.nn.functional.pad(token_kinds, (0, vocab_size - len(token_kinds)), value=NEVER)
         # Looked at for every token that is written, so it is kept where no device has to be waited for.
         self._kinds = kinds.cpu()
@@ -65,6 +67,18 @@ class WordRule:
             "bare": (kinds != CONTINUES) & (kinds != EOS),
             "continue": kinds != CONTINUES,
         }
+
+    def fit(self, vocab_size: int, device: torch.device) -> "WordRule":
+        """The same rule for a model.
+
+        Args:
+            vocab_size (`int`): of the model.
+            device (`torch.device`): of its logits.
+
+        Raises:
+            ValueError: if the table is larger than the model's vocabulary.
+        """
+        return WordRule(self.token_kinds.to(device), vocab_size, self.first == "bare")
 
     def bar(self, scores: torch.Tensor, expected: Expected) -> torch.Tensor:
         """Scores with minus infinity where a token may not follow.

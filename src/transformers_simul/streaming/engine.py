@@ -17,7 +17,7 @@ from ..models.policies import Policy
 from ..models.policy_names import named
 from ..models.processing import SimulProcessor
 from ..models.room import check_room, with_room
-from ..models.row import Ask, prompt_of
+from ..models.row import Ask
 from ..models.row_decoder import RowDecoder
 from ..models.streams import SourceCancelled, SourceReader, SourceStream, SourceTimeout
 from ..models.text import ends_sentence
@@ -90,7 +90,7 @@ class StreamEngine:
         self.model, self.processor = model.eval(), processor
         self.max_step_tokens, self.max_waiting, self.max_unread = max_step_tokens, max_waiting, max_unread
         self.max_tokens, self.cache = max_tokens, SimulCache(max_streams, max_tokens)
-        self.prompt = prompt_of(processor, model)
+        self.prompt = processor.prompt.fit(model)
         check_room(model.config, max_tokens, len(self.prompt.head), len(self.prompt.tail))
         self._numbers = itertools.count()
         # Free rows of the cache and streams that join, shared with the threads that open; the rest is the worker's.
