@@ -107,6 +107,8 @@ def lay_out(drawn: nx.DiGraph) -> tuple[dict[Spot, tuple[float, int]], float]:
     row_of = {room: row for row, generation in enumerate(generations) for room in generation}
     levels = [[Spot(room) for room in sorted(generation)] for generation in generations]
     links = nx.Graph()
+    # A room may import nothing and be imported by none.
+    links.add_nodes_from(spot for level in levels for spot in level)
     for room, other in sorted(drawn.edges):
         course = _course(room, other, row_of)
         nx.add_path(links, course)
