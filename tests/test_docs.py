@@ -15,9 +15,12 @@ import torch
 import transformers_simul
 from families import make_family, stock_of
 from helpers import make_model, make_processor
+from speech_helpers import stand_in_for_espeak
+from transformers_simul.corpora import Pair
 from transformers_simul.evaluation import Instance, write_instances
 from transformers_simul.evaluation.decode import translate_corpus
 from transformers_simul.publishing.custom_generate import save_custom_generate
+from transformers_simul.speech.synthesis import synthesise
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
@@ -67,7 +70,9 @@ def reader(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
-def test_python_blocks_run(page, reader):
+def test_python_blocks_run(page, reader, monkeypatch):
+    stand_in_for_espeak(Path(), monkeypatch)
+    synthesise([Pair("a dog runs", "ein Hund rennt")], "data/speech")
     for number, block in enumerate(blocks(page, "python"), start=1):
         # Training at a reader's length would take hours.
         block = block.replace('"output", remove', '"output", max_steps=1, report_to="none", use_cpu=True, remove')

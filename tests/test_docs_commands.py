@@ -5,6 +5,7 @@ What is ours runs in this process. What is not (git, pip, hf, another project's 
 """
 
 import configparser
+import importlib
 import itertools
 import json
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from families import make_family
+from speech_helpers import stand_in_for_espeak
 from test_docs import PAGES, ROOT, blocks, reader  # noqa: F401 - a fixture
 from transformers_simul import checkpoints, cli
 from transformers_simul.corpora import Pair
@@ -89,9 +91,9 @@ def call(words, text, monkeypatch, capsys):
         if name == "transformers-simul":
             few = FEW_STEPS if words[1] in cli.programs.NAMES else []
             assert cli.main([*words[1:], *few]) == 0
-        elif words[1:3] == ["-m", "transformers_simul.checkpoints"]:
+        elif words[1] == "-m" and words[2].startswith("transformers_simul."):
             monkeypatch.setattr(sys, "argv", words[2:])
-            checkpoints.main()
+            importlib.import_module(words[2]).main()
         else:
             (script,) = (word for word in words if word.endswith(".py"))
             arguments = words[words.index(script) + 1 :]
@@ -125,6 +127,7 @@ def at_hand(reader, monkeypatch):  # noqa: F811
     monkeypatch.setitem(finetuning_data.CORPORA, "home_assistant", lambda *codes: pairs)
     splits = {"test": pairs[:4], "validation": pairs[4:6], "train": pairs[6:]}
     monkeypatch.setattr(finetuning_data, "split_pairs", lambda pairs: splits)
+    stand_in_for_espeak(Path(), monkeypatch)
     gradio = pytest.importorskip("gradio")
     monkeypatch.setattr(gradio.Blocks, "block_thread", gradio.Blocks.close)
 
