@@ -91,10 +91,13 @@ class SimulFalconAttention(FalconAttention):
 
 
 class SimulFalconLinear(FalconLinear):
-    """Falcon's linear layer with [`decoding_linear`] in inference mode."""
+    """Falcon's linear layer with [`decoding_linear`] in inference mode, and while training as one operation."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         output = decoding_linear(input, self.weight, self.bias)
+        if output is None and torch.is_grad_enabled():
+            # Falcon's product with the transposed weight has a gradient that is copied element by element.
+            return torch.nn.functional.linear(input, self.weight, self.bias)
         return super().forward(input) if output is None else output
 
 
