@@ -151,7 +151,7 @@ def test_a_conversation_streams_what_its_training_row_gives(model, processor):
             if output.stop_reasons[row] != "eos" or scheduled[:-1] != [*delays, len(source)]:
                 continue  # EOS before the end READs outside the schedule
             collator = ConverseDataCollator(processor, policy)
-            (trained,) = collator.make_rows(source, words, [*delays, len(source)], None)
+            (trained,) = collator.make_rows(source, words, policy, None)
             fields = {name: torch.tensor([values]) for name, values in trained.items() if name != "labels"}
             with torch.no_grad():
                 logits = model(**fields, use_cache=False).logits[0]

@@ -2,8 +2,8 @@
 """The page itself, in Gradio: typed or played source, two policies side by side. Runs as a Space as it is."""
 
 import importlib.util
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, NamedTuple
 
 from ..streaming.engine import StreamEngine
 from .board import STYLE, status
@@ -81,21 +81,53 @@ def build_page(
     return page
 
 
+class _Fields(NamedTuple):
+    """The page's components that events read or change; `outputs` are the state and the boards."""
+
+    source: Any
+    play: Any
+    stop: Any
+    clear: Any
+    left: Any
+    right: Any
+    rate: Any
+    outputs: list[Any]
+
+
 def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], compares: bool) -> None:
     """Fields, buttons and boards, and what each does."""
     import gradio
 
-    right_policy = _RIGHT if compares else NOTHING
     gradio.HTML(f"<style>{STYLE}{_PAGE_STYLE}</style>", padding=False)
     gradio.Markdown(
         f"# {title}\nThe translation is written **while the source arrives** and is never revised.", elem_id="intro"
     )
+    fields = _fields(compares)
+    at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+    live = at_once | {"queue": True, "concurrency_limit": None, "trigger_mode": "multiple"}
+    _listen(visitors, fields, live, at_once)
+    if samples:
+        with gradio.Column(elem_id="examples"):
+            chosen = gradio.Dataset(
+                components=["textbox"], samples=[[text] for text in samples], label="Examples: press one to play it"
+            )
+        filled = chosen.click(lambda sample: sample[0], chosen, fields.source, **at_once)
+        filled.then(_player(visitors), [fields.source, fields.rate, fields.left, fields.right], fields.outputs, **live)
+    # It does nothing; but without it, Gradio's pages keep no connection whose end says that they are left.
+    page.unload(lambda: None)
+
+
+def _fields(compares: bool) -> _Fields:
+    """The page from top to bottom, without the examples."""
+    import gradio
+
+    left_policy, right_policy = _LEFT, _RIGHT if compares else NOTHING
     with gradio.Row(elem_id="top"):
         with gradio.Column(scale=3, min_width=300, elem_id="input"):
             source = gradio.Textbox(
                 label="Source",
                 placeholder="Type here, or paste a text and press Play. Enter ends the source.",
-                # Of several lines, Enter would only make one more.
+                # With several lines, Enter would only make one more.
                 lines=1,
                 max_lines=6,
                 max_length=MAX_CHARACTERS,
@@ -108,32 +140,46 @@ def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], compare
         with gradio.Column(scale=2, min_width=300, elem_id="settings"):
             with gradio.Row():
                 names = list(POLICIES)
-                left = gradio.Dropdown(names, value=_LEFT, label="Policy", elem_id="left")
+                left = gradio.Dropdown(names, value=left_policy, label="Policy", elem_id="left")
                 others = [*names, NOTHING] if compares else [NOTHING]
                 right = gradio.Dropdown(
                     others, value=right_policy, label="Compare with", min_width=120, elem_id="right"
                 )
             rate = gradio.Slider(*RATES, value=RATE, step=0.5, label="Words per second (Play)", elem_id="rate")
-    outputs = []
     with gradio.Column(elem_id="output"):
-        outputs.append(gradio.HTML(status(FIRST), elem_id="status", padding=False))
-        outputs.append(gradio.HTML(empty_boards(_LEFT, right_policy), elem_id="boards", padding=False))
+        state = gradio.HTML(status(FIRST), elem_id="status", padding=False)
+        boards = gradio.HTML(empty_boards(left_policy, right_policy), elem_id="boards", padding=False)
+    return _Fields(source, play, stop, clear, left, right, rate, [state, boards])
 
-    async def sent(events: AsyncIterator[Shown]):
-        async for state, drawn in events:
-            yield gradio.skip() if state is None else state, gradio.skip() if drawn is None else drawn
+
+async def _sent(events: AsyncIterator[Shown]) -> AsyncIterator[tuple[Any, Any]]:
+    import gradio
+
+    async for state, drawn in events:
+        yield gradio.skip() if state is None else state, gradio.skip() if drawn is None else drawn
+
+
+def _player(visitors: Visitors) -> Callable[..., AsyncIterator[tuple[Any, Any]]]:
+    import gradio
 
     # Gradio passes the request by its annotation. What comes new takes the place of what runs.
     async def on_play(text: str, rate: float, left: str, right: str, request: gradio.Request):
-        async for shown in sent(visitors.play(str(request.session_hash), text, rate, left, right)):
+        async for shown in _sent(visitors.play(str(request.session_hash), text, rate, left, right)):
             yield shown
 
+    return on_play
+
+
+def _listen(visitors: Visitors, fields: _Fields, live: dict[str, Any], at_once: dict[str, Any]) -> None:
+    """What keys and buttons do; `live` and `at_once` are options of events that last and of those that do not."""
+    import gradio
+
     async def on_type(text: str, left: str, right: str, request: gradio.Request):
-        async for shown in sent(visitors.type(str(request.session_hash), text, left, right)):
+        async for shown in _sent(visitors.type(str(request.session_hash), text, left, right)):
             yield shown
 
     async def on_enter(text: str, left: str, right: str, request: gradio.Request):
-        async for shown in sent(visitors.type(str(request.session_hash), text, left, right, is_complete=True)):
+        async for shown in _sent(visitors.type(str(request.session_hash), text, left, right, is_complete=True)):
             yield shown
 
     async def on_stop(request: gradio.Request):
@@ -144,24 +190,13 @@ def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], compare
         visitors.stop(str(request.session_hash))
         return "", status(FIRST), empty_boards(left, right)
 
-    live: dict[str, Any] = {"outputs": outputs, "show_progress": "hidden", "concurrency_limit": None}
-    live |= {"trigger_mode": "multiple", "api_visibility": "private"}
-    at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    play.click(on_play, [source, rate, left, right], **live)
+    source, policies, outputs = fields.source, [fields.left, fields.right], fields.outputs
+    fields.play.click(_player(visitors), [source, fields.rate, *policies], outputs, **live)
     # Not `input`, which comes with keys alone: text is also pasted, dictated, or deleted.
-    source.change(on_type, [source, left, right], **live)
-    source.submit(on_enter, [source, left, right], **live)
-    stop.click(on_stop, None, outputs[0], **at_once)
-    clear.click(on_clear, [left, right], [source, *outputs], **at_once)
-    if samples:
-        with gradio.Column(elem_id="examples"):
-            chosen = gradio.Dataset(
-                components=["textbox"], samples=[[text] for text in samples], label="Examples: press one to play it"
-            )
-        filled = chosen.click(lambda sample: sample[0], chosen, source, **at_once)
-        filled.then(on_play, [source, rate, left, right], **live)
-    # It does nothing; but without it, Gradio's pages keep no connection whose end says that they are left.
-    page.unload(lambda: None)
+    source.change(on_type, [source, *policies], outputs, **live)
+    source.submit(on_enter, [source, *policies], outputs, **live)
+    fields.stop.click(on_stop, None, outputs[0], **at_once)
+    fields.clear.click(on_clear, policies, [source, *outputs], **at_once)
 
 
 __all__ = ["build_page", "check_gradio"]

@@ -32,6 +32,10 @@ def take_schedule(schedule: Schedule | None, arguments: dict[str, Any]) -> Sched
     return schedule if found is None else found
 
 
+NO_LABELS = (
+    "labels must be given with a schedule in training: TrainingArguments.label_smoothing_factor takes them away from "
+    "the model, so leave it at 0 and set config.label_smoothing instead."
+)
 NO_DATA_PARALLEL = (
     "nn.DataParallel, which the Trainer takes for several GPUs in one process, cannot train this model: its copies "
     "have no parameters, and it splits token_kinds. Start one process for each GPU, with accelerate launch or torchrun "
@@ -103,12 +107,8 @@ class SimulForCausalLM(SimulGenerationMixin):
             ValueError: for a schedule in training without labels, peek rows without `token_kinds`, NaN in the loss, or
                 a row that positions have no room for.
         """
-        return_dict = self.config.return_dict if return_dict is None else return_dict
         if self.training and pair_ids is not None and labels is None and torch.is_grad_enabled():
-            raise ValueError(
-                "labels are missing beside a schedule: TrainingArguments.label_smoothing_factor takes them away "
-                "from the model; leave it at 0 and set config.label_smoothing instead."
-            )
+            raise ValueError(NO_LABELS)
         items = kwargs.pop("num_items_in_batch", None)
         outputs = self.base_model(
             input_ids,
@@ -121,31 +121,17 @@ class SimulForCausalLM(SimulGenerationMixin):
             schedule=Schedule.of_fields(pair_ids, in_target, offsets, visible_source, peeks),
             **kwargs,
         )
-        hidden_states = outputs.last_hidden_state
-
-        loss, logits = None, None
+        hidden_states, loss, logits = outputs.last_hidden_state, None, None
         if labels is not None:
-            loss = simul_loss(
-                hidden_states,
-                self.lm_head,
-                labels,
-                peeks,
-                token_kinds,
-                label_smoothing=self.config.label_smoothing if self.training else 0.0,
-                peek_weight=self.config.peek_weight,
-                num_items_in_batch=items,
-            )
+            smoothing, weight = self.config.label_smoothing if self.training else 0.0, self.config.peek_weight
+            loss = simul_loss(hidden_states, self.lm_head, labels, peeks, token_kinds, smoothing, weight, items)
         if loss is None or not self.training:
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self.lm_head(hidden_states[:, kept])
-
         output = CausalLMOutputWithPast(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
+            loss, logits, outputs.past_key_values, outputs.hidden_states, outputs.attentions
         )
+        return_dict = self.config.return_dict if return_dict is None else return_dict
         return output if return_dict else output.to_tuple()
 
 

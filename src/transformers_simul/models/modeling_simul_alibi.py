@@ -92,21 +92,10 @@ class SimulAlibiModel:
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         return_dict = config.return_dict if return_dict is None else return_dict
         hidden_states = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
-
-        if schedule is None:
-            use_cache = config.use_cache if use_cache is None else use_cache
-            if use_cache and past_key_values is None and not (self.gradient_checkpointing and self.training):
-                past_key_values = DynamicCache(config=config)
-            pattern = _causal(hidden_states, attention_mask, past_key_values)
-        else:
-            pattern = Pattern.of(schedule, past_key_values)
-        backend = config._attn_implementation
-        if output_attentions and backend == "flex_attention":
-            raise ValueError("output_attentions must be False with attn_implementation='flex_attention'; use 'eager'.")
-        mask = self._mask(pattern, hidden_states.dtype, decoding=past_key_values is not None)
-        backend = "eager" if output_attentions else backend
-        options = {self.bias_argument: None, "attention_mask": (mask, self.context(pattern), backend)}
-        options |= self.position_options(pattern, hidden_states)
+        if schedule is None and past_key_values is None and (config.use_cache if use_cache is None else use_cache):
+            # With gradient checkpointing, a second forward would fill it again.
+            past_key_values = None if self.gradient_checkpointing and self.training else DynamicCache(config=config)
+        options = self._block_options(schedule, hidden_states, attention_mask, past_key_values, output_attentions)
 
         all_hidden_states, all_attentions = [], []
         for block in self._blocks():
@@ -125,6 +114,24 @@ class SimulAlibiModel:
             attentions=tuple(all_attentions) if output_attentions else None,
         )
         return output if return_dict else output.to_tuple()
+
+    def _block_options(
+        self,
+        schedule: Schedule | None,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        cache: Any,
+        output_attentions: bool,
+    ) -> dict[str, Any]:
+        """What all blocks are given beside their input and the cache."""
+        config: Any = self.config
+        backend = config._attn_implementation
+        if output_attentions and backend == "flex_attention":
+            raise ValueError("output_attentions must be False with attn_implementation='flex_attention'; use 'eager'.")
+        pattern = _causal(hidden_states, attention_mask, cache) if schedule is None else Pattern.of(schedule, cache)
+        mask = self._mask(pattern, hidden_states.dtype, decoding=cache is not None)
+        attention = (mask, self.context(pattern), "eager" if output_attentions else backend)
+        return {self.bias_argument: None, "attention_mask": attention} | self.position_options(pattern, hidden_states)
 
     def position_options(self, pattern: Pattern, hidden_states: torch.Tensor) -> dict[str, Any]:
         """Further arguments of the blocks."""

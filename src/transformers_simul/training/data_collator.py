@@ -106,32 +106,26 @@ class SimulMaskDataCollator(EpochCallback):
         return batch | {"token_kinds": self.processor.token_kinds}
 
     def make_rows(
-        self,
-        source: list[list[int]],
-        target: list[list[int]],
-        delays: list[int],
-        draw: random.Random,
-        teaches_reads: bool = False,
+        self, source: list[list[int]], target: list[list[int]], policy: Policy, draw: random.Random
     ) -> list[Row]:
-        """The rows of one pair; the baselines make theirs in another way.
+        """Make the rows of one pair; the baselines make theirs in another way.
 
         Args:
             source, target (`list[list[int]]`): ids of each word.
-            delays (`list[int]`): g(0) ... g(EOS).
+            policy (`Policy`): the example's.
             draw (`random.Random`): seeded by (seed, epoch, example).
-            teaches_reads (`bool`, *optional*): of the example's policy: whether each READ is an answer to learn.
 
         Returns:
             `list[dict[str, list]]`: as [`training_row`] makes them.
         """
-        tail = self.processor.tail_ids
-        due = due_decisions if teaches_reads else due_peeks
+        delays, tail = policy.delays(len(source), len(target)), self.processor.tail_ids
+        due = due_decisions if policy.teaches_reads else due_peeks
         peeks = due(len(tail), [len(word) for word in target], delays) if self.peek_rows else []
         if self.peek_rows < 1:
             peeks = [peek for peek in peeks if draw.random() < self.peek_rows]
         head, eos = self.processor.head_ids, self.processor.eos_token_id
         row = training_row(head, source, tail, target, eos, delays, peeks)
-        if teaches_reads and self.peek_rows:
+        if policy.teaches_reads and self.peek_rows:
             for early in early_decisions(head, source, tail, eos, delays):
                 if self.peek_rows == 1 or draw.random() < self.peek_rows:
                     append_row(row, early)
@@ -140,10 +134,7 @@ class SimulMaskDataCollator(EpochCallback):
     def _rows(self, example: Mapping[str, Any]) -> list[Row]:
         source, target = pair_ids_of(example, self.processor)
         draw = example_draw(self.seed, self._known_epoch(), source, target)
-        policy = self.policy.for_example(example, draw)
-        rows = self.make_rows(
-            source, target, policy.delays(len(source), len(target)), draw, teaches_reads=policy.teaches_reads
-        )
+        rows = self.make_rows(source, target, self.policy.for_example(example, draw), draw)
         length = max(len(row["input_ids"]) for row in rows)
         if self.max_length is not None and length > self.max_length:
             if self.too_long == "raise":

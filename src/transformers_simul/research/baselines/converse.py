@@ -4,9 +4,11 @@
 import random
 from typing import Any
 
+from ...models.policies import Policy
 from ...models.row import Ask
 from ...models.row_decoder import RowDecoder
 from ...training.data_collator import SimulMaskDataCollator
+from ...training.rows import Row
 from .turns import turns
 
 
@@ -32,17 +34,12 @@ class ConverseDataCollator(SimulMaskDataCollator):
     """
 
     def make_rows(
-        self,
-        source: list[list[int]],
-        target: list[list[int]],
-        delays: list[int],
-        draw: random.Random,
-        teaches_reads: bool = False,
-    ) -> list[dict[str, list]]:
+        self, source: list[list[int]], target: list[list[int]], policy: Policy, draw: random.Random
+    ) -> list[Row]:
         processor = self.processor
         ids, labels = list(processor.head_ids), [-100] * len(processor.head_ids)
         read = 0
-        for words, start, stop in turns(len(target), delays):
+        for words, start, stop in turns(len(target), policy.delays(len(source), len(target))):
             prompt = [token for word in source[read:words] for token in word] + processor.tail_ids
             answer = [token for word in target[start:stop] for token in word] + [processor.eos_token_id]
             ids += prompt + answer

@@ -3,8 +3,10 @@
 
 import random
 
+from ...models.policies import Policy
 from ...models.schedule import training_row
 from ...training.data_collator import SimulMaskDataCollator
+from ...training.rows import Row
 from .turns import turns
 
 
@@ -30,15 +32,10 @@ class PrefixDataCollator(SimulMaskDataCollator):
     """
 
     def make_rows(
-        self,
-        source: list[list[int]],
-        target: list[list[int]],
-        delays: list[int],
-        draw: random.Random,
-        teaches_reads: bool = False,
-    ) -> list[dict[str, list]]:
+        self, source: list[list[int]], target: list[list[int]], policy: Policy, draw: random.Random
+    ) -> list[Row]:
         processor, rows = self.processor, []
-        for read, start, stop in turns(len(target), delays):
+        for read, start, stop in turns(len(target), policy.delays(len(source), len(target))):
             row = training_row(
                 processor.head_ids,
                 source[:read],

@@ -3,8 +3,10 @@
 
 import random
 
+from ...models.policies import Policy
 from ...models.schedule import training_row
 from ...training.data_collator import SimulMaskDataCollator
+from ...training.rows import Row
 
 
 class PublishedRowsDataCollator(SimulMaskDataCollator):
@@ -32,14 +34,9 @@ class PublishedRowsDataCollator(SimulMaskDataCollator):
     """
 
     def make_rows(
-        self,
-        source: list[list[int]],
-        target: list[list[int]],
-        delays: list[int],
-        draw: random.Random,
-        teaches_reads: bool = False,
-    ) -> list[dict[str, list]]:
-        processor = self.processor
+        self, source: list[list[int]], target: list[list[int]], policy: Policy, draw: random.Random
+    ) -> list[Row]:
+        processor, delays = self.processor, policy.delays(len(source), len(target))
         head, tail = processor.head_ids, processor.tail_ids
         row = training_row(head, source, tail, target, processor.eos_token_id, delays)
         ends = [len(head)]
