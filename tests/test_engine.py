@@ -11,7 +11,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from test_generation import POLICIES, Babble, assert_streamed_equals_trained, run, sentences
-from transformers_simul import EngineFull, SourceStream, StreamEngine, WaitKPolicy
+from transformers_simul import EngineFull, SimulStreamer, SourceStream, StreamEngine, WaitKPolicy
 from transformers_simul.models.decoding import decode_step
 from transformers_simul.models.row_decoder import RowDecoder
 from transformers_simul.models.schedule import EOS, STARTS
@@ -604,3 +604,29 @@ class TestNobodyHangs:
         engine.close()
         assert [other.stop_reason, stream.stop_reason] == ["cancelled", "cancelled"]
         assert engine.active_streams == 0
+
+
+def test_a_streamer_of_the_caller_hears_of_words_and_of_ends_of_sentences(model, processor):
+    heard = []
+
+    class Hears(SimulStreamer):
+        def put_word(self, row, ids, delay, elapsed_ms):
+            heard.append(delay)
+
+        def end_sentence(self, source_units, reason):
+            heard.append((source_units, reason))
+
+    with StreamEngine(model, processor, max_streams=1) as engine:
+        stream = engine.open(WaitKPolicy(1), sentences=True, max_new_tokens=3, streamer=Hears(processor))
+        stream.source.put("a dog runs. two children watch him")
+        stream.source.end_sentence()
+        stream.source.end()
+        assert list(stream.words) == []
+        assert not engine.is_closed
+    assert engine.is_closed
+    ends = [each for each in heard if isinstance(each, tuple)]
+    assert [units for units, _ in ends] == [3, 7]
+    assert {reason for _, reason in ends} <= {"eos", "max_new_tokens"}
+    first = heard.index(ends[0])
+    assert all(delay <= 3 for delay in heard[:first])
+    assert all(delay > 3 for delay in heard[first + 1 : -1])

@@ -119,6 +119,7 @@ class StreamEngine:
         ends_sentence: Callable[[str], bool] = ends_sentence,
         wait_s: float = 0.0,
         row_decoder: type[RowDecoder] = RowDecoder,
+        streamer: SimulStreamer | None = None,
         **kwargs: Any,
     ) -> EngineStream:
         """Begin a translation; from any thread.
@@ -133,6 +134,7 @@ class StreamEngine:
             ends_sentence (`Callable[[str], bool]`, *optional*): whether a sentence ends with this word.
             wait_s (`float`, *optional*): how long to wait for a place.
             row_decoder (`type`, *optional*): how it reads and writes.
+            streamer (`SimulStreamer`, *optional*): takes the words and the ends of sentences; a new one without.
             **kwargs: arguments of `generate()` that concern one row: `generation_config`, or its fields such as
                 `max_new_tokens` and `do_sample`; `logits_processor`, `stopping_criteria`, `generators` (one) and
                 `max_word_tokens`.
@@ -154,7 +156,7 @@ class StreamEngine:
             )
         bound = source.bind(self.processor)
         reader = SentenceReader(bound, max_sentence_words, ends_sentence) if sentences else bound
-        words = SimulStreamer(self.processor, max_unread=self.max_unread, name=f"stream {number}")
+        words = streamer or SimulStreamer(self.processor, max_unread=self.max_unread, name=f"stream {number}")
         stream = EngineStream(number, source, words)
         with self._changed:
             self._changed.wait_for(lambda: self._free or self._is_closed, wait_s)
@@ -196,6 +198,11 @@ class StreamEngine:
         """Streams that have a place."""
         with self._changed:
             return self.cache.batch_size - len(self._free)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no place is given any more: the engine was closed, or has failed."""
+        return self._is_closed
 
     def start(self) -> None:
         """Work in a thread of its own until [`StreamEngine.close`]. Starting twice is no error.
@@ -340,12 +347,13 @@ class StreamEngine:
                 # A sentence that was cut off is told of, also where the next ones were complete.
                 ended = decoder.stop_reason in ("cancelled", "timeout")
                 reason = decoder.stop_reason if ended or reason == "eos" else reason
-                if not sentences or ended:
+                if not isinstance(reader, SentenceReader) or ended:
                     break
                 # A decoder that stopped early leaves the rest of its sentence unread.
                 while not (polled := reader.poll())[0] or polled[1] is not None:
                     if not polled[0]:
                         yield None
+                stream.words.end_sentence(reader.words_before + reader.words, decoder.stop_reason)
         except SourceCancelled:
             reason = "cancelled"
         except SourceTimeout:

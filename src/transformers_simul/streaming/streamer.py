@@ -118,6 +118,14 @@ class SimulStreamer(BaseStreamer):
             self._held[row], text = ids, ""
         return Word(text, delay, elapsed_ms, row)
 
+    def end_sentence(self, source_units: int, reason: str) -> None:
+        """Called by an engine when a sentence of an endless stream is over; here nothing more is said of it.
+
+        Args:
+            source_units (`int`): of the stream, up to there.
+            reason (`str`): why its translation stopped.
+        """
+
     def end(self) -> None:
         """Called when generation is over."""
         with self._changed:
