@@ -13,6 +13,7 @@ from transformers import LogitsProcessorList
 from test_generation import TOLERANCE, feed_later, masked_training_logits, run, sentences
 from transformers_simul import (
     AdaptivePolicy,
+    AlignAttPolicy,
     AlignedPolicy,
     ConfidencePolicy,
     Evidence,
@@ -122,6 +123,7 @@ ADAPTIVE = [
     HoldPolicy(2, 1, 5),
     LocalAgreementPolicy(2, 1, 5),
     LocalAgreementPolicy(3, 1, 4),
+    AlignAttPolicy(1, 1, 5, heads=[(1, 2), (0, 1), (1, 0)]),
 ]
 
 
@@ -352,6 +354,7 @@ def test_bad_arguments(make, message):
         ("confidence:0.6,delta=2,min=2,max=7", ConfidencePolicy(0.6, 2, 2, 7)),
         ("hold-3", HoldPolicy(3)),
         ("agree-2:min=2", LocalAgreementPolicy(2, 2)),
+        ("alignatt-3:max=6", AlignAttPolicy(3, 1, 6)),
     ],
 )
 def test_policies_by_name(name, policy):

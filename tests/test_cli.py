@@ -396,8 +396,8 @@ def test_every_command_has_help_with_examples(capsys):
     done = subprocess.run(program, capture_output=True, text=True, check=True)
     assert time.perf_counter() - started < 30
     assert "| torch\n" not in done.stderr
-    names = ["translate", "train", "evaluate", "score", "plot", "mask", "demo", "corpus", "align", "card"]
-    names += ["custom-generate"]
+    names = ["translate", "train", "evaluate", "score", "plot", "mask", "demo", "corpus", "align", "heads", "card"]
+    names += ["custom-generate", "subtitles"]
     assert all(name in done.stdout for name in names)
     assert len(COMMANDS) == len(names) - 1
     for name in names:

@@ -37,6 +37,7 @@ _MODULES = {
         "LearnedReadPolicy",
         "LocalAgreementPolicy",
     ],
+    "models.align_att": ["AlignAttPolicy"],
     "models.policy_names": ["policy_from_name"],
     "models.policies": [
         "FixedChunkPolicy",
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
         LearnedReadPolicy,
         LocalAgreementPolicy,
     )
+    from .models.align_att import AlignAttPolicy
     from .models.cache import SimulCache
     from .models.configuration_generation import SimulGenerationConfig
     from .models.families import adopt

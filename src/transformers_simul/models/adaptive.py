@@ -21,6 +21,8 @@ class Evidence(NamedTuple):
         draft (`list[list[int]]`): ids of the words that the model would write now, if the policy asks for drafts.
         earlier_drafts (`list[list[list[int]]]`): those of the looks before, newest first, without the words that were
             written since.
+        attention (`torch.Tensor` of shape `(heads, source words)`, float32): how much each of the policy's heads
+            attends to each source word read, from the newest token; None if the policy has none.
     """
 
     progress: Progress
@@ -29,6 +31,7 @@ class Evidence(NamedTuple):
     first_log_probs: torch.Tensor
     draft: list[list[int]]
     earlier_drafts: list[list[list[int]]]
+    attention: torch.Tensor | None = None
 
     @property
     def read_probability(self) -> float:
@@ -58,6 +61,14 @@ class Evidence(NamedTuple):
         moved = torch.where(now > 0, now * (self.log_probs - self.first_log_probs), torch.zeros_like(now))
         return moved.sum().item()
 
+    @property
+    def looked_at(self) -> int:
+        """The source word that the heads look at, from 0: of each head the word that it attends to most, and of these
+        the median, the earlier of two."""
+        if self.attention is None:
+            raise ValueError("looked_at needs a policy with heads, whose attention the decoder then takes.")
+        return int(self.attention.argmax(1).median())
+
     def _starts(self) -> torch.Tensor:
         return self.log_probs.index_fill(0, torch.tensor(self.eos_token_id, device=self.log_probs.device), -torch.inf)
 
@@ -76,6 +87,7 @@ class AdaptivePolicy(Policy):
 
     Attributes:
         draft_words (`int`): how many words a draft has; 0 asks for none, which costs nothing.
+        heads (`tuple[tuple[int, int], ...]`): layer and head of attention heads to see; () for none.
 
     Raises:
         ValueError: if the lags are out of range, or when it is asked for a training schedule.

@@ -82,9 +82,12 @@ def attend(
     step, rotations, keys_in_target, broadcasts_keys = context
     if step is not None:
         query = step.split(query.transpose(1, 2)).transpose(1, 2)
-    if rotations is not None and keys_in_target is not None:
+    far = None if rotations is None else rotate(query, *rotations[layer])
+    if step is not None and step.probe is not None:
+        step.probe.look(layer, query, far, key, mask, scale)
+    if far is not None and keys_in_target is not None:
         output, weights = _attend_in_two_frames(
-            query, rotate(query, *rotations[layer]), key, value, mask, keys_in_target, implementation, scale, dropout
+            query, far, key, value, mask, keys_in_target, implementation, scale, dropout
         )
     elif implementation == "eager":
         output, weights = _weigh(_grouped_product(query, key.transpose(-1, -2)), value, mask, scale, dropout)

@@ -4,7 +4,7 @@ CacheStep: where the tokens of one forward lie in it."""
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from transformers.cache_utils import Cache
@@ -47,6 +47,8 @@ class CacheStep(Cache):
     ):
         super().__init__(layers=[])
         self.cache, self.rows, self.counts, self.tokens, self.keys = cache, rows, counts, tokens, keys
+        # An AttentionProbe, where a policy looks at attention heads.
+        self.probe: Any = None
 
     def split(self, tokens: torch.Tensor) -> torch.Tensor:
         """The step's tokens by stream: `(1, tokens, ...)` to `(streams, longest, ...)`, zeros behind the shorter."""

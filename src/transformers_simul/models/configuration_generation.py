@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What simultaneous decoding adds to the generation configuration: wait-k, which is saved and loaded with the model."""
+"""What simultaneous decoding adds to the generation configuration: a policy, and what policies need to know about the
+model; saved and loaded with it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from transformers.generation.configuration_utils import GenerationConfig
 
-from .policies import WaitKPolicy
+from .policies import Policy, WaitKPolicy
+from .policy_names import policy_from_name
+
+_OURS = ("wait_k", "default_policy", "alignment_heads")
 
 
 class SimulGenerationConfig(GenerationConfig):
@@ -13,10 +18,14 @@ class SimulGenerationConfig(GenerationConfig):
 
     Args:
         wait_k (`int`, *optional*): the policy of `generate()` where neither a policy nor `wait_k` is given.
+        default_policy (`str`, *optional*): the same by a name that [`policy_from_name`] knows; instead of `wait_k`.
+        alignment_heads (`Sequence[Sequence[int]]`, *optional*): layer and head of the attention heads that look at what
+            is translated next, the best first, for [`AlignAttPolicy`]; `transformers-simul heads` finds them.
         **kwargs: of `GenerationConfig`.
 
     Raises:
-        ValueError: if `wait_k` is no whole number of at least 1, or a special token's id no whole number.
+        ValueError: if `wait_k` is no whole number of at least 1, `default_policy` is no policy's name or stands beside
+            `wait_k`, a head is no pair of whole numbers, or a special token's id no whole number.
 
     Example:
 
@@ -24,31 +33,49 @@ class SimulGenerationConfig(GenerationConfig):
     >>> import tempfile
     >>> from transformers import AutoModelForCausalLM
     >>> folder = tempfile.mkdtemp()
-    >>> model.generation_config.wait_k = 3
+    >>> model.generation_config.default_policy = "confidence:0.6,max=5"
     >>> model.save_pretrained(folder)
-    >>> AutoModelForCausalLM.from_pretrained(folder).generation_config.wait_k
-    3
-    >>> model.generation_config.wait_k = None
+    >>> AutoModelForCausalLM.from_pretrained(folder).generation_config.default_policy
+    'confidence:0.6,max=5'
+    >>> model.generation_config.default_policy = None
 
     ```
     """
 
-    def __init__(self, wait_k: int | None = None, **kwargs: Any):
-        if wait_k is not None:
-            WaitKPolicy(wait_k)
+    def __init__(
+        self,
+        wait_k: int | None = None,
+        default_policy: str | None = None,
+        alignment_heads: Sequence[Sequence[int]] | None = None,
+        **kwargs: Any,
+    ):
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             ids = kwargs.get(name)
             if ids is not None and not all(isinstance(each, int) for each in (ids if isinstance(ids, list) else [ids])):
                 raise ValueError(f"{name} of the generation configuration must be a token's id, got {ids!r}.")
-        self.wait_k = wait_k
+        self.wait_k, self.default_policy = wait_k, default_policy
+        self.alignment_heads = None if alignment_heads is None else check_heads(alignment_heads)
+        # What is wrong with it shows where it is loaded.
+        self.make_policy()
         super().__init__(**kwargs)
+
+    def make_policy(self) -> Policy | None:
+        """The policy that it names; None if it names none."""
+        if self.default_policy is not None and self.wait_k is not None:
+            raise ValueError(
+                f"default_policy must not stand beside wait_k in a generation configuration, got "
+                f"{self.default_policy!r} and {self.wait_k}."
+            )
+        if self.default_policy is not None:
+            return policy_from_name(self.default_policy)
+        return None if self.wait_k is None else WaitKPolicy(self.wait_k)
 
     @classmethod
     def of(cls, config: GenerationConfig) -> "SimulGenerationConfig":
         """The same configuration as one of ours; itself if it is.
 
         Args:
-            config (`GenerationConfig`): ours or a stock one, which has `wait_k` if it was loaded with it.
+            config (`GenerationConfig`): ours or a stock one, which has what we add if it was loaded with it.
         """
         if isinstance(config, cls):
             return config
@@ -56,14 +83,33 @@ class SimulGenerationConfig(GenerationConfig):
         return ours
 
     def to_dict(self) -> dict[str, Any]:
-        """As the stock method; without `wait_k` where there is none."""
+        """As the stock method; without what we add where it is None."""
         settings = super().to_dict()
-        if settings["wait_k"] is None:
-            del settings["wait_k"]
-        else:
-            # A configuration that stems from the model's alone loses what Transformers does not know when it is loaded.
-            settings.pop("_from_model_config", None)
+        for name in _OURS:
+            if settings[name] is None:
+                del settings[name]
+            else:
+                # One that stems from the model's alone loses what Transformers does not know when it is loaded.
+                settings.pop("_from_model_config", None)
         return settings
 
 
-__all__ = ["SimulGenerationConfig"]
+def check_heads(heads: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The same heads as lists, as JSON keeps them.
+
+    Args:
+        heads (`Sequence[Sequence[int]]`): layer and head of each.
+
+    Raises:
+        ValueError: for none, or what is no pair of whole numbers of at least 0.
+    """
+    if not isinstance(heads, (list, tuple)) or not heads:
+        raise ValueError(f"alignment_heads must be pairs of a layer and a head, such as [[2, 3]], got {heads!r}.")
+    for head in heads:
+        is_pair = isinstance(head, (list, tuple)) and len(head) == 2
+        if not is_pair or not all(isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in head):
+            raise ValueError(f"alignment_heads must be pairs of a layer and a head, counted from 0, got {head!r}.")
+    return [list(head) for head in heads]
+
+
+__all__ = ["SimulGenerationConfig", "check_heads"]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .cache import SimulCache
+from .head_attention import AttentionProbe
 from .room import has_positions, with_room
 from .row import Ask, RowStopped
 from .row_decoder import RowDecoder
@@ -49,9 +50,14 @@ def decode_step(model: Any, cache: SimulCache, asks: Mapping[int, Ask]) -> dict[
     step = cache.place(rows, counts, [asks[row].forgets for row in rows], schedule)
 
     answers = [1 if asks[row].replacement is None else 2 for row in rows]
+    wishes = [(asks[row].attention, size) for row, size in zip(rows, answers, strict=True)]
+    if any(wish is not None for wish, _ in wishes):
+        step.probe = AttentionProbe(step, wishes)
     asked = [end - back for end, size in zip(accumulate(counts), answers, strict=True) for back in range(size, 0, -1)]
     kept = torch.tensor(asked, device=model.device)
     outputs = model(ids, past_key_values=step, logits_to_keep=kept, return_dict=True, **schedule._asdict())
+    if step.probe is not None:
+        step.probe.answer()
     return dict(zip(rows, outputs.logits[0].float().split(answers), strict=True))
 
 

@@ -89,7 +89,7 @@ class SimulGenerationMixin(GenerationMixin):
             policy (`Policy`, `str` or a sequence of either, *optional*): when to READ and WRITE, for all rows or for
                 each; a name is one that [`policy_from_name`] knows.
             wait_k (`int`, *optional*): instead of a policy, [`WaitKPolicy`]'s k. For a [`SimulProcessor`]'s inputs with
-                neither, `wait_k` of the generation configuration, see [`SimulGenerationConfig`].
+                neither, `default_policy` or `wait_k` of the generation configuration, see [`SimulGenerationConfig`].
             input_ids, attention_mask, source, prompt: what [`SimulProcessor`] returns.
             generators (`Sequence[torch.Generator]`, *optional*): one per row, for sampling that does not depend on
                 the row's neighbours.
@@ -113,13 +113,13 @@ class SimulGenerationMixin(GenerationMixin):
             if policy is not None and wait_k is not None:
                 raise ValueError(f"wait_k must not stand beside a policy, got {wait_k} and {policy!r}.")
             if policy is None and wait_k is None and "prompt" in kwargs:
-                wait_k = next((config.wait_k for config in configs if config.wait_k is not None), None)
+                policy = next((each for config in configs if (each := config.make_policy()) is not None), None)
             if wait_k is not None:
                 policy = WaitKPolicy(wait_k)
             if isinstance(policy, (list, tuple)):
-                policy = [named(each) for each in policy]
+                policy = [named(each, self) for each in policy]
             elif policy is not None:
-                policy = named(policy)
+                policy = named(policy, self)
             if policy is None:
                 if hasattr(kwargs.get("past_key_values"), "place"):
                     raise ValueError("past_key_values must not be a SimulCache without a policy: give one, or wait_k.")

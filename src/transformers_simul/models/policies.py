@@ -41,6 +41,8 @@ class Policy:
 
     # How many words of a draft the policy wants to see at a look; those that never look want none.
     draft_words = 0
+    # Layer and head of the attention heads that it wants to see.
+    heads: tuple[tuple[int, int], ...] = ()
 
     def reads(self, progress: Progress) -> bool | None:
         """READ (True) or WRITE (False) before target word `progress.target_words`, while source may be left; None if
@@ -75,6 +77,14 @@ class Policy:
                 read += 1
             delays.append(read)
         return [*delays, source_words]
+
+    def for_model(self, model: Any) -> "Policy":
+        """The policy as it decides for a model: itself, unless it needs what was found out about the model before.
+
+        Args:
+            model: with its `config` and `generation_config`.
+        """
+        return self
 
     def for_example(self, example: Mapping[str, Any], draw: random.Random) -> "Policy":
         """The policy of one training example: itself, unless it is drawn or comes with the example (alignments).

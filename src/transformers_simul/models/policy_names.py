@@ -3,8 +3,10 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from .adaptive import ConfidencePolicy, HoldPolicy, LearnedReadPolicy, LocalAgreementPolicy
+from .align_att import AlignAttPolicy
 from .policies import FixedChunkPolicy, OfflinePolicy, Policy, WaitKPolicy
 
 _LAGS = {"min": "least_lag", "max": "greatest_lag"}
@@ -17,10 +19,11 @@ _KINDS: dict[str, tuple[Callable[..., Policy], tuple[str, ...], dict[str, str]]]
     "confidence": (ConfidencePolicy, ("alpha",), _LAGS | {"delta": "delta"}),
     "hold": (HoldPolicy, ("words",), _LAGS),
     "agree": (LocalAgreementPolicy, ("drafts",), _LAGS),
+    "alignatt": (AlignAttPolicy, ("words",), _LAGS),
 }
 FORMS = (
     "wait-K, wait-K:catchup=C, chunk-N-M, full, learned:THRESHOLD, confidence:ALPHA, confidence:ALPHA,delta=D, hold-N, "
-    "agree-N; those that look at the model also take min=LAG and max=LAG"
+    "agree-N, alignatt-N; those that look at the model also take min=LAG and max=LAG"
 )
 
 
@@ -29,7 +32,7 @@ def policy_from_name(name: str) -> Policy:
 
     Args:
         name (`str`): such as `"wait-3"`, `"chunk-2-3"`, `"full"`, `"learned:0.5"`, `"confidence:0.6,min=1,max=7"`,
-            `"hold-2"` or `"agree-2"`. Numbers may follow a dash or a colon.
+            `"hold-2"`, `"agree-2"` or `"alignatt-2"`. Numbers may follow a dash or a colon.
 
     Raises:
         ValueError: for a name that is none, or arguments out of range.
@@ -43,6 +46,8 @@ def policy_from_name(name: str) -> Policy:
 
     ```
     """
+    if not isinstance(name, str):
+        raise ValueError(f"policy must be a name, one of {FORMS}; got {name!r}.")
     kind, *values = re.split(r"[-:,]", name)
     if kind not in _KINDS:
         raise ValueError(f"policy must be one of {FORMS}; got {name!r}.")
@@ -63,17 +68,21 @@ def policy_from_name(name: str) -> Policy:
     return make(**arguments)
 
 
-def named(policy: Policy | str) -> Policy:
-    """The policy itself, or that of a name.
+def named(policy: Policy | str, model: Any) -> Policy:
+    """The policy itself, or that of a name, as it decides for a model.
+
+    Args:
+        policy (`Policy` or `str`): the one or the other.
+        model: that is to translate.
 
     Raises:
-        ValueError: for what is neither.
+        ValueError: for what is neither, or what this model cannot do.
     """
     if isinstance(policy, str):
-        return policy_from_name(policy)
+        policy = policy_from_name(policy)
     if isinstance(policy, type) or not hasattr(policy, "reads"):
         raise ValueError(f"policy must be a Policy or the name of one, got {policy!r}.")
-    return policy
+    return policy.for_model(model)
 
 
 __all__ = ["FORMS", "named", "policy_from_name"]

@@ -3,11 +3,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, count, takewhile
+from itertools import chain, count, pairwise, takewhile
 from typing import Any, NamedTuple
 
 import torch
 
+from .head_attention import HeadAttention
 from .streams import Source
 from .word_rule import WordRule
 
@@ -50,6 +51,7 @@ class Ask(NamedTuple):
         replacement (`int`, *optional*): feed the last token a second time, seeing so much source: its answer too.
         is_draft (`bool`): whether the row can do without the answer: where there is no room for it, [`RowStopped`]
             thrown into the row ends the draft, not the row.
+        attention (`HeadAttention`, *optional*): what to tell of attention heads, for each answer.
     """
 
     source_ids: list[int]
@@ -60,6 +62,7 @@ class Ask(NamedTuple):
     forgets: tuple[int, ...] = ()
     replacement: int | None = None
     is_draft: bool = False
+    attention: HeadAttention | None = None
 
     @property
     def tokens(self) -> int:
@@ -127,7 +130,7 @@ class Reading:
         ids (`list[int]`): all of them.
         visible (`int`): how many of them the next query sees: the head and what was read.
         fed (`int`): how many of them the model has.
-        words (`int`): source words that were read.
+        ends (`list[int]`): where the head and each word that was read end in `ids`.
         is_over (`bool`): whether a READ has found the end of the source.
     """
 
@@ -135,7 +138,7 @@ class Reading:
         self.ids = list(head)
         self.visible = len(head)
         self.fed = len(head) if head_is_fed else 0
-        self.words = 0
+        self.ends = [len(head)]
         self.is_over = False
 
     def hold(self, words: Sequence[Sequence[int]]) -> None:
@@ -150,7 +153,24 @@ class Reading:
             return
         self.hold([word])
         self.visible += len(word)
-        self.words += 1
+        self.ends.append(self.visible)
+
+    @property
+    def words(self) -> int:
+        """Source words that were read."""
+        return len(self.ends) - 1
+
+    def by_word(self, weights: torch.Tensor) -> torch.Tensor:
+        """Sums over the tokens of each word that was read.
+
+        Args:
+            weights (`torch.Tensor` of shape `(heads, tokens)`): of head and source.
+
+        Returns:
+            `torch.Tensor` of shape `(heads, words)`.
+        """
+        lengths = [end - start for start, end in pairwise(self.ends)]
+        return torch.stack([word.sum(-1) for word in weights[:, self.ends[0] : self.visible].split(lengths, -1)], -1)
 
     def feed(self) -> tuple[int, list[int]]:
         """Where the tokens begin that the model has not got, and these; from now on it has them."""
@@ -165,11 +185,13 @@ class Doubled(NamedTuple):
     Attributes:
         answer (`torch.Tensor` of shape `(vocabulary,)`): to the token after that READ.
         visible_source (`int`): head and source tokens that the later one saw.
+        attention (`torch.Tensor` of shape `(heads, tokens)`, *optional*): of the later one.
         is_read (`bool`): whether the READ has followed, so that the earlier one of the two is given up.
     """
 
     answer: torch.Tensor
     visible_source: int
+    attention: torch.Tensor | None = None
     is_read: bool = False
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .adaptive import Evidence
+from .head_attention import HeadAttention
 from .policies import Policy, Progress
 from .row import Ask, Doubled, Drafts, Prompt, Query, Reading, RowStopped, all_words
 from .streams import Source, SourceCancelled, SourceTimeout
@@ -84,6 +85,8 @@ class RowDecoder:
         self.drafts = Drafts()
         self._doubled: Doubled | None = None
         self._first_look: torch.Tensor | None = None
+        # What the policy's heads attend to, by tokens of head and source, from the newest token.
+        self._attention: torch.Tensor | None = None
 
     def run(self) -> Generator[Ask | None, Any, None]:
         """The row's life. Yields what to feed, and is sent the answer; or None to wait for source, and is sent None.
@@ -208,7 +211,8 @@ class RowDecoder:
             self.drafts.add((yield from self._draft(logits)))
         progress = Progress(self.reading.words, len(self.words))
         newest, *earlier = self.drafts.words or [[]]
-        return Evidence(progress, log_probs, self.rule.eos_token_id, self._first_look, newest, earlier)
+        attention = None if self._attention is None else self.reading.by_word(self._attention)
+        return Evidence(progress, log_probs, self.rule.eos_token_id, self._first_look, newest, earlier, attention)
 
     def _draft(self, logits: torch.Tensor) -> Generator[Ask, torch.Tensor, list[list[int]]]:
         """Words that the model would write now, without a READ; the next feed gives their tokens up."""
@@ -293,9 +297,12 @@ class RowDecoder:
         return Ask(fresh, start, ids, offset, self.reading.visible, forgets, replacement)
 
     def _ask(self, ask: Ask) -> Generator[Ask, torch.Tensor, torch.Tensor]:
-        logits = self._check((yield ask))
+        looks = HeadAttention(self.policy.heads) if self.policy.heads else None
+        logits = self._check((yield ask._replace(attention=looks)))
+        attention = [None] * len(logits) if looks is None else looks.weights
         if ask.replacement is not None:
-            self._doubled = Doubled(logits[1], ask.replacement)
+            self._doubled = Doubled(logits[1], ask.replacement, attention[1])
+        self._attention = attention[0]
         return self._note(logits[0])
 
     def _check(self, logits: torch.Tensor) -> torch.Tensor:
@@ -310,7 +317,7 @@ class RowDecoder:
         doubled = self._doubled
         # EOS before the end of the source READs one word, whatever the policy would have READ.
         if doubled is not None and not doubled.is_read and doubled.visible_source == self.reading.visible:
-            self._doubled = doubled._replace(is_read=True)
+            self._doubled, self._attention = doubled._replace(is_read=True), doubled.attention
             return self._note(doubled.answer)
         return (yield from self._ask(self.feed_again()))
 

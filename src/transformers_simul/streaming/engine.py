@@ -147,7 +147,7 @@ class StreamEngine:
         """
         if max_sentence_words is not None and not sentences:
             raise ValueError(f"max_sentence_words={max_sentence_words} needs sentences=True.")
-        policy = named(policy)
+        policy = named(policy, self.model)
         options = decoder_options(self.model, self.processor, **kwargs)
         number = next(self._numbers)
         if source is None:

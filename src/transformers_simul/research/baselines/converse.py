@@ -75,6 +75,11 @@ class ConverseDecoder(RowDecoder):
                 f"policy must ask for no drafts with ConverseDecoder, whose cache is only appended to, got "
                 f"{self.policy}."
             )
+        if self.policy.heads:
+            raise ValueError(
+                f"policy must look at no attention heads with ConverseDecoder, whose source stands in turns, got "
+                f"{self.policy}."
+            )
         self.length = self.reading.fed
 
     def feed(self, ids: list[int], replacement: int | None = None) -> Ask:
