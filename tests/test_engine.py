@@ -425,7 +425,7 @@ class TestArguments:
             ({"max_new_token": 3}, "max_new_token: no such argument"),
             ({"wait_k": 3}, "wait_k must not stand beside a policy, got 3"),
             ({"processors": []}, "processors: no such argument"),
-            ({"streamer": None, "policies": 1}, "policies, streamer: no such argument"),
+            ({"wordy": None, "policies": 1}, "policies, wordy: no such argument"),
             ({"num_beams": 4}, "num_beams=4 is not supported"),
             ({"max_length": 3}, "max_length must be above the prompt's"),
             ({"max_word_tokens": 0}, "max_word_tokens must be at least 1, a whole number, got 0"),
