@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention under a mask that already holds everything: which keys, and their bias. Three kernels, one result."""
+"""Attention under a mask that already says which keys are visible and what their bias is. Three kernels give one
+result."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -21,13 +22,13 @@ class AttentionContext(NamedTuple):
     """What the layers of one forward share, beside their masks.
 
     Attributes:
-        step (`CacheStep`, *optional*): while decoding, what splits tokens into streams and joins them again.
-        source_rotations (`Sequence[tuple[torch.Tensor, torch.Tensor]]`, *optional*): with own-frame positions, for
-            each layer cosine and sine of the angle by which a query turns further towards source keys, shape
-            `(batch, queries, rotary_dim)`.
-        keys_in_target (`torch.Tensor` of shape `(batch, keys)`, *optional*): which keys stand behind the source.
+        step (`CacheStep`, *optional*): while decoding, splits tokens into streams and joins them again.
+        source_rotations (`Sequence[tuple[torch.Tensor, torch.Tensor]]`, *optional*): with own-frame positions, for each
+            layer the cosine and sine of the angle by which a query is rotated again for source keys, shape `(batch,
+            queries, rotary_dim)`.
+        keys_in_target (`torch.Tensor` of shape `(batch, keys)`, *optional*): which keys come after the source.
         broadcasts_keys (`bool`): under SDPA, leave a single head of keys to torch's broadcasting, a slower kernel, as
-            stock Falcon does; only so is it equal to the last bit.
+            stock Falcon does; only then is the result equal to the last bit.
     """
 
     step: CacheStep | None = None
@@ -47,21 +48,22 @@ def attend(
     context: AttentionContext = AttentionContext(),  # noqa: B008 - immutable
     layer: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Attention of a batch, or of a decoding step's tokens, in the frames that positions call for.
+    """Compute attention for a batch or for the tokens of a decoding step, with own-frame positions if the context has
+    them.
 
     Args:
-        query (`torch.Tensor` of shape `(batch, heads, queries, head_dim)`): of a step `(1, heads, tokens, head_dim)`.
+        query (`torch.Tensor` of shape `(batch, heads, queries, head_dim)`): in a step, `(1, heads, tokens, head_dim)`.
         key, value (`torch.Tensor` of shape `(batch, kv_heads, keys, head_dim)`): `kv_heads` divides `heads`.
         mask (`torch.Tensor` of shape `(batch, heads or 1, queries, keys)`): added to the scaled scores; for flex a
             [`FlexMask`].
         implementation (`str`): `"eager"`, `"sdpa"` or `"flex_attention"`.
-        scale (`float`): of the scores.
-        dropout (`float`): of the weights.
-        context (`AttentionContext`, *optional*): of the forward.
+        scale (`float`): factor of the scores.
+        dropout (`float`): dropout of the weights.
+        context (`AttentionContext`, *optional*): what the layers share.
         layer (`int`, *optional*): index of the layer.
 
     Returns:
-        `torch.Tensor` of shape `(batch, queries, heads * head_dim)`, of a step `(1, tokens, heads * head_dim)`; and
+        `torch.Tensor` of shape `(batch, queries, heads * head_dim)`, in a step `(1, tokens, heads * head_dim)`; and
         with `"eager"` the weights of shape `(batch, heads, queries, keys)`, otherwise None.
 
     Raises:
@@ -108,16 +110,16 @@ def _attend_in_two_frames(
     scale: float,
     dropout: float,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Near products with target keys, far ones with source keys."""
+    """Multiply `query` with target keys and `far` with source keys."""
     if implementation == "eager" or (implementation == "sdpa" and query.shape[2] <= _FEW_QUERIES):
         near, distant = (_grouped_product(each, key.transpose(-1, -2)) for each in (query, far))
         scores = torch.where(keys_in_target[:, None, None], near, distant)
         output, weights = _weigh(scores, value, mask, scale, dropout)
         return output, weights if implementation == "eager" else None
     # Queries and keys of both frames side by side, so that a fused kernel sees one product.
-    behind, nothing, size = keys_in_target[:, None, :, None], key.new_zeros(()), value.shape[-1]
-    key = torch.cat((torch.where(behind, nothing, key), torch.where(behind, key, nothing)), dim=-1)
-    # That of CPUs wants values as long as keys; without it, all scores would lie in memory.
+    after, nothing, size = keys_in_target[:, None, :, None], key.new_zeros(()), value.shape[-1]
+    key = torch.cat((torch.where(after, nothing, key), torch.where(after, key, nothing)), dim=-1)
+    # The fused kernel of CPUs takes only values as long as keys; without it, all scores would be in memory.
     value = F.pad(value, (0, size)) if implementation == "sdpa" else value
     output = _fused(torch.cat((far, query), dim=-1), key, value, mask, scale, dropout)
     return output[..., :size], None
@@ -147,7 +149,7 @@ def _fused(
 
 
 def _grouped_product(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """`(batch, heads, n, m)` times `(batch, kv_heads, m, p)`: heads that share keys in one product."""
+    """Multiply `(batch, heads, n, m)` by `(batch, kv_heads, m, p)`, the heads that share keys in one product."""
     batch, heads, rows, size = left.shape
     groups = right.shape[1]
     return (left.reshape(batch, groups, heads // groups * rows, size) @ right).view(batch, heads, rows, -1)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SimulCache: keys and values in arrival order, their place in the row beside them, rows of different progress; and
-CacheStep: where the tokens of one forward lie in it."""
+"""SimulCache stores keys and values in order of arrival, with their place in the row, for rows of different progress.
+CacheStep says where the tokens of one forward are stored."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,10 +15,10 @@ _FIRST_TOKENS = 64
 
 
 class StepTokens(NamedTuple):
-    """Where the tokens of one forward belong, one number of each kind per token, as they lie one behind the other.
+    """Where the tokens of one forward belong, one number of each kind per token.
 
     Attributes:
-        rows (`torch.Tensor` of shape `(tokens,)`, int): the cache's row.
+        rows (`torch.Tensor` of shape `(tokens,)`, int): the row of the cache.
         slots (`torch.Tensor` of shape `(tokens,)`, int): the slot of that row which stores the token.
         columns (`torch.Tensor` of shape `(tokens,)`, int): index in the padded table that [`CacheStep.split`] makes.
     """
@@ -29,15 +29,15 @@ class StepTokens(NamedTuple):
 
 
 class CacheStep(Cache):
-    """One forward's view of a [`SimulCache`], which [`SimulCache.place`] makes: the model gets it as `past_key_values`.
+    """One forward's view of a [`SimulCache`], made by [`SimulCache.place`]; the model gets it as `past_key_values`.
 
-    The forward's tokens belong to some of the cache's rows, as many to each as it has, and lie one behind the other
-    without padding. For attention they are `split` into streams, and what comes out is `join`ed again.
+    The forward's tokens belong to some rows of the cache, to each as many as it has. They are concatenated without
+    padding. For attention they are `split` into streams, and the result is `join`ed again.
 
     Args:
         cache (`SimulCache`): stores keys and values.
         rows (`torch.Tensor` of shape `(streams,)`, *optional*): the rows that take part; None if all do.
-        counts (`list[int]`): tokens of each.
+        counts (`list[int]`): number of tokens of each.
         tokens (`StepTokens`): where they belong.
         keys (`Schedule`): the place of every stored key of these rows, fields of shape `(streams, stored)`.
     """
@@ -51,7 +51,8 @@ class CacheStep(Cache):
         self.probe: Any = None
 
     def split(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The step's tokens by stream: `(1, tokens, ...)` to `(streams, longest, ...)`, zeros behind the shorter."""
+        """Split the step's tokens by stream: `(1, tokens, ...)` to `(streams, longest, ...)`, with zeros after the
+        shorter ones."""
         streams, longest = len(self.counts), max(self.counts)
         if streams * longest == tokens.shape[1]:
             return tokens.view(streams, longest, *tokens.shape[2:])
@@ -60,7 +61,7 @@ class CacheStep(Cache):
         return rows.view(streams, longest, *tokens.shape[2:])
 
     def join(self, rows: torch.Tensor) -> torch.Tensor:
-        """The inverse of `split`."""
+        """Undo `split`."""
         tokens = rows.flatten(0, 1)
         columns = self.tokens.columns
         return (tokens if len(columns) == len(tokens) else tokens[columns])[None]
@@ -71,11 +72,12 @@ class CacheStep(Cache):
         return self.split(self.tokens.slots[None])
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs):
-        """Store one layer's keys and values of the step and return all that its streams have stored.
+        """Store one layer's keys and values of the step, and return all that its streams have stored.
 
         Args:
-            key_states, value_states (`torch.Tensor` of shape `(1, kv_heads, tokens, head_dim)`).
-            layer_idx (`int`): the layer.
+            key_states, value_states (`torch.Tensor` of shape `(1, kv_heads, tokens, head_dim)`): the step's keys and
+                values.
+            layer_idx (`int`): index of the layer.
 
         Returns:
             Two tensors of shape `(streams, kv_heads, stored, head_dim)`.
@@ -91,7 +93,7 @@ class CacheStep(Cache):
         return tuple(found)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Tokens of the longest stream."""
+        """Return the number of tokens of the longest stream."""
         return self.cache.get_seq_length()
 
     @property
@@ -102,17 +104,17 @@ class CacheStep(Cache):
 class SimulCache(Cache):
     """Keys and values of streams that read and write in turns.
 
-    Under ALiBi a key carries no position, so an entry stays valid however much source arrives later: entries are
-    stored as they come, source and target mixed, and their `in_target` and `offsets` are kept beside them. A row may
-    forget entries (the last target token, after a READ); the next tokens take their slots.
+    A stored key contains no position that could change, so an entry stays valid however much source arrives later.
+    Entries are stored as they come, source and target mixed, and their `in_target` and `offsets` are kept beside them.
+    A row may forget entries (the last target token, after a READ); the next tokens take their slots.
 
-    The cache only stores. Before each forward, `place` chooses slots for its tokens; what it returns is what the model
-    gets.
+    The cache only stores. Before each forward, `place` chooses slots for its tokens, and the model gets what `place`
+    returns.
 
     Args:
-        batch_size (`int`): streams side by side.
-        max_tokens (`int`, *optional*): allocate once, for so many tokens per stream, and refuse more. Without it
-            the cache doubles when it is full.
+        batch_size (`int`): number of streams.
+        max_tokens (`int`, *optional*): allocate once, for so many tokens per stream, and refuse more. By default the
+            cache doubles when it is full.
 
     Raises:
         ValueError: if a size is below 1, or when a stream outgrows `max_tokens`.
@@ -150,22 +152,22 @@ class SimulCache(Cache):
         return len(self._taken)
 
     def used_tokens(self, row: int) -> int:
-        """Tokens that a stream holds."""
+        """Return how many tokens a stream holds."""
         return len(self._taken[row])
 
     def place(
         self, rows: Sequence[int], counts: Sequence[int], forgets: Sequence[Sequence[int]], queries: Schedule
     ) -> CacheStep:
-        """Choose the slots of a step's tokens; the forward that gets what is returned stores them there.
+        """Choose the slots of a step's tokens; the forward that gets the result stores them there.
 
         Args:
             rows (`Sequence[int]`): the streams that take part, in ascending order.
-            counts (`Sequence[int]`): tokens of each.
+            counts (`Sequence[int]`): number of tokens of each.
             forgets (`Sequence[Sequence[int]]`): entries that each gives up first, counted from its newest, 0.
-            queries (`Schedule`): the tokens, fields of shape `(1, sum(counts))`.
+            queries (`Schedule`): schedule of the tokens, fields of shape `(1, sum(counts))`.
 
         Raises:
-            ValueError: if rows do not ascend, a stream outgrows `max_tokens`, or forgets what it does not have.
+            ValueError: if rows do not ascend, or a stream outgrows `max_tokens` or forgets what it does not have.
         """
         if any(later <= earlier for earlier, later in pairwise(rows)):
             raise ValueError(f"rows must ascend, got {list(rows)}.")
@@ -197,22 +199,22 @@ class SimulCache(Cache):
     # Decoding runs in inference mode, whose tensors may be changed nowhere else.
     @torch.inference_mode()
     def clear(self, row: int, keep: int = 0) -> None:
-        """Forget what a stream holds; its row can serve another.
+        """Forget what a stream holds; its row can then serve another stream.
 
         Args:
             row (`int`): the stream.
-            keep (`int`, *optional*): the first tokens that came stay: a prompt that the next stream begins with too. If
-                some of them were forgotten, or never came, none stays.
+            keep (`int`, *optional*): how many of the first tokens stay: a prompt that the next stream begins with too.
+                If some of them were forgotten or never came, none stays.
         """
         keep = keep if self._taken[row][:keep] == list(range(keep)) else 0
         self._wipe(row, slice(keep, self._touched[row]))
         self._taken[row], self._free[row], self._touched[row] = list(range(keep)), [], keep
 
     def layer(self, layer_idx: int, *states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """One layer's keys and values, each of shape `(batch_size, kv_heads, capacity, head_dim)`.
+        """Return one layer's keys and values, each of shape `(batch_size, kv_heads, capacity, head_dim)`.
 
         Args:
-            layer_idx (`int`): the layer; its tensors are made when it is first asked for.
+            layer_idx (`int`): index of the layer; its tensors are made when it is first asked for.
             *states (`torch.Tensor` of shape `(1, kv_heads, tokens, head_dim)`): keys and values to come, which give
                 heads, size, dtype and device.
         """
@@ -222,15 +224,11 @@ class SimulCache(Cache):
         return self._keys[layer_idx], self._values[layer_idx]
 
     def update(self, *args, **kwargs):
-        """A forward gets what [`SimulCache.place`] returns, never the cache.
-
-        Raises:
-            ValueError: always.
-        """
+        """Raise an error: a forward gets what [`SimulCache.place`] returns, never the cache itself."""
         raise ValueError("past_key_values must be what SimulCache.place() returns, got the SimulCache itself.")
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Tokens of the longest stream."""
+        """Return the number of tokens of the longest stream."""
         return max(map(len, self._taken))
 
     @property
@@ -238,7 +236,7 @@ class SimulCache(Cache):
         return False
 
     def _take(self, row: int, count: int, forget: Sequence[int]) -> list[int]:
-        """Slots for `count` tokens, given up ones first."""
+        """Return slots for `count` tokens, beginning with those that were given up."""
         taken, free = self._taken[row], self._free[row]
         if any(index >= len(taken) for index in forget):
             raise ValueError(f"forgets must lie below the {len(taken)} tokens that stream {row} holds, got {forget}.")
@@ -259,8 +257,8 @@ class SimulCache(Cache):
         return slots
 
     def _wipe(self, row: int, slots: slice | list[int]) -> None:
-        """Nobody sees these slots any more. Zeros, since a mask adds a large negative number and weighs values with
-        zero: what is not a number, or infinite, shows through both."""
+        """Clear slots that nobody may see any more. Zeros are needed because a mask adds a large negative number and
+        gives a value weight zero, and NaN or infinity would survive both."""
         for table in (*self._keys, *self._values):
             table[row, :, slots] = 0
         self._places[:, row, slots] = 0

@@ -17,15 +17,15 @@ class SimulGenerationConfig(GenerationConfig):
     """The generation configuration of our models.
 
     Args:
-        wait_k (`int`, *optional*): the policy of `generate()` where neither a policy nor `wait_k` is given.
+        wait_k (`int`, *optional*): the policy of `generate()` if it is given neither a policy nor `wait_k`.
         default_policy (`str`, *optional*): the same by a name that [`policy_from_name`] knows; instead of `wait_k`.
         alignment_heads (`Sequence[Sequence[int]]`, *optional*): layer and head of the attention heads that look at what
             is translated next, the best first, for [`AlignAttPolicy`]; `transformers-simul heads` finds them.
-        **kwargs: of `GenerationConfig`.
+        **kwargs: as for `GenerationConfig`.
 
     Raises:
-        ValueError: if `wait_k` is no whole number of at least 1, `default_policy` is no policy's name or stands beside
-            `wait_k`, a head is no pair of whole numbers, or a special token's id no whole number.
+        ValueError: if `wait_k` is not a whole number of at least 1, `default_policy` is not a policy's name or is given
+            beside `wait_k`, a head is not a pair of whole numbers, or the id of a special token not a whole number.
 
     Example:
 
@@ -33,11 +33,11 @@ class SimulGenerationConfig(GenerationConfig):
     >>> import tempfile
     >>> from transformers import AutoModelForCausalLM
     >>> folder = tempfile.mkdtemp()
-    >>> model.generation_config.default_policy = "confidence:0.6,max=5"
+    >>> model.generation_config.wait_k = 3
     >>> model.save_pretrained(folder)
-    >>> AutoModelForCausalLM.from_pretrained(folder).generation_config.default_policy
-    'confidence:0.6,max=5'
-    >>> model.generation_config.default_policy = None
+    >>> AutoModelForCausalLM.from_pretrained(folder).generation_config.wait_k
+    3
+    >>> model.generation_config.wait_k = None
 
     ```
     """
@@ -60,7 +60,7 @@ class SimulGenerationConfig(GenerationConfig):
         super().__init__(**kwargs)
 
     def make_policy(self) -> Policy | None:
-        """The policy that it names; None if it names none."""
+        """Return the policy that it names; None if it names none."""
         if self.default_policy is not None and self.wait_k is not None:
             raise ValueError(
                 f"default_policy must not stand beside wait_k in a generation configuration, got "
@@ -72,18 +72,14 @@ class SimulGenerationConfig(GenerationConfig):
 
     @classmethod
     def of(cls, config: GenerationConfig) -> "SimulGenerationConfig":
-        """The same configuration as one of ours; itself if it is.
-
-        Args:
-            config (`GenerationConfig`): ours or a stock one, which has what we add if it was loaded with it.
-        """
+        """Return the configuration as one of ours. A stock one has our settings if it was loaded with them."""
         if isinstance(config, cls):
             return config
         ours: Any = cls.from_dict(config.to_dict())
         return ours
 
     def to_dict(self) -> dict[str, Any]:
-        """As the stock method; without what we add where it is None."""
+        """Do as the stock method, but leave out our settings where they are None."""
         settings = super().to_dict()
         for name in _OURS:
             if settings[name] is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What simultaneous fine-tuning adds to the configuration of any family."""
+"""What simultaneous translation adds to the configuration of any family."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +51,7 @@ class SimulConfig:
         self.check_simul()
 
     def check_simul(self) -> None:
-        """Whether the settings fit each other; models look again, since loading may change them one by one.
+        """Check that the settings fit each other. Models check again, since loading may change settings one by one.
 
         Raises:
             ValueError: if they do not.
@@ -83,12 +83,12 @@ class SimulConfig:
 
     @property
     def has_alibi(self) -> bool:
-        """Whether positions are an ALiBi bias; rotary otherwise."""
+        """Whether positions are an ALiBi bias; otherwise they are rotary."""
         return False
 
 
 class SimulAlibiConfig(SimulConfig):
-    """[`SimulConfig`] of a family that has ALiBi and nothing else."""
+    """[`SimulConfig`] of a family that always has ALiBi."""
 
     @property
     def has_alibi(self) -> bool:
@@ -96,8 +96,8 @@ class SimulAlibiConfig(SimulConfig):
 
     @property
     def alibi_rounding(self) -> str:
-        """Float32 distances to the query. Bloom's own bias differs from that by a constant per row, which softmax
-        ignores, and in bfloat16 lets ranks above 256 collide; MPT's is the same."""
+        """Float32 distances to the query. Bloom's own bias differs from these by a constant per row, which softmax
+        ignores, and makes ranks above 256 collide in bfloat16; MPT's is the same."""
         return "exact"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Text to token ids and back, piece by piece, as in the middle of a text; what reads like a control token is text."""
+"""Encode text piece by piece as in the middle of a text, never as a control token, and decode it."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -14,19 +14,19 @@ _MOST_KEPT, _LONGEST_KEPT = 65536, 64
 
 
 class TextEncoder:
-    """A tokenizer that encodes pieces as they stand in a text, and no piece as a control token.
+    """Encodes pieces as they stand in a text, and no piece as a control token.
 
     Args:
-        tokenizer (`PreTrainedTokenizerBase`): any whose `encode` and `decode` are inverse to each other.
-        eos_token_id (`int`): ends the target.
-        head, tail (`str`): the prompt before and after the source, whose control tokens are control tokens.
+        tokenizer (`PreTrainedTokenizerBase`): any tokenizer whose `encode` and `decode` are inverse to each other.
+        eos_token_id (`int`): the id that ends the target.
+        head, tail (`str`): the prompt before and after the source; control tokens in these stay control tokens.
 
     Attributes:
-        head_ids, tail_ids (`list[int]`): of the prompt.
-        control_ids (`frozenset[int]`): that no text becomes.
+        head_ids, tail_ids (`list[int]`): ids of the prompt.
+        control_ids (`frozenset[int]`): ids that no text becomes.
 
     Raises:
-        ValueError: if the tokenizer does not split the tail from a word before it.
+        ValueError: if the tokenizer joins the tail with the word before it.
 
     Example:
 
@@ -53,30 +53,27 @@ class TextEncoder:
         return self.__dict__ | {"_known": {}}
 
     def word(self, word: str) -> list[int]:
-        """Ids of a word after another.
-
-        Args:
-            word (`str`): without the space before it.
+        """Return the ids of a word that follows another word and a space.
 
         Raises:
-            ValueError: if there are none, or only those of control tokens; or if the tokenizer joins words.
+            ValueError: if there are no ids, or only those of control tokens; or if the tokenizer joins words.
         """
         return self._once(word, lambda: self._encode_text(_ANCHORS[:1], f" {word}"))
 
     def words(self, text: str) -> list[int]:
-        """Ids of a text whose first word stands after another; as [`TextEncoder.word`]."""
+        """Return the ids of a text whose first word follows another, as [`TextEncoder.word`] does."""
         return self._encode_text(_ANCHORS[:1], f" {text}")
 
     def character(self, character: str) -> list[int]:
-        """Ids of a character by itself, joined with none of its neighbours; as [`TextEncoder.word`]."""
+        """Return the ids of a character that is joined with none of its neighbours, as [`TextEncoder.word`] does."""
         return self._once(character, lambda: self._encode_text(_ANCHORS, character))
 
     def target_start(self, text: str) -> list[int]:
-        """Ids of a text that stands right after the tail; as [`TextEncoder.word`]."""
+        """Return the ids of a text that stands right after the tail, as [`TextEncoder.word`] does."""
         return self._encode_text(self._before_target, text)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of some ids, with the space before it."""
+        """Return the text of some ids, with the space before it."""
         # After the anchor: some tokenizers take the space from the start of what they decode.
         text = self.tokenizer.decode([*self._anchor, *ids], clean_up_tokenization_spaces=False)
         return text.removeprefix(self._anchor_text)
@@ -97,7 +94,7 @@ class TextEncoder:
         return self.tokenizer.encode(text, add_special_tokens=False) if text else []
 
     def _encode_text(self, befores: Sequence[str], text: str) -> list[int]:
-        """Ids of text after one of `befores`, none of them a control token."""
+        """Encode a text after one of `befores` without making a control token of any part of it."""
         # Where the text names a control token, it is cut within the name. Tokenizers' own `split_special_tokens` is
         # not known to all of them, and Unigram models find the name in their vocabulary all the same.
         pieces = []
@@ -129,7 +126,8 @@ def _is_mark(name: str) -> bool:
 
 
 def _controls(tokenizer, eos_token_id: int, template: str) -> tuple[frozenset[int], re.Pattern]:
-    """Ids that no text becomes, and a pattern of the texts that a tokenizer would make control tokens."""
+    """Return the ids that no text becomes, and a pattern of the texts that the tokenizer would turn into control
+    tokens."""
     controls = control_tokens(tokenizer)
     added = {index: token.content for index, token in tokenizer.added_tokens_decoder.items()}
     # Chats also mark their parts with added tokens that are not special, such as "<think>".

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The families that are served: our class by a checkpoint's `model_type`, and a loaded model's weights in it."""
+"""The model families: our class by a checkpoint's `model_type`, and our class around a model that is already loaded."""
 
 from typing import Any
 
@@ -14,13 +14,10 @@ MODEL_TYPES = ("bloom", "falcon", "gemma3_text", "llama", "mistral", "mpt", "qwe
 
 
 def family_class(model_type: str) -> Any:
-    """The `Simul...ForCausalLM` of a `model_type`.
-
-    Args:
-        model_type (`str`): of a configuration, ours or a stock one.
+    """Return the `Simul...ForCausalLM` of a `model_type`, of ours or of a stock configuration.
 
     Raises:
-        ValueError: for a family that is not served.
+        ValueError: for a family that has no class here.
 
     Example:
 
@@ -56,17 +53,16 @@ def family_class(model_type: str) -> Any:
 
 
 def adopt(model: Any, **settings: Any) -> Any:
-    """A loaded model in our class of its family, so that it can translate while it reads. Nothing is copied: both have
-    the same parameters, and the model stays what it was.
-
-    Layers that something else has put in place (quantised ones, adapters) are taken as they are.
+    """Put a loaded model into our class of its family, so that it can translate while it reads. Nothing is copied: both
+    have the same parameters, and the model stays what it was. Layers that were replaced (by quantised ones, or
+    adapters) are kept.
 
     Args:
-        model: a `...ForCausalLM` of a family that is served, as Transformers loads it.
-        **settings: of [`SimulConfig`], such as `positions`.
+        model: a `...ForCausalLM` of a family that has a class here, as Transformers loads it.
+        **settings: settings of [`SimulConfig`], such as `positions`.
 
     Raises:
-        ValueError: for a family that is not served, or settings that do not fit it.
+        ValueError: for another family, or settings that do not fit it.
 
     Example:
 
@@ -97,7 +93,7 @@ def adopt(model: Any, **settings: Any) -> Any:
 
 
 def _share(ours: nn.Module, theirs: nn.Module) -> None:
-    """Give our modules the parameters and buffers of theirs, and their modules where ours would compute the same."""
+    """Give our modules the parameters and buffers of theirs, and take theirs where ours would compute the same."""
     ours._parameters, ours._buffers, ours.training = theirs._parameters, theirs._buffers, theirs.training
     for name, child in theirs.named_children():
         mine = ours.get_submodule(name)

@@ -43,7 +43,7 @@ def decoding_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tenso
 
 
 class SimulLinear(nn.Linear):
-    """`nn.Linear` with [`decoding_linear`] in inference mode."""
+    """`nn.Linear` that uses [`decoding_linear`] in inference mode."""
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         output = decoding_linear(input, self.weight, self.bias)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training loss: cross-entropy of the target tokens, and of the peek rows' question "does this word go on?"."""
+"""The training loss: cross-entropy of the target tokens, and of the question "does this word go on?" that peek rows
+ask."""
 
 import torch
 from torch import nn
@@ -9,11 +10,11 @@ from .schedule import BLANK_START, EOS, READS, STARTS, TARGET_ENDS
 
 
 def word_end_log_probability(logits: torch.Tensor, token_kinds: torch.Tensor) -> torch.Tensor:
-    """Log probability that the next token starts a word or ends the text.
+    """Return the log probability that the next token starts a word or ends the text.
 
     Args:
-        logits (`torch.Tensor` of shape `(..., vocabulary)`).
-        token_kinds (`torch.Tensor` of shape `(vocabulary,)`, int): from [`SimulProcessor`].
+        logits (`torch.Tensor` of shape `(..., vocabulary)`): the model's answers.
+        token_kinds (`torch.Tensor` of shape `(vocabulary,)`, int): the processor's table.
 
     Returns:
         `torch.Tensor` of shape `(...)`.
@@ -42,26 +43,26 @@ def simul_loss(
     peek_weight: float = 1.0,
     num_items_in_batch: torch.Tensor | int | None = None,
 ) -> torch.Tensor:
-    """Loss of a batch, per target token; only rows with a loss are projected to the vocabulary.
+    """Return the loss of a batch per target token. Only rows with a loss are projected to the vocabulary.
 
-    A peek row of kind `WORD_ENDS` costs -log(probability mass of word starts and EOS), one of kind `TARGET_ENDS`
-    -log P(EOS), and one of kind `READS` -log P(EOS, given that a word start or EOS follows).
+    A peek row of kind `WORD_ENDS` costs -log(probability mass of word starts and EOS), one of kind `TARGET_ENDS` -log
+    P(EOS), and one of kind `READS` -log P(EOS, given that a word start or EOS follows).
 
     Args:
-        hidden_states (`torch.Tensor` of shape `(batch, length, hidden)`): of the last layer.
-        lm_head (`nn.Module`): hidden to vocabulary.
+        hidden_states (`torch.Tensor` of shape `(batch, length, hidden)`): output of the last layer.
+        lm_head (`nn.Module`): projection to the vocabulary.
         labels (`torch.Tensor` of shape `(batch, length)`): shifted here; -100 has no loss.
         peeks (`torch.Tensor` of shape `(batch, length)`, *optional*): the kind of peek row, 0 for none.
-        token_kinds (`torch.Tensor` of shape `(vocabulary,)`, *optional*): the word-boundary table.
-        label_smoothing (`float`): of the target tokens.
-        peek_weight (`float`): of a peek row's loss.
-        num_items_in_batch (`torch.Tensor` or `int`, *optional*): divide by this instead of the labels here.
+        token_kinds (`torch.Tensor` of shape `(vocabulary,)`, *optional*): the processor's table; needed for peek rows.
+        label_smoothing (`float`): smoothing of the target tokens.
+        peek_weight (`float`): weight of a peek row's loss.
+        num_items_in_batch (`torch.Tensor` or `int`, *optional*): divide by this instead of the number of labels.
 
     Returns:
         `torch.Tensor`: a scalar in float32.
 
     Raises:
-        ValueError: for peek rows without a table that fits the vocabulary, or a loss that is NaN.
+        ValueError: for peek rows without a table that fits the vocabulary, or if the loss is NaN.
     """
     rows = labels[:, 1:] != -100
     asked = torch.zeros_like(labels, dtype=torch.bool) if peeks is None else peeks > 0

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a schedule to what attention takes: an additive mask for eager and SDPA, or FlexAttention's two functions.
+"""Turn a schedule into what attention takes: an additive mask for eager attention and SDPA, or two functions for
+FlexAttention.
 
 The law itself is three functions of one query and one key: [`sees`], [`rank`] and [`alibi_bias`]. They work element by
-element, so the same lines serve both forms: fields shaped to broadcast give the dense mask, fields indexed by
+element, so the same lines serve both forms: fields shaped to broadcast give the dense mask, and fields indexed by
 FlexAttention's `(batch, query, key)` give its `mask_mod` and `score_mod`.
 
-Nothing here knows a model family. Queries and keys have a schedule each: the same one in training, the newest tokens
-and the cache while decoding.
+Nothing here knows a model family. Queries and keys each have a schedule: in training the same one; while decoding, that
+of the newest tokens and that of the cache.
 """
 
 import math
@@ -21,12 +22,12 @@ from .schedule import Schedule
 
 
 class Pattern(NamedTuple):
-    """A forward's queries and keys.
+    """The queries and keys of one forward.
 
     Attributes:
         queries (`Schedule`): fields of shape `(batch, queries)`.
         keys (`Schedule`): fields of shape `(batch, keys)`.
-        slots (`torch.Tensor` of shape `(batch, queries)`, int): which key each query is itself.
+        slots (`torch.Tensor` of shape `(batch, queries)`, int): which key is the query itself.
         step (`CacheStep`, *optional*): while decoding, splits tokens into streams and joins them again.
     """
 
@@ -37,11 +38,11 @@ class Pattern(NamedTuple):
 
     @classmethod
     def of(cls, schedule: Schedule, step: CacheStep | None = None) -> "Pattern":
-        """Of whole rows, whose tokens are queries and keys alike, as in training; or of a decoding step.
+        """Make the pattern of whole rows, whose tokens are both queries and keys, or of a decoding step.
 
         Args:
-            schedule (`Schedule`): the tokens, fields of shape `(batch, length)`.
-            step (`CacheStep`, *optional*): splits them into streams, and knows what these have stored.
+            schedule (`Schedule`): schedule of the tokens, fields of shape `(batch, length)`.
+            step (`CacheStep`, *optional*): the decoding step, which knows what its streams have stored.
         """
         if step is not None:
             return cls(Schedule(*(step.split(field) for field in schedule)), step.keys, step.slots, step)
@@ -58,7 +59,7 @@ def sees(query: Schedule, key: Schedule, is_itself: torch.Tensor, window: int | 
     Args:
         query, key (`Schedule`): fields that broadcast against each other.
         is_itself (`torch.Tensor`, bool): whether the key is the query.
-        window (`int`, *optional*): of the keys that are left, only so many newest, the query itself included: a
+        window (`int`, *optional*): keep only so many of the visible keys, the newest, the query itself included: a
             sliding window over what the query can see, whatever is hidden from it.
 
     Returns:
@@ -74,10 +75,11 @@ def sees(query: Schedule, key: Schedule, is_itself: torch.Tensor, window: int | 
 
 
 def rank(query: Schedule, key: Schedule) -> torch.Tensor:
-    """The rank of a key among the keys that a query sees; meaningless where it does not see the key.
+    """Rank of a key among the keys that a query sees; meaningless if the query does not see the key. The same schedule
+    twice gives a query's own rank.
 
     Args:
-        query, key (`Schedule`): fields that broadcast against each other; the same one twice gives a query's own rank.
+        query, key (`Schedule`): fields that broadcast against each other.
 
     Returns:
         `torch.Tensor`, int, of the broadcast shape.
@@ -86,7 +88,7 @@ def rank(query: Schedule, key: Schedule) -> torch.Tensor:
 
 
 class FlexMask(NamedTuple):
-    """What FlexAttention takes in place of an additive mask.
+    """What FlexAttention takes instead of an additive mask.
 
     Attributes:
         block_mask (`BlockMask`): who sees whom.
@@ -102,12 +104,12 @@ class Alibi(NamedTuple):
     4.2).
 
     Attributes:
-        slopes (`torch.Tensor` of shape `(heads,)`): of each head, float32.
+        slopes (`torch.Tensor` of shape `(heads,)`): slope of each head, float32.
         rounding (`str`): `"stock"` multiplies in bfloat16 as Falcon does; `"exact"` gives float32 distances to the
-            query itself, the same up to a constant per query, which softmax ignores.
-        divisor (`float`): of the bias, where the family scales it as it scales the scores.
-        counts_hidden (`bool`): the unmodified ALiBi, which counts all source of a query's own pair, hidden or not. An
-            ablation of training, since only whole rows show what is hidden.
+            query itself, which is the same up to a constant per query, which softmax ignores.
+        divisor (`float`): divides the bias, where the family scales it as it scales the scores.
+        counts_hidden (`bool`): unmodified ALiBi, which counts all source of a query's own pair, hidden or not. This is
+            an ablation of training, since only whole rows contain what is hidden.
     """
 
     slopes: torch.Tensor
@@ -117,12 +119,12 @@ class Alibi(NamedTuple):
 
 
 def alibi_bias(query: Schedule, key: Schedule, slope: torch.Tensor, rounding: str) -> torch.Tensor:
-    """ALiBi of a key by its rank, undivided.
+    """ALiBi of a key by its rank, before the division.
 
     Args:
         query, key (`Schedule`): fields that broadcast against each other.
-        slope (`torch.Tensor`): of the head, float32.
-        rounding (`str`): of [`Alibi`].
+        slope (`torch.Tensor`): slope of the head, float32.
+        rounding (`str`): see [`Alibi`].
 
     Returns:
         `torch.Tensor` of the broadcast shape, bfloat16 or float32.
@@ -133,19 +135,15 @@ def alibi_bias(query: Schedule, key: Schedule, slope: torch.Tensor, rounding: st
 
 
 def unmodified(queries: Schedule) -> Schedule:
-    """The queries as the unmodified ALiBi takes them, all source of their own pair before them.
-
-    Args:
-        queries (`Schedule`): whole rows, fields of shape `(batch, length)`.
-    """
+    """Return the queries of whole rows as unmodified ALiBi takes them: all source of their own pair is before them."""
     same_pair = queries.pair_ids[:, :, None] == queries.pair_ids[:, None, :]
     whole_source = (same_pair & ~queries.in_target[:, None, :]).sum(-1, dtype=torch.int32)
     return queries._replace(visible_source=whole_source)
 
 
 def alibi_slopes(num_heads: int, device: torch.device) -> torch.Tensor:
-    """ALiBi's slope of every head, float32, shape `(heads,)` (Press et al. 2022, section 3; their rule for head
-    counts that are no power of two).
+    """Return ALiBi's slope of every head, float32 of shape `(heads,)` (Press et al. 2022, section 3, with their rule
+    for head counts that are not powers of two).
 
     Example:
 
@@ -167,11 +165,11 @@ def alibi_slopes(num_heads: int, device: torch.device) -> torch.Tensor:
 
 
 def visible(pattern: Pattern, window: int | None = None) -> torch.Tensor:
-    """[`sees`] of each query and each key.
+    """Evaluate [`sees`] for each query and each key.
 
     Args:
-        pattern (`Pattern`): of the forward.
-        window (`int`, *optional*): of sliding layers.
+        pattern (`Pattern`): queries and keys.
+        window (`int`, *optional*): window of sliding layers.
 
     Returns:
         `torch.Tensor` of shape `(batch, queries, keys)`, bool: True where attention is allowed.
@@ -193,13 +191,13 @@ def visible(pattern: Pattern, window: int | None = None) -> torch.Tensor:
 
 
 def ranks(queries: Schedule, keys: Schedule) -> torch.Tensor:
-    """[`rank`] for each query and each key.
+    """Evaluate [`rank`] for each query and each key.
 
     Args:
         queries, keys (`Schedule`): fields of shape `(batch, queries)` and `(batch, keys)`.
 
     Returns:
-        `torch.Tensor` of shape `(batch, queries, keys)`, int; meaningless where the key is not visible.
+        `torch.Tensor` of shape `(batch, queries, keys)`, int.
 
     Example (two source tokens, of which the tail token sees one, so that its own rank is 1):
 
@@ -219,13 +217,13 @@ def ranks(queries: Schedule, keys: Schedule) -> torch.Tensor:
 def additive_mask(
     pattern: Pattern, dtype: torch.dtype, window: int | None = None, alibi: Alibi | None = None
 ) -> torch.Tensor:
-    """The mask that eager and SDPA attention add to the scaled scores.
+    """Make the mask that eager and SDPA attention add to the scaled scores.
 
     Args:
-        pattern (`Pattern`): of the forward.
-        dtype (`torch.dtype`): of the result.
-        window (`int`, *optional*): of sliding layers.
-        alibi (`Alibi`, *optional*): of the model.
+        pattern (`Pattern`): queries and keys.
+        dtype (`torch.dtype`): dtype of the mask.
+        window (`int`, *optional*): window of sliding layers.
+        alibi (`Alibi`, *optional*): the model's ALiBi.
 
     Returns:
         `torch.Tensor` of shape `(batch, heads or 1, queries, keys)`: ALiBi or 0, or the dtype's minimum where hidden.
@@ -243,12 +241,7 @@ def additive_mask(
 
 
 def flex_mask(pattern: Pattern, window: int | None = None) -> Callable[..., torch.Tensor]:
-    """[`sees`] as a FlexAttention `mask_mod(batch, head, query, key)`.
-
-    Args:
-        pattern (`Pattern`): of the forward.
-        window (`int`, *optional*): of sliding layers.
-    """
+    """Make [`sees`] a FlexAttention `mask_mod(batch, head, query, key)`."""
     queries, keys, slots, _ = pattern
 
     def mask_mod(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
@@ -258,12 +251,7 @@ def flex_mask(pattern: Pattern, window: int | None = None) -> Callable[..., torc
 
 
 def flex_bias(pattern: Pattern, alibi: Alibi) -> Callable[..., torch.Tensor]:
-    """[`alibi_bias`] as a FlexAttention `score_mod(score, batch, head, query, key)`.
-
-    Args:
-        pattern (`Pattern`): of the forward.
-        alibi (`Alibi`): of the model.
-    """
+    """Make [`alibi_bias`] a FlexAttention `score_mod(score, batch, head, query, key)`."""
     queries = unmodified(pattern.queries) if alibi.counts_hidden else pattern.queries
     keys, slopes = pattern.keys, alibi.slopes
 
@@ -277,17 +265,12 @@ def flex_bias(pattern: Pattern, alibi: Alibi) -> Callable[..., torch.Tensor]:
 
 
 def block_mask(pattern: Pattern, window: int | None = None) -> BlockMask:
-    """[`flex_mask`] with the blocks of queries and keys that FlexAttention may skip.
-
-    Args:
-        pattern (`Pattern`): of the forward.
-        window (`int`, *optional*): of sliding layers.
-    """
+    """Make [`flex_mask`] a `BlockMask`, whose blocks of queries and keys FlexAttention may skip."""
     (batch, length), stored = pattern.queries.offsets.shape, pattern.keys.offsets.shape[1]
     return create_block_mask(flex_mask(pattern, window), batch, None, length, stored, device=str(pattern.slots.device))
 
 
-# What shapes `(batch, queries)` and `(batch, keys)` so that they broadcast to `(batch, heads, queries, keys)`.
+# Indices that make `(batch, queries)` and `(batch, keys)` broadcast to `(batch, heads, queries, keys)`.
 _BY_ROW = (slice(None), None, slice(None), None)
 _BY_COLUMN = (slice(None), None, None)
 
@@ -297,7 +280,7 @@ def _at(schedule: Schedule, index: Any) -> Schedule:
 
 
 def _dense(pattern: Pattern) -> tuple[Schedule, Schedule, torch.Tensor]:
-    """Queries, keys and whether they are the same, to be broadcast."""
+    """Return queries, keys and whether they are the same, shaped to broadcast."""
     positions = torch.arange(pattern.keys.offsets.shape[1], device=pattern.slots.device)
     return _at(pattern.queries, _BY_ROW), _at(pattern.keys, _BY_COLUMN), pattern.slots[_BY_ROW] == positions
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all families share when attention follows a read/write schedule: the schedule on its way in, the loss on its way
-out."""
+"""What all families share when attention follows a read/write schedule: how the schedule comes in, and the loss."""
 
 from typing import Any
 
@@ -16,11 +15,11 @@ from .schedule import Schedule
 
 
 def take_schedule(schedule: Schedule | None, arguments: dict[str, Any]) -> Schedule | None:
-    """The schedule of a forward without head, which others call with the collator's five tensors.
+    """Return the schedule of a model without head, which may also be called with the collator's five tensors.
 
     Args:
-        schedule (`Schedule`, *optional*): as our own models give it.
-        arguments (`dict[str, Any]`): that the forward does not name; the fields of a schedule are taken out.
+        schedule (`Schedule`, *optional*): given by our own models.
+        arguments (`dict[str, Any]`): further arguments of the forward; the fields of a schedule are removed from them.
 
     Raises:
         ValueError: for some fields without the others, or fields beside a schedule.
@@ -44,7 +43,8 @@ NO_DATA_PARALLEL = (
 
 
 class SimulForCausalLM(SimulGenerationMixin):
-    """Mixin in front of a family's `...ForCausalLM`: schedule in, loss and logits out, `generate(policy=...)`.
+    """Mixin in front of a family's `...ForCausalLM`: takes a schedule, returns loss and logits, and has
+    `generate(policy=...)`.
 
     Weights and their names are the family's, so that its checkpoints load as they are. Without a schedule the model is
     the family's own.
@@ -89,23 +89,23 @@ class SimulForCausalLM(SimulGenerationMixin):
         token_kinds: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
-        """As the family's, with five more tensors of shape `(batch, length)` that [`SimulMaskDataCollator`] makes.
+        """Do as the family's forward, with five more tensors that [`SimulMaskDataCollator`] makes.
 
         Args:
-            pair_ids, in_target, offsets, visible_source, peeks (`torch.Tensor` of shape `(batch, length)`):
-                Who sees whom: see [`Schedule`]. All or none; none is plain causal attention.
-            labels (`torch.LongTensor` of shape `(batch, length)`, *optional*):
-                The ids to predict, -100 where nothing is to be learnt. Shifted inside, as everywhere in Transformers.
-            token_kinds (`torch.Tensor` of shape `(vocabulary,)`, *optional*):
-                Which tokens start a word or end the text; needed where there are peek rows.
+            pair_ids, in_target, offsets, visible_source, peeks (`torch.Tensor` of shape `(batch, length)`): who sees
+                whom, see [`Schedule`]: all or none; none is plain causal attention.
+            labels (`torch.LongTensor` of shape `(batch, length)`, *optional*): the ids to predict, -100 where nothing
+                is to be learnt; shifted inside, as everywhere in Transformers.
+            token_kinds (`torch.Tensor` of shape `(vocabulary,)`, *optional*): which tokens start a word or end the
+                text; needed for peek rows. It is in the batch because a stock Trainer gives a model nothing else.
 
         Returns:
-            `CausalLMOutputWithPast`: `loss` per target token, and `logits` of shape `(batch, length, vocabulary)`, None
-            in training, where only labelled rows are projected.
+            `CausalLMOutputWithPast`: `loss` per target token, and `logits` of shape `(batch, length, vocabulary)`,
+            which are None in training, where only labelled rows are projected.
 
         Raises:
             ValueError: for a schedule in training without labels, peek rows without `token_kinds`, NaN in the loss, or
-                a row that positions have no room for.
+                a row with positions that the model does not know.
         """
         if self.training and pair_ids is not None and labels is None and torch.is_grad_enabled():
             raise ValueError(NO_LABELS)
@@ -136,14 +136,14 @@ class SimulForCausalLM(SimulGenerationMixin):
 
 
 def swap_classes(model: nn.Module, classes: dict[type, type]) -> None:
-    """Let modules compute in our way and stay as the family made them: parameters, names and initial values.
+    """Let modules compute in our way without changing parameters, names or initial values.
 
-    Linear layers that are about to be quantised become plain ones: quantisers look for `nn.Linear` itself and pass over
-    whatever is derived from it.
+    Linear layers that are about to be quantised become plain ones: quantisers look for `nn.Linear` itself and ignore
+    classes derived from it.
 
     Args:
         model (`nn.Module`): the family's.
-        classes (`dict[type, type]`): ours by theirs.
+        classes (`dict[type, type]`): our classes by theirs.
     """
     if hasattr(model.config, "quantization_config"):
         classes = {theirs: nn.Linear if issubclass(theirs, nn.Linear) else ours for theirs, ours in classes.items()}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Families with an attention of their own, which ours replaces: Falcon, Bloom, MPT. Their other layers stay theirs."""
+"""Families whose attention is written into their own code, which ours replaces: Falcon, Bloom, MPT. Other layers stay
+theirs."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -28,12 +29,12 @@ def attend_with_cache(
     """Store keys and values, then attend.
 
     Args:
-        layer (`nn.Module`): the family's attention, which knows its `layer_idx` and whether it trains.
+        layer (`nn.Module`): the family's attention.
         query, key, value (`torch.Tensor` of shape `(batch, heads, length, head_dim)`): of this forward.
-        attention_mask (`tuple`): what [`SimulAlibiModel`] hands to its layers.
+        attention_mask (`tuple`): what [`SimulAlibiModel`] hands to its layers: mask, context and backend.
         cache (`Cache`, *optional*): holds what came before.
-        scale (`float`): of the scores.
-        dropout (`float`): of the weights, in training.
+        scale (`float`): factor of the scores.
+        dropout (`float`): dropout of the weights, in training.
 
     Returns:
         As [`attend`].
@@ -51,9 +52,9 @@ class SimulAlibiModel:
     _auto_class = "AutoModel"
     _supports_sdpa = _supports_flex_attn = True
     _supports_flash_attn = False
-    # Where the family keeps its embedding, its blocks and its last norm.
+    # Names of the family's embedding, blocks and last norm.
     parts: tuple[str, str, str]
-    # How its blocks call ALiBi.
+    # Name of the argument by which its blocks take ALiBi.
     bias_argument = "alibi"
 
     def __init__(self, config: Any):
@@ -61,11 +62,11 @@ class SimulAlibiModel:
         super().__init__(config)  # type: ignore[call-arg]
 
     def alibi(self) -> tuple[torch.Tensor, float]:
-        """The heads' slopes, float32 of shape `(heads,)`, and what the bias is divided by."""
+        """Return the heads' slopes, float32 of shape `(heads,)`, and the number by which the bias is divided."""
         raise NotImplementedError
 
     def embed(self, input_ids: torch.LongTensor) -> torch.Tensor:
-        """Hidden states of ids."""
+        """Return the hidden states of ids."""
         states: torch.Tensor = getattr(self, self.parts[0])(input_ids)
         return states
 
@@ -83,10 +84,11 @@ class SimulAlibiModel:
         schedule: Schedule | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPastAndCrossAttentions | tuple[Any, ...]:
-        """As the family's, with the [`Schedule`] of the tokens; without one, everything earlier is visible."""
+        """Do as the family's forward, with the [`Schedule`] of the tokens; without one, all earlier tokens are
+        visible."""
         schedule = take_schedule(schedule, kwargs)
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("Give exactly one of input_ids and inputs_embeds.")
+            raise ValueError("input_ids or inputs_embeds must be given, and not both.")
         config: Any = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
@@ -123,7 +125,7 @@ class SimulAlibiModel:
         cache: Any,
         output_attentions: bool,
     ) -> dict[str, Any]:
-        """What all blocks are given beside their input and the cache."""
+        """Return what all blocks are given beside their input and the cache."""
         config: Any = self.config
         backend = config._attn_implementation
         if output_attentions and backend == "flex_attention":
@@ -134,7 +136,7 @@ class SimulAlibiModel:
         return {self.bias_argument: None, "attention_mask": attention} | self.position_options(pattern, hidden_states)
 
     def position_options(self, pattern: Pattern, hidden_states: torch.Tensor) -> dict[str, Any]:
-        """Further arguments of the blocks."""
+        """Return further arguments of the blocks."""
         return {}
 
     @property
@@ -143,23 +145,23 @@ class SimulAlibiModel:
         return [block.self_attention for block in self._blocks()]
 
     def windows(self) -> None:
-        """No layer slides."""
+        """Return None: no layer has a sliding window."""
 
     def _blocks(self) -> Iterable[Any]:
         blocks: nn.ModuleList = getattr(self, self.parts[1])
         return blocks
 
     def context(self, pattern: Pattern) -> AttentionContext:
-        """What attention needs beside masks."""
+        """Return what attention needs beside masks."""
         return AttentionContext(pattern.step)
 
     def _mask(self, pattern: Pattern, dtype: torch.dtype, decoding: bool) -> torch.Tensor | FlexMask:
-        """Mask and bias of all layers, built once."""
+        """Build mask and bias of all layers once."""
         config: Any = self.config
         alibi = None
         if config.has_alibi and config.positions != "none":
             slopes, divisor = self.alibi()
-            # A decoder only has what it has read.
+            # While decoding, there is only what has been read.
             alibi = Alibi(slopes, config.alibi_rounding, divisor, config.positions == "plain" and not decoding)
         if config._attn_implementation == "flex_attention":
             return FlexMask(block_mask(pattern), None if alibi is None else flex_bias(pattern, alibi))
@@ -167,7 +169,7 @@ class SimulAlibiModel:
 
 
 def _causal(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, cache: Any) -> Pattern:
-    """The schedule of a plain causal model: everything earlier is visible."""
+    """Make the pattern of a plain causal model, in which everything earlier is visible."""
     batch, length, _ = hidden_states.shape
     total = length + (cache.get_seq_length() if cache is not None else 0)
     if attention_mask is None:

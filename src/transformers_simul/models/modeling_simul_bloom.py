@@ -64,19 +64,7 @@ class SimulBloomModel(SimulAlibiModel, BloomModel):
 
 
 class SimulBloomForCausalLM(SimulForCausalLM, BloomForCausalLM):
-    """Bloom that translates while it reads; see [`SimulForCausalLM`].
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from transformers_simul import SimulBloomConfig, SimulBloomForCausalLM
-    >>> model = SimulBloomForCausalLM(SimulBloomConfig(vocab_size=50, hidden_size=32, n_head=4, n_layer=1)).eval()
-    >>> model(torch.tensor([[1, 2, 3]])).logits.shape
-    torch.Size([1, 3, 50])
-
-    ```
-    """
+    """Bloom that translates while it reads; see [`SimulForCausalLM`]."""
 
     config_class = SimulBloomConfig
     layers_class = SimulBloomModel

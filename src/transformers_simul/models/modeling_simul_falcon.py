@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SimulFalcon: what differs from Falcon when attention follows a read/write schedule; ALiBi or rotary."""
+"""SimulFalcon: what differs from Falcon when attention follows a read/write schedule; ALiBi or rotary positions."""
 
 import math
 from typing import Any
@@ -33,10 +33,9 @@ class SimulFalconConfig(SimulConfig, FalconConfig):
     """Falcon's configuration and what [`SimulConfig`] adds.
 
     Args:
-        alibi_rounding (`str`, *optional*, defaults to `"stock"`):
-            `"stock"` rounds as Falcon does, to bfloat16, so that with nothing hidden the logits equal stock
-            Falcon's exactly; ranks above 256 then collide. `"exact"` keeps float32 distances, for new models
-            and long streams.
+        alibi_rounding (`str`, *optional*, defaults to `"stock"`): `"stock"` rounds to bfloat16 as Falcon does, so that
+            with nothing hidden the logits equal stock Falcon's exactly; ranks above 256 then collide. `"exact"` keeps
+            float32 distances, for new models and long streams.
 
     Raises:
         ValueError: for an unknown value.
@@ -126,11 +125,12 @@ class SimulFalconModel(SimulAlibiModel, FalconModel):
         return {"position_embeddings": self.rotary_emb(hidden_states, rotary_positions(self.config, pattern))}
 
     def rotations(self, states: torch.Tensor, angles: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """As [`SimulRotaryModel.rotations`]."""
+        """Do as [`SimulRotaryModel.rotations`]."""
         return [without_scale(*self.rotary_emb(states, angles))] * len(self.h)
 
     def context(self, pattern: Pattern) -> AttentionContext:
-        """Of ALiBi or rotary positions; outside of decoding as slow and as exact as Falcon's own."""
+        """Return what attention needs for ALiBi or rotary positions; outside of decoding as slow and as exact as
+        Falcon's own."""
         context = super().context(pattern) if self.config.has_alibi else rotary_context(self, pattern)
         return context._replace(broadcasts_keys=not torch.is_inference_mode_enabled())
 
@@ -138,7 +138,8 @@ class SimulFalconModel(SimulAlibiModel, FalconModel):
 class SimulFalconForCausalLM(SimulForCausalLM, FalconForCausalLM):
     """Falcon that translates while it reads (arXiv 2405.10443).
 
-    Loads any Falcon checkpoint: the weights and their names are Falcon's. Without a schedule it is plain causal Falcon.
+    It loads any Falcon checkpoint, since the weights and their names are Falcon's. Without a schedule it is plain
+    causal Falcon.
 
     Example:
 

@@ -44,21 +44,7 @@ class SimulGemma3Model(SimulRotaryModel, Gemma3TextModel):
 
 
 class SimulGemma3ForCausalLM(SimulRotaryForCausalLM, Gemma3ForCausalLM):
-    """Gemma3 that translates while it reads; see [`SimulForCausalLM`].
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from transformers_simul import SimulGemma3Config, SimulGemma3ForCausalLM
-    >>> heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-    >>> sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1} | heads
-    >>> model = SimulGemma3ForCausalLM(SimulGemma3Config(vocab_size=50, **sizes)).eval()
-    >>> model(torch.tensor([[1, 2, 3]])).logits.shape
-    torch.Size([1, 3, 50])
-
-    ```
-    """
+    """Gemma3 that translates while it reads; see [`SimulForCausalLM`]."""
 
     config_class = SimulGemma3Config
     layers_class = SimulGemma3Model

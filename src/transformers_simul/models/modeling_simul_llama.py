@@ -24,21 +24,7 @@ class SimulLlamaModel(SimulRotaryModel, LlamaModel):
 
 
 class SimulLlamaForCausalLM(SimulRotaryForCausalLM, LlamaForCausalLM):
-    """Llama that translates while it reads; see [`SimulForCausalLM`].
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from transformers_simul import SimulLlamaConfig, SimulLlamaForCausalLM
-    >>> heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-    >>> sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1} | heads
-    >>> model = SimulLlamaForCausalLM(SimulLlamaConfig(vocab_size=50, **sizes)).eval()
-    >>> model(torch.tensor([[1, 2, 3]])).logits.shape
-    torch.Size([1, 3, 50])
-
-    ```
-    """
+    """Llama that translates while it reads; see [`SimulForCausalLM`]."""
 
     config_class = SimulLlamaConfig
     layers_class = SimulLlamaModel

@@ -27,21 +27,7 @@ class SimulMistralModel(SimulRotaryModel, MistralModel):
 
 
 class SimulMistralForCausalLM(SimulRotaryForCausalLM, MistralForCausalLM):
-    """Mistral that translates while it reads; see [`SimulForCausalLM`].
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from transformers_simul import SimulMistralConfig, SimulMistralForCausalLM
-    >>> heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-    >>> sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1} | heads
-    >>> model = SimulMistralForCausalLM(SimulMistralConfig(vocab_size=50, **sizes)).eval()
-    >>> model(torch.tensor([[1, 2, 3]])).logits.shape
-    torch.Size([1, 3, 50])
-
-    ```
-    """
+    """Mistral that translates while it reads; see [`SimulForCausalLM`]."""
 
     config_class = SimulMistralConfig
     layers_class = SimulMistralModel

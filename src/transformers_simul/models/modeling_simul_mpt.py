@@ -74,19 +74,7 @@ class SimulMptModel(SimulAlibiModel, MptModel):
 
 
 class SimulMptForCausalLM(SimulForCausalLM, MptForCausalLM):
-    """MPT that translates while it reads; see [`SimulForCausalLM`].
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from transformers_simul import SimulMptConfig, SimulMptForCausalLM
-    >>> model = SimulMptForCausalLM(SimulMptConfig(vocab_size=50, d_model=32, n_heads=4, n_layers=1)).eval()
-    >>> model(torch.tensor([[1, 2, 3]])).logits.shape
-    torch.Size([1, 3, 50])
-
-    ```
-    """
+    """MPT that translates while it reads; see [`SimulForCausalLM`]."""
 
     config_class = SimulMptConfig
     layers_class = SimulMptModel

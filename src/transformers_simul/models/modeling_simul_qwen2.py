@@ -27,21 +27,7 @@ class SimulQwen2Model(SimulRotaryModel, Qwen2Model):
 
 
 class SimulQwen2ForCausalLM(SimulRotaryForCausalLM, Qwen2ForCausalLM):
-    """Qwen2 that translates while it reads; see [`SimulForCausalLM`].
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from transformers_simul import SimulQwen2Config, SimulQwen2ForCausalLM
-    >>> heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-    >>> sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1} | heads
-    >>> model = SimulQwen2ForCausalLM(SimulQwen2Config(vocab_size=50, **sizes)).eval()
-    >>> model(torch.tensor([[1, 2, 3]])).logits.shape
-    torch.Size([1, 3, 50])
-
-    ```
-    """
+    """Qwen2 that translates while it reads; see [`SimulForCausalLM`]."""
 
     config_class = SimulQwen2Config
     layers_class = SimulQwen2Model

@@ -27,21 +27,7 @@ class SimulQwen3Model(SimulRotaryModel, Qwen3Model):
 
 
 class SimulQwen3ForCausalLM(SimulRotaryForCausalLM, Qwen3ForCausalLM):
-    """Qwen3 that translates while it reads; see [`SimulForCausalLM`].
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from transformers_simul import SimulQwen3Config, SimulQwen3ForCausalLM
-    >>> heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-    >>> sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1} | heads
-    >>> model = SimulQwen3ForCausalLM(SimulQwen3Config(vocab_size=50, **sizes)).eval()
-    >>> model(torch.tensor([[1, 2, 3]])).logits.shape
-    torch.Size([1, 3, 50])
-
-    ```
-    """
+    """Qwen3 that translates while it reads; see [`SimulForCausalLM`]."""
 
     config_class = SimulQwen3Config
     layers_class = SimulQwen3Model

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Families with rotary positions whose attention goes through Transformers' registry: Llama, Mistral, Qwen, Gemma.
 
-Their forward stays theirs. It takes masks made elsewhere and position ids, and hands further arguments down to the
-attention function; ours is registered beside the stock ones.
+Their forward stays theirs. It takes masks and position ids that were made elsewhere, and passes further arguments down
+to the attention function; ours is registered beside the stock ones.
 """
 
 from typing import Any
@@ -57,7 +57,7 @@ def check_rope(config: Any) -> None:
     """Refuse positions that change with the length of the text.
 
     Raises:
-        ValueError: for such a `rope_type`: stored keys would be turned by other angles than new ones.
+        ValueError: for such a `rope_type`: new keys would be rotated by other angles than stored ones.
     """
     parameters = config.rope_parameters
     for each in [parameters] if "rope_type" in parameters else parameters.values():
@@ -66,14 +66,10 @@ def check_rope(config: Any) -> None:
 
 
 def rotary_positions(config: Any, pattern: Pattern) -> torch.Tensor:
-    """Position ids of a forward's tokens, of a decoding step's in one row, as the family works on them.
-
-    Args:
-        config (`SimulConfig`): names the strategy.
-        pattern (`Pattern`): of the forward.
+    """Return the position ids of a forward's tokens; of a decoding step's, concatenated in one row.
 
     Raises:
-        ValueError: in training, if a token stands behind what RoPE was trained for.
+        ValueError: in training, if a token stands beyond the positions that the model knows.
     """
     settings = config.positions, config.first_target_position
     positions = rotary_position_ids(pattern.queries, *settings)
@@ -84,11 +80,11 @@ def rotary_positions(config: Any, pattern: Pattern) -> torch.Tensor:
 
 
 def rotary_context(model: Any, pattern: Pattern) -> AttentionContext:
-    """What attention needs beside masks and position ids.
+    """Return what attention needs beside masks and position ids.
 
     Args:
-        model: with `config`, and `rotations` for own-frame positions.
-        pattern (`Pattern`): of the forward.
+        model: has `config`, and `rotations` for own-frame positions.
+        pattern (`Pattern`): queries and keys.
     """
     if model.config.positions != "own_frame":
         return AttentionContext(pattern.step)
@@ -98,10 +94,7 @@ def rotary_context(model: Any, pattern: Pattern) -> AttentionContext:
 
 
 def windows_by_layer_type(config: Any) -> dict[str, int | None]:
-    """The sliding window of each kind of layer that a model has, as Transformers names them.
-
-    Args:
-        config: with `layer_types` and `sliding_window`.
+    """Return the sliding window of each kind of layer that a model has, by the names that Transformers gives them.
 
     Raises:
         ValueError: for a kind that is neither full nor sliding.
@@ -114,7 +107,7 @@ def windows_by_layer_type(config: Any) -> dict[str, int | None]:
 
 
 class RegisteredAttention:
-    """Mixin: `attn_implementation` names our functions, which look at the schedule."""
+    """Mixin: `attn_implementation` names one of our attention functions, which follow the schedule."""
 
     def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
         backend = (requested_attention or "sdpa").removeprefix(_PREFIX)
@@ -141,15 +134,15 @@ class SimulRotaryModel(RegisteredAttention):
         return [layer.self_attn for layer in self.layers]
 
     def windows(self) -> int | dict[str, int | None] | None:
-        """The sliding window of all layers, or by the names that the family's forward gives to kinds of layers."""
+        """Return the sliding window of all layers, or of each kind of layer by the family's name for it."""
         return None
 
     def rotations(self, states: torch.Tensor, angles: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Cosine and sine of angles by which what was rotated turns further, for each layer.
+        """Return, for each layer, cosine and sine of the angles by which something is rotated again.
 
         Args:
-            states (`torch.Tensor`): of the dtype and device that is wanted.
-            angles (`torch.Tensor` of shape `(batch, queries)`): in positions.
+            states (`torch.Tensor`): gives dtype and device.
+            angles (`torch.Tensor` of shape `(batch, queries)`): angles, in positions.
         """
         return [without_scale(*self.rotary_emb(states, angles))] * len(self.layers)
 
@@ -164,7 +157,8 @@ class SimulRotaryModel(RegisteredAttention):
         schedule: Schedule | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As the family's, with the [`Schedule`] of the tokens; without one, the forward is the family's own."""
+        """Do as the family's forward, with the [`Schedule`] of the tokens; without one, the forward is the family's
+        own."""
         schedule = take_schedule(schedule, kwargs)
         if schedule is not None:
             pattern = Pattern.of(schedule, past_key_values)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read/write policies: one object answers READ or WRITE while translating and yields the schedule for training."""
+"""Read/write policies. The same object answers READ or WRITE while translating and yields the schedule for training."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Progress(NamedTuple):
-    """What a policy may look at.
+    """What every policy may look at.
 
     Attributes:
         source_words (`int`): source words read so far.
@@ -22,11 +22,11 @@ class Progress(NamedTuple):
 class Policy:
     """Decides between READ and WRITE. Subclasses define [`Policy.reads`]; the training mask follows from it.
 
-    `reads` must be a function of its argument alone: the decoder also asks it what would follow if a word ended
-    here. Whether the source has ended is no argument, since a live decoder learns that only by a READ. A policy that
-    wants to see what the model says derives from [`AdaptivePolicy`] instead.
+    `reads` must be a function of its argument alone: the decoder also asks what would follow if a word ended here.
+    Whether the source has ended is not an argument, since a live decoder learns that only by a READ. A policy that
+    wants to see what the model predicts derives from [`AdaptivePolicy`] instead.
 
-    Example, a policy that reads two words for each one it writes:
+    Example (a policy that reads two words for each one that it writes):
 
     ```python
     >>> from transformers_simul import Policy
@@ -45,20 +45,20 @@ class Policy:
     heads: tuple[tuple[int, int], ...] = ()
 
     def reads(self, progress: Progress) -> bool | None:
-        """READ (True) or WRITE (False) before target word `progress.target_words`, while source may be left; None if
-        that takes a look at what the model says."""
+        """Return True to READ or False to WRITE before target word `progress.target_words`, while source may be left;
+        None if that takes a look at what the model predicts."""
         raise NotImplementedError
 
     def reads_after(self, evidence: Any) -> bool:
-        """READ (True) or WRITE (False) where `reads` gives None; see [`AdaptivePolicy`].
+        """Return True to READ or False to WRITE where `reads` returned None; see [`AdaptivePolicy`].
 
         Args:
-            evidence (`Evidence`): what the model says.
+            evidence (`Evidence`): what the model predicts.
         """
         raise NotImplementedError(f"reads of {self!r} gave None, which asks for a look, but it has no reads_after.")
 
     def delays(self, source_words: int, target_words: int) -> list[int]:
-        """The schedule g of a training pair: source words read before each target word and before EOS.
+        """Return the schedule g of a training pair: source words read before each target word and before EOS.
 
         Args:
             source_words, target_words (`int`): lengths of the pair.
@@ -87,10 +87,11 @@ class Policy:
         return self
 
     def for_example(self, example: Mapping[str, Any], draw: random.Random) -> "Policy":
-        """The policy of one training example: itself, unless it is drawn or comes with the example (alignments).
+        """Return the policy of one training example: the same one, unless it is drawn or comes with the example
+        (alignments).
 
         Args:
-            example (`Mapping`): the dataset's row.
+            example (`Mapping`): row of the dataset.
             draw (`random.Random`): seeded by (seed, epoch, example).
         """
         return self
@@ -102,15 +103,15 @@ class Policy:
 
     @property
     def teaches_reads(self) -> bool:
-        """Whether its READs are worth learning: training rows then hold each READ as an answer of the model."""
+        """Whether its READs are worth learning, so that training rows hold each READ as an answer of the model."""
         return False
 
 
 class WaitKPolicy(Policy):
     """wait-k (Ma et al. 2019, section 3.1): read k words, then write and read in turns.
 
-    g(i) = min(k + i - floor(catchup * (i + 1)), |source|): with `catchup` c, one READ is left out for every 1/c
-    target words (their section 3.3), for targets that are longer than their sources.
+    g(i) = min(k + i - floor(catchup * (i + 1)), |source|): with `catchup` c, one READ is left out for every 1/c target
+    words (their section 3.3), for targets that are longer than their sources.
 
     Args:
         k (`int`): source words read before the first target word, at least 1.
@@ -147,7 +148,7 @@ class WaitKPolicy(Policy):
 
 
 class FixedChunkPolicy(Policy):
-    """Read n words, write m words, and so on.
+    """Reads n words, writes m words, and so on.
 
     Args:
         read (`int`): n, at least 1.
@@ -179,7 +180,7 @@ class FixedChunkPolicy(Policy):
 
 
 class OfflinePolicy(Policy):
-    """Read the whole source, then write.
+    """Reads the whole source, then writes.
 
     Example:
 
@@ -199,10 +200,10 @@ class OfflinePolicy(Policy):
 
 
 class MixturePolicy(Policy):
-    """For training: draws one policy per example and epoch (multi-path wait-k, Elbayad et al. 2020).
+    """Draws one policy per training example and epoch (multi-path wait-k, Elbayad et al. 2020). It only trains.
 
     Args:
-        policies (`Sequence[Policy]`): what to draw from, each as likely.
+        policies (`Sequence[Policy]`): what to draw from, with equal probability.
 
     Raises:
         ValueError: if there is none, or when it is asked to translate.
@@ -237,11 +238,8 @@ class MixturePolicy(Policy):
 
 
 def check_lags(least_lag: int, greatest_lag: int | None) -> None:
-    """Raises a ValueError for lags out of range.
-
-    Args:
-        least_lag, greatest_lag (`int`): source words read minus target words written; the latter may be missing.
-    """
+    """Raise a `ValueError` for lags (source words read minus target words written) out of range; the greatest may be
+    None."""
     check_count("least_lag", least_lag)
     if greatest_lag is None:
         return
@@ -251,13 +249,7 @@ def check_lags(least_lag: int, greatest_lag: int | None) -> None:
 
 
 def check_count(name: str, value: int, least: int = 1) -> int:
-    """The value itself, or a ValueError if it is no whole number of at least `least`.
-
-    Args:
-        name (`str`): of the argument.
-        value (`int`): of it.
-        least (`int`, *optional*): what it may be at least.
-    """
+    """Return `value`, or raise a `ValueError` if it is not a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}.")
     return value

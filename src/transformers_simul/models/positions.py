@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Positions as a strategy: how far a key is from a query when source arrives after the key was stored.
+"""Positions as a strategy: how far a query finds a key when source has arrived after the key was stored.
 
-Under ALiBi a key carries no position and the bias is made anew for each query (`models/masking.py`). Under rotary
+Under ALiBi a key carries no position, and the bias is computed anew for each query (`models/masking.py`). Under rotary
 positions (RoPE, Su et al. 2021) the key is rotated when it is stored, so its position must not depend on what arrives
-later. Three ways (`docs/positions.md`):
+later. There are three ways (`docs/positions.md`):
 
-| strategy | a source token stands at | a tail or target token stands at | exact |
+| strategy | position of a source token | position of a tail or target token | exact |
 |---|---|---|---|
-| `own_frame` | its offset | its offset, towards the source behind all that it sees | yes |
-| `group` | its offset | its offset, from `target_start` on | the model must learn it |
-| `reserved` | its offset | its offset behind `target_start` slots kept for the source | as long as these suffice |
+| `own_frame` | its offset | its offset; towards source keys, plus all source that it sees | yes |
+| `group` | its offset | its offset plus `target_start` | the model must learn it |
+| `reserved` | its offset | its offset plus `target_start`, the slots kept for the source | as long as these suffice |
 """
 
 import torch
@@ -21,8 +21,8 @@ ROTARY_POSITIONS = ("own_frame", "group", "reserved")
 
 
 def rotary_position_ids(queries: Schedule, strategy: str, target_start: int) -> torch.Tensor:
-    """Where each token stands when its key is rotated, which never changes (`"group"`: arXiv 2505.16983; `"reserved"`:
-    arXiv 2603.14903).
+    """Return the position by which each token's key is rotated, which never changes (`"group"`: arXiv 2505.16983;
+    `"reserved"`: arXiv 2603.14903).
 
     Args:
         queries (`Schedule`): fields of shape `(batch, length)`.
@@ -50,17 +50,15 @@ def rotary_position_ids(queries: Schedule, strategy: str, target_start: int) -> 
 
 
 def check_positions(queries: Schedule, strategy: str, target_start: int, limit: int) -> None:
-    """Whether the model knows the positions of whole rows, beyond which quality would fall silently. While decoding,
-    [`has_positions`] says the same of each row, without looking at tensors.
+    """Refuse whole rows with positions that the model does not know, since quality would drop silently. While decoding,
+    [`has_positions`] checks the same for each row without looking at tensors.
 
     Args:
-        queries (`Schedule`): fields of shape `(batch, length)`.
-        strategy (`str`): one of `ROTARY_POSITIONS`.
-        target_start (`int`): first position of tail and target; `"own_frame"` has none.
+        queries, strategy, target_start: as in [`rotary_position_ids`].
         limit (`int`): the model's `max_position_embeddings`.
 
     Raises:
-        ValueError: if a token stands at or beyond the limit; with `"reserved"`, if a query behind the source sees more
+        ValueError: if a token stands at or beyond the limit; with `"reserved"`, if a query after the source sees more
             than `target_start` tokens of prompt and source.
     """
     distances = source_distances(queries)
@@ -78,14 +76,14 @@ def check_positions(queries: Schedule, strategy: str, target_start: int, limit: 
 
 
 def source_distances(queries: Schedule) -> torch.Tensor:
-    """How much farther each query stands from source keys than in its own frame, shape `(batch, length)`: the head and
-    source tokens that it sees; 0 for these themselves."""
+    """Return how much farther each query is from source keys than in its own frame, shape `(batch, length)`: the number
+    of head and source tokens that it sees; 0 for these tokens themselves."""
     return queries.visible_source * queries.in_target
 
 
 def without_scale(cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosine and sine of an angle without the factor that some RoPE types put on both (YaRN, arXiv 2309.00071, section
-    3.4): what is turned a second time has it already.
+    """Remove from cosine and sine the factor that some RoPE types multiply both by (YaRN, arXiv 2309.00071, section
+    3.4): what is rotated a second time has it already.
 
     Args:
         cos, sin (`torch.Tensor` of shape `(batch, length, rotary_dim)`): scaled.
@@ -105,12 +103,12 @@ def without_scale(cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, t
 
 
 def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotate further what RoPE has rotated already; angles add up.
+    """Rotate again what RoPE has rotated already; the angles add up.
 
     Args:
-        states (`torch.Tensor` of shape `(batch, heads, length, head_dim)`).
-        cos, sin (`torch.Tensor` of shape `(batch, length, rotary_dim)`): of the additional angle; dimensions behind
-            `rotary_dim` stay.
+        states (`torch.Tensor` of shape `(batch, heads, length, head_dim)`): rotated states.
+        cos, sin (`torch.Tensor` of shape `(batch, length, rotary_dim)`): cosine and sine of the additional angle;
+            dimensions from `rotary_dim` on stay.
 
     Example:
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SimulProcessor: text to prompt spans and words of token ids, and back. The only object that knows the text."""
+"""SimulProcessor turns text into prompts and words of token ids, and ids into text. Nothing else knows the text."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -19,9 +19,9 @@ from .word_rule import WordRule
 
 
 class SimulProcessor(ProcessorMixin):
-    """Tokenizer, template, languages and unit: makes training rows and inputs of `generate()`.
+    """Tokenizer, template, languages and unit: makes training rows and the inputs of `generate()`.
 
-    Words are tokenised once each, in the context that they have in the sentence, and never again. Text is text: what
+    Each word is tokenised once, as it stands in the sentence, and never again. Source and target are plain text: what
     reads like a control token, such as `<|im_end|>`, becomes the tokens of its letters. Only the template writes
     control tokens.
 
@@ -29,15 +29,14 @@ class SimulProcessor(ProcessorMixin):
         tokenizer (`PreTrainedTokenizerFast`): byte-level or SentencePiece-like, with an EOS token.
         source_lang, target_lang (`str`): names, or codes such as `"en"`, for the template.
         template (`str`, *optional*): text with `{source}` and `{target}`, and if wanted `{source_lang}` and
-            `{target_lang}`; other braces are doubled. A space, or nothing at all, stands before `{source}`. After
-            other text than a space, `{target}` begins with a bare word. What begins every row, such as `<bos>`, is
-            part of the template.
-        unit (`str`, *optional*): what the policy counts: `"word"`, `"char"` (unspaced scripts) or `"token"`.
-        eos_token (`str`, *optional*): ends the target; the tokenizer's unless told.
+            `{target_lang}`; other braces are doubled. A space, or nothing at all, stands before `{source}`. If
+            `{target}` follows anything but a space, its first word has no space before it. What begins every row, such
+            as `<bos>`, is part of the template.
+        unit (`str`, *optional*): what the policy counts: `"word"`, `"char"` (for scripts without spaces) or `"token"`.
+        eos_token (`str`, *optional*): ends the target; defaults to the tokenizer's.
 
     Raises:
-        ValueError: for a template that cannot be split, an unknown unit, or a tokenizer without EOS or without word
-            boundaries.
+        ValueError: for a template that cannot be split, an unknown unit, or a tokenizer without EOS or word boundaries.
 
     Example:
 
@@ -84,12 +83,12 @@ class SimulProcessor(ProcessorMixin):
     def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: str | os.PathLike, trust_remote_code: bool | None = False, **kwargs: Any
     ) -> "SimulProcessor":
-        """The processor of a saved folder. Code that the folder brings runs only if `trust_remote_code` is True: nobody
+        """Load the processor of a saved folder. Code from the folder runs only if `trust_remote_code` is True; nobody
         is asked on the terminal, since standard input may be a pipe of text.
 
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`): a folder, or a name on the Hub.
-            trust_remote_code (`bool`, *optional*): whether a tokenizer's own code may run.
+            trust_remote_code (`bool`, *optional*): whether the tokenizer may bring code of its own.
             **kwargs: further arguments of the stock method, such as `revision`.
 
         Raises:
@@ -97,7 +96,7 @@ class SimulProcessor(ProcessorMixin):
         """
         folder = os.path.join(pretrained_model_name_or_path, kwargs.get("subfolder", ""))
         if os.path.isdir(folder) and not os.path.isfile(os.path.join(folder, "tokenizer.json")):
-            raise ValueError(f"folder {folder!r} must hold a tokenizer, but has no tokenizer.json.")
+            raise ValueError(f"folder {folder!r} must hold a tokenizer, but it has no tokenizer.json.")
         return super().from_pretrained(
             pretrained_model_name_or_path, trust_remote_code=bool(trust_remote_code), **kwargs
         )
@@ -106,11 +105,8 @@ class SimulProcessor(ProcessorMixin):
     def get_processor_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """As the stock method, which takes a missing file for an empty one: the default template and languages.
-
-        Args:
-            pretrained_model_name_or_path (`str` or `os.PathLike`): a folder, or a name on the Hub.
-            **kwargs: of the stock method.
+        """Do as the stock method, but refuse a folder without `processor_config.json`, which would give the default
+        template and languages.
 
         Raises:
             ValueError: if there is no `processor_config.json`.
@@ -134,19 +130,19 @@ class SimulProcessor(ProcessorMixin):
         unit: str = "word",
         **options: Any,
     ) -> "SimulProcessor":
-        """A processor whose rows are the tokenizer's own chat: the user's message holds the source, the assistant's is
-        the target, and what the chat writes after that ends it.
+        """Make a processor whose rows are the tokenizer's own chat: the user's message holds the source, the
+        assistant's message is the target, and the first token that the chat writes after it ends it.
 
         Args:
             tokenizer (`PreTrainedTokenizerFast`): with a chat template.
-            source_lang, target_lang, unit: as in the class.
+            source_lang, target_lang, unit: as for the class.
             instruction (`str`, *optional*): the user's message, with `{source}` after a space.
             system (`str`, *optional*): the system's message.
             **options: further arguments of `apply_chat_template`, such as `enable_thinking=False`.
 
         Raises:
-            ValueError: if the tokenizer has no chat template, or one that does not quote messages as they are; or
-                for other fields in the instruction.
+            ValueError: if the tokenizer has no chat template, or one that changes messages; or for unknown fields in
+                the instruction.
 
         Example:
 
@@ -203,20 +199,21 @@ class SimulProcessor(ProcessorMixin):
 
     @property
     def bare_first_word(self) -> bool:
-        """Whether the target begins without a space: with a token that elsewhere would continue a word."""
+        """Whether the target begins without a space, with a token that elsewhere would continue a word."""
         return self._prompt.rule.first == "bare"
 
     @property
     def token_kinds(self) -> torch.Tensor:
-        """The word-boundary table, shape `(vocabulary,)`, int8; see [`token_kinds`]."""
+        """The table of word boundaries, int8 of shape `(vocabulary,)`; see [`token_kinds`]."""
         return self._prompt.rule.token_kinds
 
     def split(self, text: str) -> list[str]:
-        """The units of a text, as strings: words; characters, white space runs being one; or token texts' words."""
+        """Split a text into pieces: words, or single characters, where a run of white space counts as one. A piece is
+        one unit, or with token units as many as it has tokens."""
         return list(normalise_spaces(text)) if self.unit == "char" else split_words(text)
 
     def encode_piece(self, piece: str) -> list[list[int]]:
-        """Ids of each unit in one piece of [`SimulProcessor.split`]: one, or with token units as many as tokens.
+        """Return the ids of each unit in one piece of [`SimulProcessor.split`].
 
         Raises:
             ValueError: if the tokenizer has no tokens for it, or only control tokens.
@@ -225,11 +222,11 @@ class SimulProcessor(ProcessorMixin):
         return self._units_of(ids)
 
     def encode(self, text: str, side: str = "source") -> list[list[int]]:
-        """Ids of each unit of a whole text.
+        """Return the ids of each unit of a whole text.
 
         Args:
-            text (`str`): a sentence or more.
-            side (`str`): `"source"` or `"target"`, whose first word may stand without a space.
+            text (`str`): one or more sentences.
+            side (`str`): `"source"` or `"target"`; a target's first word may stand without a space.
 
         Raises:
             ValueError: if there is no word in it, or if a target holds the token that ends it.
@@ -249,7 +246,7 @@ class SimulProcessor(ProcessorMixin):
         return units
 
     def encode_pair(self, source: str, target: str) -> dict[str, list[list[int]]]:
-        """A training pair as `{"source_ids", "target_ids"}`, ids of each unit; for `dataset.map`.
+        """Return a training pair as `{"source_ids", "target_ids"}`, the ids of each unit; for `dataset.map`.
 
         Raises:
             ValueError: for an empty side, or if the ids of the words are not those of the whole text; with characters,
@@ -267,17 +264,17 @@ class SimulProcessor(ProcessorMixin):
         return pair
 
     def __call__(self, source: Any = None, *, text: Any = None, return_tensors: str = "pt") -> BatchFeature:
-        """Inputs of `generate()`.
+        """Make the inputs of `generate()`.
 
         Args:
-            source (`str` or `Sequence[str]`): known sources; or sources that are still arriving, objects with a
-                `bind(processor)` method such as [`SourceStream`], one or a list.
-            text (*optional*): another name of `source`, which other processors use.
+            source (`str` or `Sequence[str]`): known sources, or sources that are still arriving: objects with a
+                `bind(processor)` method such as [`SourceStream`]; one, or a list.
+            text (*optional*): another name for `source`, which other processors use.
             return_tensors (`str`, *optional*): `"pt"`; a model needs nothing else.
 
         Returns:
             `BatchFeature`: `input_ids` and `attention_mask` of shape `(batch, length)`, padded on the left; `source`,
-            for each row the ids of each source word, or a live source's reader; and `prompt`, see [`Prompt`].
+            for each row the ids of each source word, or the reader of a live source; and the [`Prompt`] as `prompt`.
 
         Raises:
             ValueError: for an empty source, for `source` beside `text`, or for other tensors.
@@ -285,14 +282,14 @@ class SimulProcessor(ProcessorMixin):
         if return_tensors != "pt":
             raise ValueError(f"return_tensors must be 'pt', got {return_tensors!r}.")
         if text is not None and source is not None:
-            raise ValueError("source must not stand beside text: they are two names of one argument.")
+            raise ValueError("source and text are two names of one argument: give one of them.")
         source = text if source is None else source
         sources = [source] if isinstance(source, str) or hasattr(source, "bind") else list(source or ())
         if not sources:
             raise ValueError(f"source must be a text, a source stream or a list of either, got {source!r}.")
         readers = [text.bind(self) for text in sources if hasattr(text, "bind")]
         if readers and len(readers) < len(sources):
-            raise ValueError("source must not mix known texts and live streams in one batch.")
+            raise ValueError("source must hold either known texts or live streams, not both in one batch.")
         words = [[] if readers else self.encode(text) for text in sources]
         rows = [[*self.head_ids, *chain.from_iterable(each), *self.tail_ids] for each in words]
         length = max(map(len, rows))
@@ -306,11 +303,11 @@ class SimulProcessor(ProcessorMixin):
         return BatchFeature(data)
 
     def words(self, words: Iterable[Sequence[int]]) -> list[str]:
-        """The text of each written unit. With token units the space before it is part of it, and a character of several
-        tokens is the text of the last.
+        """Return the text of each written unit. With token units, the space before a unit is part of it, and a
+        character of several tokens is the text of its last one.
 
         Args:
-            words (`Iterable[Sequence[int]]`): ids of each, as `generate()` returns them in `words`.
+            words (`Iterable[Sequence[int]]`): ids of each unit, as `generate()` returns them in `words`.
         """
         texts: list[str] = []
         held: list[int] = []
@@ -323,20 +320,16 @@ class SimulProcessor(ProcessorMixin):
         return [text.removeprefix(" ") for text in texts] if self.unit == "word" else texts
 
     def is_half(self, text: str) -> bool:
-        """Whether the text of some units ends within a character, as it may with token units.
-
-        Args:
-            text (`str`): of [`SimulProcessor.words`].
-        """
+        """Whether a text of [`SimulProcessor.words`] ends within a character, as it may with token units."""
         return self.unit == "token" and text.endswith("\ufffd")
 
     def text(self, words: Iterable[Sequence[int]]) -> str:
-        """The text of all written units at once, as ids; also where units split characters."""
+        """Return the text of all written units together, given as ids; units may split characters."""
         text = self._encoder.decode([token for word in words for token in word])
         return text if self.unit == "char" else text.removeprefix(" ")
 
     def join(self, words: Iterable[str]) -> str:
-        """One text of written units."""
+        """Join the texts of written units to one text."""
         if self.unit == "word":
             return " ".join(words)
         first, *rest = [*words] or [""]
@@ -353,22 +346,22 @@ class SimulProcessor(ProcessorMixin):
         kinds = [kind for unit in units for kind in (STARTS, *[CONTINUES] * (len(unit) - 1))]
         if self.text(units) != text or self.token_kinds[ids].tolist() != kinds:
             raise ValueError(
-                f"tokenizer must give characters tokens of their own that give the text back, but makes {text!r} "
-                f"{self.text(units)!r}: use one with bytes as a last resort, or unit='word'."
+                f"tokenizer must encode each character by itself so that the text comes back, but {text!r} comes back "
+                f"as {self.text(units)!r}: use one that falls back to bytes, or unit='word'."
             )
 
     def _check_sum(self, words: list[list[int]], whole: list[int], text: str) -> None:
         if whole != [token for word in words for token in word]:
             raise ValueError(
-                f"tokenizer must give words the ids that they have in the whole text, but does not for {text!r}: use a "
-                "tokenizer that splits at spaces first, or unit='char'."
+                f"tokenizer must give each word the ids that it has in the whole text, but does not for {text!r}: use "
+                "a tokenizer that splits at spaces first, or unit='char'."
             )
 
 
 def _eos_token_id(tokenizer, eos_token: str | None) -> int:
     if eos_token is None:
         if tokenizer.eos_token_id is None:
-            raise ValueError("tokenizer must have an eos_token, or eos_token be given: it ends the target.")
+            raise ValueError("tokenizer must have an eos_token, or eos_token must be given: it ends the target.")
         return tokenizer.eos_token_id
     found = tokenizer.get_vocab().get(eos_token)
     if found is None:

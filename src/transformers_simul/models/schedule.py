@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The schedule: five numbers per token that say who sees whom, in training and while streaming.
 
-A row is `[head | source | tail | target | eos]` and then its peek rows. Positions are counted in two frames, so
-that nothing about a token changes when more source arrives: head and source tokens from the start of the row,
-tail and target tokens from the start of the tail.
+A row is `[head | source | tail | target | eos]`, followed by its peek rows. Positions are counted in two frames, so
+that nothing about a token changes when more source arrives: head and source tokens from the start of the row, tail and
+target tokens from the start of the tail.
 
 | field | head, source | tail, target | peek |
 |---|---|---|---|
@@ -20,24 +20,24 @@ from typing import Any, NamedTuple
 
 import torch
 
-# What a peek row is asked: whether the word ends; whether EOS follows; and, after a word that has ended, whether a READ
-# does, which the decoder takes from EOS.
+# What a peek row asks: whether the word ends; whether EOS follows; and, after a word that has ended, whether a READ
+# follows, which EOS means to the decoder.
 WORD_ENDS = 1
 TARGET_ENDS = 2
 READS = 3
 
-# What a token is to the word it stands in; the processor makes the table, loss and decoder read it.
+# What a token is to the word that it is part of. The processor makes the table; loss and decoder read it.
 CONTINUES, STARTS, EOS, NEVER, BLANK_START = range(5)
 
 
 class Schedule(NamedTuple):
-    """Who sees whom, one number of each kind per token.
+    """Who sees whom: one number of each kind per token.
 
     Attributes:
         pair_ids (`torch.Tensor` of shape `(batch, length)`, int): 0 for padding, n for the n-th pair of a row.
-        in_target (`torch.Tensor` of shape `(batch, length)`, bool): the token stands behind the source.
+        in_target (`torch.Tensor` of shape `(batch, length)`, bool): whether the token comes after the source.
         offsets (`torch.Tensor` of shape `(batch, length)`, int): index within head+source or within tail+target.
-        visible_source (`torch.Tensor` of shape `(batch, length)`, int): head and source tokens the query sees.
+        visible_source (`torch.Tensor` of shape `(batch, length)`, int): head and source tokens that the query sees.
         peeks (`torch.Tensor` of shape `(batch, length)`, int): 0, or the kind of peek row.
     """
 
@@ -49,33 +49,29 @@ class Schedule(NamedTuple):
 
     @classmethod
     def of_fields(cls, *fields: torch.Tensor | None) -> "Schedule | None":
-        """The schedule of a forward's arguments; None without any.
+        """Make the schedule of a forward's arguments: all five fields in order, or None for each.
 
-        Args:
-            *fields (`torch.Tensor`, *optional*): all five in order, or None for each.
+        Returns:
+            `Schedule`, or None if there are no fields.
 
         Raises:
-            ValueError: for some fields without the others.
+            ValueError: if only some fields are given.
         """
         given = [field for field in fields if field is not None]
         if not given:
             return None
         if len(given) < len(cls._fields):
-            raise ValueError(f"A schedule has five fields, {cls._fields}: give all of them, or none.")
+            raise ValueError(f"schedule must have all of its five fields, {cls._fields}, or none, got {len(given)}.")
         return cls(*given)
 
     @classmethod
     def of_row(cls, row: Mapping[str, Sequence[int]]) -> "Schedule":
-        """The schedule of one row that [`training_row`] made, as a batch of one.
-
-        Args:
-            row (`Mapping[str, Sequence[int]]`): with a list for each field, and others.
-        """
+        """Make the schedule of one row of [`training_row`], as a batch of one."""
         return cls(*(torch.tensor([row[name]]) for name in cls._fields))
 
     @classmethod
     def causal(cls, attention_mask: torch.Tensor) -> "Schedule":
-        """The schedule of a plain causal row, with nothing hidden.
+        """Make the schedule of a plain causal row, in which nothing is hidden.
 
         Args:
             attention_mask (`torch.Tensor` of shape `(batch, length)`): 1 for tokens, 0 for padding.
@@ -96,12 +92,12 @@ class Schedule(NamedTuple):
         return cls(present, nothing.bool(), offsets, offsets + 1, nothing)
 
     def last(self, length: int) -> "Schedule":
-        """The schedule of the last `length` columns."""
+        """Return the schedule of the last `length` columns."""
         return Schedule(*(field[:, -length:] for field in self))
 
 
 class Peek(NamedTuple):
-    """One peek row: the token at `offset` of tail+target, asked while `visible_words` source words were read.
+    """One peek row: the token at `offset` of tail+target, asked when `visible_words` source words had been read.
 
     Attributes:
         offset (`int`): index in tail+target of the token that is asked.
@@ -115,14 +111,14 @@ class Peek(NamedTuple):
 
 
 def due_peeks(tail_tokens: int, target_lengths: Sequence[int], delays: Sequence[int]) -> list[Peek]:
-    """The peek rows that a schedule calls for: one for each final token that a READ follows.
+    """Return the peek rows of a schedule: one for each final token that a READ follows.
 
-    Where no READ follows, the final token's own row already is the question "does the word go on?".
+    Where no READ follows, the final token's own row already asks whether the word goes on.
 
     Args:
-        tail_tokens (`int`): tokens of the tail.
-        target_lengths (`Sequence[int]`): tokens of each target word.
-        delays (`Sequence[int]`): g(0) ... g(EOS), source words, one more than there are target words.
+        tail_tokens (`int`): number of tokens of the tail.
+        target_lengths (`Sequence[int]`): number of tokens of each target word.
+        delays (`Sequence[int]`): g(0) ... g(EOS) in source words, one more than there are target words.
 
     Example:
 
@@ -143,19 +139,18 @@ def due_peeks(tail_tokens: int, target_lengths: Sequence[int], delays: Sequence[
 
 
 def due_decisions(tail_tokens: int, target_lengths: Sequence[int], delays: Sequence[int]) -> list[Peek]:
-    """The peek rows of a schedule that is worth learning as a policy: what [`due_peeks`] gives, and the READs.
+    """Return the peek rows of a schedule that is worth learning as a policy: those of [`due_peeks`], and one for each
+    READ.
 
-    While a decoder waits for word i, its newest token is asked anew after every READ: is it time to WRITE? Before
-    g(i) source words the answer is READ, which EOS before the end of the source means to the decoder; at g(i) the
-    token's own row answers with the word. So each READ has a row. Where a READ follows a word at once, one row has both
-    answers, "the word ends" and "READ", whose losses add up to that of EOS.
+    While a decoder waits for word i, its newest token is asked again after every READ: is it time to WRITE? Before g(i)
+    source words the answer is READ, which EOS before the end of the source means to the decoder; at g(i) the token's
+    own row answers with the word. So each READ has a row. If a READ directly follows a word, one row has both answers,
+    "the word ends" and "READ", whose losses add up to that of EOS.
 
-    READs before the first word are not among them: there the whole tail is asked anew, which [`early_decisions`] has.
+    READs before the first word are not among them, since the whole tail is asked again there; see [`early_decisions`].
 
     Args:
-        tail_tokens (`int`): tokens of the tail.
-        target_lengths (`Sequence[int]`): tokens of each target word.
-        delays (`Sequence[int]`): g(0) ... g(EOS), source words, one more than there are target words.
+        tail_tokens, target_lengths, delays: as in [`due_peeks`].
 
     Example (g is 2, 4 and 4: two READs after the first word):
 
@@ -179,14 +174,12 @@ def due_decisions(tail_tokens: int, target_lengths: Sequence[int], delays: Seque
 def early_decisions(
     head: Sequence[int], source: Sequence[Sequence[int]], tail: Sequence[int], eos_token_id: int, delays: Sequence[int]
 ) -> list[dict[str, list[Any]]]:
-    """The READs before the first word, a row each: a prompt with so much of the source as was read, whose answer is
-    EOS. A decoder feeds the whole tail again after such a READ, so no token of another row can stand for it.
+    """Return a row for each READ before the first word: a prompt with the source that has been read, whose answer is
+    EOS. A decoder feeds the whole tail again after such a READ, so no token of another row can stand for it. One word
+    is read before the first question.
 
     Args:
         head, source, tail, eos_token_id, delays: as in [`training_row`].
-
-    Returns:
-        `list[dict[str, list]]`: as [`training_row`] makes them; one word is read before the first question.
 
     Example:
 
@@ -209,15 +202,15 @@ def training_row(
     delays: Sequence[int],
     peeks: Sequence[Peek] = (),
 ) -> dict[str, list[Any]]:
-    """One row of a training batch: ids, labels and schedule (the law: the query that predicts a token of target
-    word i sees exactly the first g(i) source words).
+    """Make one row of a training batch: ids, labels and schedule. By the law, the query that predicts a token of target
+    word i sees exactly the first g(i) source words.
 
     Args:
-        head, tail (`Sequence[int]`): ids of the prompt before and behind the source; the tail has at least one.
+        head, tail (`Sequence[int]`): ids of the prompt before and after the source; the tail has at least one.
         source, target (`Sequence[Sequence[int]]`): ids of each word.
-        eos_token_id (`int`): id that ends the target.
+        eos_token_id (`int`): the id that ends the target.
         delays (`Sequence[int]`): g(0) ... g(EOS), one more than there are target words.
-        peeks (`Sequence[Peek]`, *optional*): loss-only rows behind the EOS.
+        peeks (`Sequence[Peek]`, *optional*): rows after the EOS that only have a loss.
 
     Returns:
         `dict[str, list]`: `input_ids`, `labels` and the fields of [`Schedule`], each a list as long as the row.
@@ -241,16 +234,16 @@ def training_row(
         ends.append(ends[-1] + len(word))
 
     before = [*head, *(token for word in source for token in word)]
-    behind = [*tail, *(token for word in target for token in word), eos_token_id]
+    after = [*tail, *(token for word in target for token in word), eos_token_id]
     visible = [ends[delays[0]]] * len(tail)
     for index, word in enumerate(target):
         visible += [ends[delays[index]]] * (len(word) - 1) + [ends[delays[index + 1]]]
     visible.append(ends[-1])
 
-    source_tokens, target_tokens = len(before), len(behind)
+    source_tokens, target_tokens = len(before), len(after)
     return {
-        "input_ids": [*before, *behind, *(behind[peek.offset] for peek in peeks)],
-        "labels": [-100] * (source_tokens + len(tail)) + behind[len(tail) :] + [-100] * len(peeks),
+        "input_ids": [*before, *after, *(after[peek.offset] for peek in peeks)],
+        "labels": [-100] * (source_tokens + len(tail)) + after[len(tail) :] + [-100] * len(peeks),
         "pair_ids": [1] * (source_tokens + target_tokens + len(peeks)),
         "in_target": [False] * source_tokens + [True] * (target_tokens + len(peeks)),
         "offsets": [*range(source_tokens), *range(target_tokens), *(peek.offset for peek in peeks)],

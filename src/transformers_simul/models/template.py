@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The prompt around a source and its target, from a template whose fields are names and nothing else."""
+"""The prompt around a source and its target, made from a template with plain fields."""
 
 import string
 
@@ -28,25 +28,25 @@ LANGUAGES = {
 
 
 def language_names(source_lang: str, target_lang: str) -> dict[str, str]:
-    """The fields of a template that name the languages; codes such as `"en"` become names."""
+    """Return the fields of a template that name the languages; codes such as `"en"` become names."""
     codes = {"source_lang": source_lang, "target_lang": target_lang}
     return {field: LANGUAGES.get(code, code) for field, code in codes.items()}
 
 
 def escape_braces(text: str) -> str:
-    """A text as a template that has no fields."""
+    """Double the braces of a text, so that it is a template without fields."""
     return text.replace("{", "{{").replace("}", "}}")
 
 
 def fill_template(name: str, template: str, values: dict[str, str]) -> str:
-    """The template with its fields filled.
+    """Fill the fields of a template.
 
-    Unlike `str.format` it takes plain names only: a stranger's `{source_lang:>9999999999}` does no harm.
+    Unlike `str.format` it takes plain names only, so that an untrusted `{source_lang:>9999999999}` does no harm.
 
     Args:
-        name (`str`): what errors call it.
-        template (`str`): with fields; braces that are text are doubled.
-        values (`dict[str, str]`): of all fields that there may be.
+        name (`str`): what errors call the template.
+        template (`str`): text with fields; other braces are doubled.
+        values (`dict[str, str]`): every field that is allowed, and its value.
 
     Raises:
         ValueError: for another field, a format or a conversion, or a single brace.
@@ -72,15 +72,14 @@ def fill_template(name: str, template: str, values: dict[str, str]) -> str:
 
 
 def split_template(template: str, languages: dict[str, str]) -> tuple[str, str, bool]:
-    """Head and tail of a template, without the space that belongs to the word after each, and whether the target has
-    none.
+    """Split a template (see [`SimulProcessor`]) at its source and target.
 
-    Args:
-        template (`str`): see [`SimulProcessor`].
-        languages (`dict[str, str]`): see [`language_names`].
+    Returns:
+        `tuple[str, str, bool]`: head and tail, each without the space that belongs to the word after it, and whether
+        the target begins without a space.
 
     Raises:
-        ValueError: for one that cannot be split.
+        ValueError: if the template cannot be split.
     """
     rule = f"template must read '... {{source}}... {{target}}', got {template!r}"
     source, target = "\0source", "\0target"

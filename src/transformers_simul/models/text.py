@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words and tokens: how text splits into the units a policy counts, and which tokens start one."""
+"""Split text into the units that a policy counts, and tell which tokens start one."""
 
 import re
 from collections import Counter
@@ -40,7 +40,7 @@ BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 def split_words(text: str) -> list[str]:
-    """The white-space separated words of a text; no-break spaces stay inside a word.
+    """Split a text at white space, but not at no-break spaces.
 
     Example:
 
@@ -55,24 +55,21 @@ def split_words(text: str) -> list[str]:
 
 
 def split_at_breaks(text: str) -> list[str]:
-    """The text cut at each run of breaking white space; empty strings stand at the ends where one is."""
+    """Cut a text at each run of breaking white space; where one is at an end, an empty string stands there."""
     return _BREAKS.split(text)
 
 
 def normalise_spaces(text: str) -> str:
-    """The text with every run of breaking white space made one space, and none at its ends."""
+    """Replace each run of breaking white space by one space, and remove it at the ends."""
     return _BREAKS.sub(" ", text).strip(" ")
 
 
 def ends_sentence(word: str) -> bool:
-    """Whether a sentence ends with this word, as far as the word alone can tell.
+    """Tell from a word alone whether a sentence ends with it.
 
-    It does with `.`, `!`, `?`, `…` and their like in other scripts, also before quotes and brackets. It does not with
-    initials, ordinals, common titles and abbreviations, abbreviations with inner periods, and with a wide full stop
-    inside quotes that are still open.
-
-    Args:
-        word (`str`): without breaking spaces.
+    A sentence ends with `.`, `!`, `?`, `…` and their counterparts in other scripts, also before closing quotes and
+    brackets. It does not end with an initial, an ordinal, a common title or abbreviation, an abbreviation with inner
+    periods, or a wide full stop inside quotes that are still open.
 
     Example:
 
@@ -95,20 +92,20 @@ def ends_sentence(word: str) -> bool:
 
 
 def token_kinds(tokenizer, unit: str, eos_token_id: int) -> torch.Tensor:
-    """What each token is to the unit it stands in: the table that loss and decoder share.
+    """Make the table that loss and decoder share: what each token is to the unit that it is part of.
 
     Args:
-        tokenizer (`PreTrainedTokenizerFast`): byte-level or SentencePiece-like, with an EOS.
+        tokenizer (`PreTrainedTokenizerFast`): byte-level or SentencePiece-like, with an EOS token.
         unit (`str`): `"word"`, `"char"` or `"token"`.
         eos_token_id (`int`): the id that ends the target.
 
     Returns:
-        `torch.Tensor` of shape `(len(tokenizer),)`, int8: `CONTINUES`, `STARTS`, `EOS`, `NEVER` (special tokens, and
-        tokens that no training text has: other white space, more than one unit) or `BLANK_START` (a lone space,
-        which a word's visible part must follow).
+        `torch.Tensor` of shape `(len(tokenizer),)`, int8: `CONTINUES`, `STARTS`, `EOS`, `BLANK_START` (a lone space,
+        which the visible part of a word must follow) or `NEVER` (special tokens, and tokens that no training text
+        contains: other white space, and more than one unit).
 
     Raises:
-        ValueError: if the tokenizer marks neither bytes nor word starts in a way known here.
+        ValueError: if the vocabulary marks neither bytes nor word starts in a known way.
     """
     texts = _token_bytes(tokenizer)
     kind_of = {"word": _kind_in_word, "char": _kind_in_chars, "token": lambda text: STARTS if text else NEVER}[unit]
@@ -118,11 +115,7 @@ def token_kinds(tokenizer, unit: str, eos_token_id: int) -> torch.Tensor:
 
 
 def control_tokens(tokenizer) -> dict[int, str]:
-    """Ids and names of the tokens that are no text: those with a role, such as EOS, and all others that are special.
-
-    Args:
-        tokenizer (`PreTrainedTokenizerBase`): any.
-    """
+    """Return ids and names of the tokens that are not text: special tokens, and those with a role, such as EOS."""
     # Chat models mark turns with tokens that are special without having a role of their own; single bytes are text.
     added = tokenizer.added_tokens_decoder.items()
     special = {index: token.content for index, token in added if token.special}
@@ -148,7 +141,7 @@ def _kind_in_chars(text: bytes) -> int:
 
 
 def _token_bytes(tokenizer) -> list[bytes | None]:
-    """The bytes of each token; None for control tokens and unused ids."""
+    """Return the bytes of each token, and None for control tokens and unused ids."""
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     controls, to_bytes = control_tokens(tokenizer), _byte_reader(tokens)
     return [None if token is None or index in controls else to_bytes(token) for index, token in enumerate(tokens)]

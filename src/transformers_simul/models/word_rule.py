@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which tokens may follow, so that words stay whole: one rule for all rows, and a logits processor that applies it in
-stock decoding."""
+"""Keep words whole: a rule about which tokens may follow, and a logits processor that applies it in stock decoding."""
 
 from typing import Literal
 
@@ -14,14 +13,14 @@ Expected = Literal["any", "start", "bare", "continue"]
 
 
 class WordRule:
-    """After a committed word only a word start or EOS may follow, inside a word neither. Tokens that no word can hold
-    (special tokens, other white space) are never written.
+    """Says which tokens may follow. After a complete word, only a word start or EOS may; within a word, only a
+    continuation. Tokens that are part of no word (special tokens, other white space) are never written.
 
     The rule keeps no state: what is expected is an argument.
 
     Args:
-        token_kinds (`torch.Tensor` of shape `(vocabulary,)`): the processor's word-boundary table.
-        vocab_size (`int`, *optional*): of the model, which may be padded beyond the tokenizer's; the table's without.
+        token_kinds (`torch.Tensor` of shape `(vocabulary,)`): the processor's table, see [`token_kinds`].
+        vocab_size (`int`, *optional*): size of the model's vocabulary, which may be padded beyond the tokenizer's.
         bare_first_word (`bool`, *optional*): whether the target begins without a space.
 
     Attributes:
@@ -30,7 +29,7 @@ class WordRule:
         ends_word (`torch.Tensor` of shape `(vocabulary,)`, bool): tokens that end the word before them.
 
     Raises:
-        ValueError: if the table is larger than the model's vocabulary, or has not one EOS.
+        ValueError: if the table is larger than the vocabulary, or does not have exactly one EOS.
 
     Example:
 
@@ -69,22 +68,18 @@ class WordRule:
         }
 
     def fit(self, vocab_size: int, device: torch.device) -> "WordRule":
-        """The same rule for a model.
-
-        Args:
-            vocab_size (`int`): of the model.
-            device (`torch.device`): of its logits.
+        """Return the same rule for a model with this vocabulary, on its device.
 
         Raises:
-            ValueError: if the table is larger than the model's vocabulary.
+            ValueError: if the table is larger than the vocabulary.
         """
         return WordRule(self.token_kinds.to(device), vocab_size, self.first == "bare")
 
     def bar(self, scores: torch.Tensor, expected: Expected) -> torch.Tensor:
-        """Scores with minus infinity where a token may not follow.
+        """Set the scores of tokens that may not follow to minus infinity.
 
         Args:
-            scores (`torch.Tensor` of shape `(..., vocabulary)`): of the next token.
+            scores (`torch.Tensor` of shape `(..., vocabulary)`): scores of the next token.
             expected (`Expected`): what may follow.
         """
         return scores.masked_fill(self.barred[expected], -torch.inf)
@@ -94,13 +89,13 @@ class WordRule:
         return int(self._kinds[token]) == BLANK_START
 
     def is_start(self, token: int) -> bool:
-        """Whether the token starts a word or is EOS: the word before it has ended."""
+        """Whether the token starts a word or is EOS, so that the word before it has ended."""
         return int(self._kinds[token]) in (STARTS, BLANK_START, EOS)
 
 
 class SimulLogitsProcessor(LogitsProcessor):
     """Keeps words whole in stock decoding, as `generate(policy=...)` does by itself: the first token starts a word, a
-    lone space is followed by something visible, and tokens that no word can hold are never written.
+    lone space is followed by something visible, and tokens that are part of no word are never written.
 
     Args:
         token_kinds, vocab_size, bare_first_word: as for [`WordRule`].
@@ -130,8 +125,8 @@ class SimulLogitsProcessor(LogitsProcessor):
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
         if input_ids.shape[1] == self.prompt_tokens:
             return self.rule.bar(scores, self.rule.first)
-        behind_blank = self._blank[input_ids[:, -1:]]
-        barred = torch.where(behind_blank, self.rule.barred["continue"], self.rule.barred["any"])
+        follows_blank = self._blank[input_ids[:, -1:]]
+        barred = torch.where(follows_blank, self.rule.barred["continue"], self.rule.barred["any"])
         return scores.masked_fill(barred, -torch.inf)
 
 
