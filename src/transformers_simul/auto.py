@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The families, made known to Transformers' Auto classes, and checkpoints of any of them."""
+"""Our classes in Transformers' Auto classes, and checkpoints of any family in our classes."""
 
 import os
 from typing import Any
@@ -12,13 +12,10 @@ from .models.linear import keep_plain_4bit
 
 
 def simul_class(model_type: str) -> Any:
-    """[`family_class`], made known to the Auto classes.
-
-    Args:
-        model_type (`str`): of a configuration, ours or a stock one.
+    """Return [`family_class`], registered with the Auto classes.
 
     Raises:
-        ValueError: for a family that is not served.
+        ValueError: for a family that has no class here.
     """
     model_class = family_class(model_type)
     config_class = model_class.config_class
@@ -29,7 +26,7 @@ def simul_class(model_type: str) -> Any:
 
 
 class AutoSimulModel:
-    """Loads a checkpoint of any family that is served, stock or ours, as a model for simultaneous translation.
+    """Loads a checkpoint of any family that has a class here, stock or ours, as a model for simultaneous translation.
 
     `AutoModelForCausalLM` loads folders that were saved by a model of ours; this class also takes stock checkpoints.
     """
@@ -38,18 +35,18 @@ class AutoSimulModel:
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike, *, config: Any = None, **kwargs: Any
     ) -> Any:
-        """The model with the checkpoint's weights.
+        """Load the model with the checkpoint's weights.
 
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`): a folder, or a name on the Hub.
-            config (`PreTrainedConfig`, `str` or `os.PathLike`, *optional*): instead of the checkpoint's own
-                configuration; of the stock family or ours, or where one is stored.
+            config (`PreTrainedConfig`, `str` or `os.PathLike`, *optional*): a configuration of the stock family or
+                ours, or where one is stored, instead of the checkpoint's own.
             **kwargs: further arguments of the stock `from_pretrained`, and settings of [`SimulConfig`] such as
                 `positions`.
 
         Raises:
-            ValueError: for a family that is not served, settings that do not fit it, or weights that are damaged or
-                not complete.
+            ValueError: for a family that has no class here, settings that do not fit it, or weights that are damaged or
+                incomplete.
 
         Example:
 
@@ -79,14 +76,14 @@ class AutoSimulModel:
 
     @classmethod
     def from_config(cls, config: Any, **kwargs: Any) -> Any:
-        """A new model with random weights.
+        """Make a new model with random weights.
 
         Args:
-            config (`PreTrainedConfig`): of a family that is served, the stock one or ours.
+            config (`PreTrainedConfig`): configuration of the stock family or ours.
             **kwargs: further arguments of the stock `from_config`, such as `dtype`, and settings of [`SimulConfig`].
 
         Raises:
-            ValueError: for a family that is not served, or settings that do not fit it.
+            ValueError: for a family that has no class here, or settings that do not fit it.
 
         Example:
 
@@ -105,18 +102,18 @@ class AutoSimulModel:
 
 
 def simul_config(config: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-    """Our configuration of a checkpoint, stock or ours, read without running any of its code.
+    """Return our configuration of a checkpoint, stock or ours, without running any of its code.
 
     Args:
-        config (`PreTrainedConfig`, `str` or `os.PathLike`): a configuration; or the folder that holds it, or its name
-            on the Hub.
+        config (`PreTrainedConfig`, `str` or `os.PathLike`): a configuration, the folder that holds one, or its name on
+            the Hub.
         **kwargs: settings.
 
     Returns:
-        The configuration, and those of `kwargs` that it has no use for.
+        The configuration, and the settings that it does not know.
 
     Raises:
-        ValueError: for a family that is not served, or settings that do not fit it.
+        ValueError: for a family that has no class here, or settings that do not fit it.
     """
     if isinstance(config, (str, os.PathLike)):
         names = ("revision", "token", "cache_dir", "local_files_only", "subfolder", "force_download")

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our classes behind `AutoConfig`, `AutoModelForCausalLM` and `AutoProcessor`, without importing Transformers for it.
-
-What is registered with `AutoConfig` at first are placeholders; a family is imported when a folder of it is loaded.
-"""
+"""Registers our classes with `AutoConfig`, `AutoModelForCausalLM` and `AutoProcessor`, without importing
+Transformers."""
 
 import sys
 from collections.abc import Callable

@@ -33,11 +33,11 @@ class SimulGenerationConfig(GenerationConfig):
     >>> import tempfile
     >>> from transformers import AutoModelForCausalLM
     >>> folder = tempfile.mkdtemp()
-    >>> model.generation_config.wait_k = 3
+    >>> model.generation_config.default_policy = "confidence:0.6,max=5"
     >>> model.save_pretrained(folder)
-    >>> AutoModelForCausalLM.from_pretrained(folder).generation_config.wait_k
-    3
-    >>> model.generation_config.wait_k = None
+    >>> AutoModelForCausalLM.from_pretrained(folder).generation_config.default_policy
+    'confidence:0.6,max=5'
+    >>> model.generation_config.default_policy = None
 
     ```
     """

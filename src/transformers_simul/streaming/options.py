@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`generate()`'s arguments for one stream, as its decoder takes them."""
+"""The arguments of `generate()` for one stream, turned into those of its decoder."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,19 +22,19 @@ def decoder_options(
     max_word_tokens: int = 64,
     **kwargs: Any,
 ) -> dict[str, Any]:
-    """Arguments of a [`RowDecoder`] that make it decode as `generate()` does with these.
+    """Return the arguments of a [`RowDecoder`] that make it decode as `generate()` does with these.
 
     Args:
-        model: whose generation configuration holds where nothing else is said.
+        model: its generation configuration holds for what is not said here.
         processor (`SimulProcessor`): saved beside it.
         generation_config, logits_processor, stopping_criteria (*optional*): as in `generate()`.
         generators (`Sequence[torch.Generator]`, *optional*): one, to sample with.
-        max_word_tokens (`int`, *optional*): longest word.
+        max_word_tokens (`int`, *optional*): most tokens of a word.
         **kwargs: fields of the generation configuration, such as `max_new_tokens`, `do_sample` or `temperature`.
 
     Raises:
-        ValueError: for an argument that `generate()` would not know, values that do not fit it, and modes that revise
-            or look ahead.
+        ValueError: for an argument that `generate()` does not know, values that do not fit it, and modes that revise or
+            look ahead.
 
     Example:
 

@@ -6,22 +6,22 @@ from collections.abc import Callable
 from ..models.streams import SourceReader
 from ..models.text import ends_sentence
 
-# Characters of a word that a rule is asked about.
+# A rule is asked about so many characters of a word at the most.
 _LONGEST_WORD = 500
 
 
 class SentenceReader:
     """Shows a decoder one sentence of a live source at a time, as if the source ended with it: a [`Source`].
 
-    A sentence ends after a word that `ends_sentence` knows, where the caller said so
+    A sentence ends after a word for which `ends_sentence` is true, where the caller said so
     ([`SourceStream.end_sentence`]), or after `max_words` units.
 
     Args:
-        reader (`SourceReader`): of the whole source.
-        max_words (`int`, *optional*): longest sentence, in units; without it only the other rules hold.
+        reader (`SourceReader`): reads the whole source.
+        max_words (`int`, *optional*): longest sentence, in units; by default only the other rules hold.
         ends_sentence (`Callable[[str], bool]`, *optional*): whether a sentence ends with this word. With character
             units it is asked at spaces and after punctuation other than ASCII, about the characters since the last
-            space: "3.5" and "www.a.com" end nothing.
+            space, so that "3.5" and "www.a.com" end nothing.
 
     Attributes:
         words_before (`int`): units read before this sentence.
@@ -68,10 +68,11 @@ class SentenceReader:
         self._length: int | None = None
 
     def begin(self) -> bool | None:
-        """Begin the next sentence: True once its first unit is there, False if the source has ended, None before.
+        """Begin the next sentence: return True once its first unit is there, False if the source has ended, None before
+        that.
 
         Raises:
-            SourceTimeout, SourceCancelled: as the reader's.
+            SourceTimeout, SourceCancelled: as for the reader.
         """
         begun = self.reader.begin()
         if begun:
@@ -82,7 +83,7 @@ class SentenceReader:
         return begun
 
     def poll(self) -> tuple[bool, list[int] | None]:
-        """As the reader's; `(True, None)` at the sentence's end."""
+        """Do as the reader, but return `(True, None)` at the sentence's end."""
         polled = self.peek(0)
         self.reader.note_wait(not polled[0])
         if polled[1] is not None:
@@ -93,17 +94,13 @@ class SentenceReader:
         return polled
 
     def peek(self, index: int) -> tuple[bool, list[int] | None]:
-        """As the reader's; `(True, None)` at the sentence's end.
-
-        Args:
-            index (`int`): units from here, 0 for the next.
-        """
+        """Do as the reader, but return `(True, None)` at the sentence's end."""
         # The unit first, then the ends: one that the caller put before the unit came is seen then.
         peeked = self.reader.peek(index)
         return (True, None) if self._ends_before(self.words + index) else peeked
 
     def _ends_before(self, unit: int) -> bool:
-        """Whether the sentence ends before that unit of it."""
+        """Whether the sentence ends before its unit with this number."""
         self._look_at(unit)
         return self._length is not None and unit >= self._length
 
@@ -126,7 +123,7 @@ class SentenceReader:
                 self._length = self._seen
 
     def _word_with(self, character: str | None) -> str | None:
-        """The word that may end a sentence with this character; None where another character may change that."""
+        """Return the word that may end a sentence with this character; None if another character may change that."""
         word = self._characters
         if character is None or character == " ":
             self._characters = ""
@@ -143,7 +140,7 @@ class SentenceReader:
 
     @property
     def wait_s(self) -> float | None:
-        """Seconds until the time-out of the current wait; None without one."""
+        """Seconds until the current wait times out; None without a time-out."""
         return self.reader.wait_s
 
 

@@ -16,7 +16,7 @@ class Word(NamedTuple):
     Attributes:
         text (`str`): the unit, without the space before it; with token units, what it adds to the text.
         delay (`int`): source units that had been read when it was written.
-        elapsed_ms (`float`): since `generate()` started.
+        elapsed_ms (`float`): time since `generate()` started.
         row (`int`): its row in the batch.
     """
 
@@ -27,12 +27,12 @@ class Word(NamedTuple):
 
 
 def reader_error(error: BaseException, name: str) -> Exception:
-    """What to raise to a reader: the error, unless it would end the reader's own thread, task or generator
-    (`SystemExit`, `KeyboardInterrupt`, `CancelledError`, `StopIteration`, ...); then a `RuntimeError` with it as cause.
+    """Return what to raise to a reader: the error itself, or a `RuntimeError` caused by it if the error would end the
+    reader's own thread, task or generator (`SystemExit`, `KeyboardInterrupt`, `CancelledError`, `StopIteration`, ...).
 
     Args:
         error (`BaseException`): what ended the translation, in another thread.
-        name (`str`): of the stream.
+        name (`str`): name of the stream.
     """
     if isinstance(error, Exception) and not isinstance(error, (StopIteration, StopAsyncIteration)):
         return error
@@ -45,10 +45,10 @@ class Words(Protocol):
     """What a streamer needs of a processor."""
 
     def words(self, words: Iterable[Sequence[int]]) -> list[str]:
-        """The text of each written unit."""
+        """Return the text of each written unit."""
 
     def is_half(self, text: str) -> bool:
-        """Whether it ends within a character."""
+        """Whether the text ends within a character."""
 
 
 class SimulStreamer(BaseStreamer):
@@ -93,10 +93,10 @@ class SimulStreamer(BaseStreamer):
         self._listeners: set[Callable[[], None]] = set()
 
     def put(self, value: Any) -> None:
-        """Takes the prompt that `generate()` shows every streamer first, and shows nothing of it."""
+        """Ignore the prompt, which `generate()` shows every streamer first."""
 
     def put_word(self, row: int, ids: list[int], delay: int, elapsed_ms: float) -> None:
-        """Called by the decoder for each committed unit.
+        """Take a committed unit; called by the decoder.
 
         Raises:
             BufferError: if `max_unread` words wait.
@@ -111,7 +111,7 @@ class SimulStreamer(BaseStreamer):
         self._notify()
 
     def word(self, row: int, ids: list[int], delay: int, elapsed_ms: float) -> Word:
-        """A committed unit as its readers get it; a half character stays empty until its other half comes."""
+        """Return a committed unit as its readers get it; a half character stays empty until its other half comes."""
         ids = [*self._held.pop(row, []), *ids]
         text = self.processor.words([ids])[0]
         if self.processor.is_half(text):
@@ -127,17 +127,14 @@ class SimulStreamer(BaseStreamer):
         """
 
     def end(self) -> None:
-        """Called when generation is over."""
+        """Note that generation is over."""
         with self._changed:
             self._is_done = True
         self._notify()
 
     def fail(self, error: BaseException) -> None:
-        """Called when generation broke: consumers get the error after the words that were written.
-
-        Args:
-            error (`BaseException`): see [`reader_error`].
-        """
+        """Note that generation failed: consumers get the error (see [`reader_error`]) after the words that were
+        written."""
         with self._changed:
             self._error, self._is_done = error, True
         self._notify()
@@ -178,7 +175,8 @@ class SimulStreamer(BaseStreamer):
             self._listeners.discard(wake)
 
     def _next(self, shown: int) -> Word | None:
-        """The next word for a consumer that has got so many; None if there is none. Raises the error after the last."""
+        """Return the next word for a consumer that has got so many, or None if there is none. Raise the error after the
+        last."""
         if self.max_unread is not None and self._words:
             return self._words.pop(0)
         if shown < len(self._words):

@@ -17,7 +17,7 @@ from ..models.processing import SimulProcessor
 from ..models.streams import SourceStream
 from .streamer import SimulStreamer, Word, reader_error
 
-# Of a list, so many words are put at once, so that the decoder can look ahead.
+# So many words of a list are put at once, so that the decoder can look ahead.
 _AT_ONCE = 256
 
 
@@ -27,9 +27,8 @@ def translate_stream(
     """Translate while `source_words` is being iterated.
 
     A source word is taken when the policy READs it, no earlier, in the caller's thread; only the model runs in another.
-    Words of a list or tuple are there already, and the decoder looks ahead in it.
-
-    Leaving the loop cancels the translation at once. An error in the source or in the model is raised here.
+    The words of a list or tuple are there already, and the decoder looks ahead among them. Leaving the loop cancels the
+    translation at once. An error in the source or in the model is raised here.
 
     Args:
         model: of any family, in evaluation mode.
@@ -75,14 +74,14 @@ async def translate_stream_async(
     policy: Policy | str,
     **kwargs: Any,
 ) -> AsyncIterator[Word]:
-    """As [`translate_stream`], for `async for`. The model runs in a thread of its own and never blocks the event loop,
-    nor does a source that blocks.
+    """Do as [`translate_stream`], for `async for`. Neither the model, which runs in a thread of its own, nor a source
+    that blocks ever blocks the event loop.
 
     Args:
         model, processor, policy, **kwargs: as there.
         source_words (`AsyncIterable[str]` or `Iterable[str]`): source words as they come. Each word of an iterable that
             is neither asynchronous nor a list is taken in a thread, which ends with that word: a task that is cancelled
-            while such a source is silent leaves it waiting.
+            while such a source is silent leaves that thread waiting.
 
     Yields:
         [`Word`]: as soon as it is committed.
@@ -128,7 +127,7 @@ async def translate_stream_async(
 
 
 class _End(NamedTuple):
-    """The model is done, or has failed."""
+    """The model has finished or failed."""
 
     error: BaseException | None
 
@@ -137,12 +136,12 @@ class _End(NamedTuple):
             raise reader_error(self.error, "translate_stream")
 
 
-# What the model's thread says, in order: a word, that a READ waits (None), the end.
+# Events of the model's thread: a word, a READ that waits (None), the end.
 _Event = Word | _End | None
 
 
 class _Sender(SimulStreamer):
-    """Sends each word on; `_start` tells of the end, also where decoding never began."""
+    """Sends each word on. `_start` tells of the end, also if decoding never began."""
 
     def __init__(self, processor: SimulProcessor, send: Callable[[_Event], None]):
         super().__init__(processor)
@@ -153,7 +152,7 @@ class _Sender(SimulStreamer):
 
 
 class _Cancelled(StoppingCriteria):
-    """Ends what is left to write where nothing is left to READ."""
+    """Stops writing if the source was given up and nothing is left to READ."""
 
     def __init__(self, stream: SourceStream):
         self.stream = stream
@@ -170,7 +169,7 @@ def _start(
     kwargs: dict[str, Any],
     send: Callable[[_Event], None],
 ) -> threading.Thread:
-    """Run the model in a thread, which sends what happens; the last is an [`_End`]."""
+    """Run the model in a thread, which sends what happens; the last event is an [`_End`]."""
     stream.listen_for_waits(lambda: send(None))
     criteria = StoppingCriteriaList([*(kwargs.pop("stopping_criteria", None) or []), _Cancelled(stream)])
 
@@ -189,7 +188,7 @@ def _start(
 
 
 def _put(stream: SourceStream, words: list[str]) -> bool:
-    """Put words, or the end if there is none; whether a READ can go on."""
+    """Put words, or the end of the source if there are none, and return whether a READ can go on."""
     before = stream.put_units
     for word in words:
         stream.put(word)
@@ -202,7 +201,7 @@ def _put(stream: SourceStream, words: list[str]) -> bool:
 
 
 def _puller(words: AsyncIterable[str] | Iterable[str]) -> Callable[[], Awaitable[list[str]]]:
-    """A function that takes the next words, none at the end."""
+    """Return a function that takes the next words, none at the end."""
     if isinstance(words, AsyncIterable):
         later = aiter(words)
 
@@ -224,7 +223,7 @@ def _puller(words: AsyncIterable[str] | Iterable[str]) -> Callable[[], Awaitable
 
 
 async def _in_thread(call: Callable[[], list[str]]) -> list[str]:
-    """Wait for a call that may block for ever: in a thread of its own, since those of asyncio's pool are few."""
+    """Wait for a call that may block for ever, in a thread of its own, since asyncio has only a few."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[list[str]] = loop.create_future()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every program that trains here does the same way: its flags, its text, its model, its resumable training."""
+"""What every training program shares: its flags, its text, its model and a training that can be resumed."""
 
 import logging
 

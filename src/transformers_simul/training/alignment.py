@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which source word each target word translates, learnt from the corpus itself: what [`AlignedPolicy`] trains on."""
+"""Learn from the corpus itself which source word each target word translates; [`AlignedPolicy`] trains on the
+result."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,20 +12,20 @@ _ITERATIONS = 5
 def align_words(
     sources: Sequence[Sequence[str]], targets: Sequence[Sequence[str]], model: str = "eflomal"
 ) -> list[str]:
-    """Word alignments of a corpus, learnt in both directions and symmetrised by grow-diag-final-and (Koehn et al.
-    2003).
+    """Learn the word alignments of a corpus in both directions, and symmetrise them by grow-diag-final-and (Koehn et
+    al. 2003).
 
     The work is done by Thot (`sil-thot`, LGPL-3.0), an optional package that is used as it is. Words are compared
     without case and without the punctuation around them.
 
     Args:
-        sources, targets (`Sequence[Sequence[str]]`): the words of each sentence, line by line the same number of
-            sentences. A few thousand pairs are needed before the links mean something.
+        sources, targets (`Sequence[Sequence[str]]`): the words of each sentence. The links mean something from a few
+            thousand pairs on.
         model (`str`, *optional*, defaults to `"eflomal"`): `"eflomal"` (Östling and Tiedemann 2016), `"fast_align"`
             (Dyer et al. 2013) or `"hmm"` (Vogel et al. 1996).
 
     Returns:
-        `list[str]`: of each pair, its links in Pharaoh's format, such as `"0-0 1-2"`, counted from 0.
+        `list[str]`: the links of each pair in Pharaoh's format, such as `"0-0 1-2"`, counted from 0.
 
     Raises:
         ValueError: for an unknown model, different numbers of sentences, or a sentence without a word.
@@ -82,7 +83,7 @@ def _train(thot: Any, model: str, pairs: Sequence[tuple[list[str], list[str]]]) 
 
 
 def _bare(word: str) -> str:
-    """The word as the aligner counts it: "Morgen." is "morgen"; a lone sign stays itself."""
+    """Return a word as the aligner counts it: "Morgen." is "morgen"; a lone sign stays itself."""
     letters = [index for index, letter in enumerate(word) if letter.isalnum()]
     return word[letters[0] : letters[-1] + 1].lower() if letters else word
 

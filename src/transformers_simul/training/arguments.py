@@ -17,7 +17,7 @@ from .paths import AlignedPolicy, RandomPathPolicy
 
 @dataclass
 class ModelArguments:
-    """What to train. Without `--model_name_or_path`, a small model from scratch, and a tokenizer for its corpus."""
+    """What to train: without `--model_name_or_path`, a small model from scratch and a tokenizer for its corpus."""
 
     model_name_or_path: str | None = field(
         default=None,
@@ -111,7 +111,7 @@ class DataArguments:
 
 @dataclass
 class ProgramArguments(TrainingArguments):
-    """The Trainer's flags, with what the programs here always need, and `--bf16` on CPUs that compute in it.
+    """The Trainer's flags with the settings that every program here needs, and `--bf16` on CPUs that compute in it.
 
     Raises:
         ValueError: for `bf16` where neither a GPU nor the CPU computes in it, and for several GPUs in one process.
@@ -135,15 +135,15 @@ class ProgramArguments(TrainingArguments):
 
 
 def parse_flags(kinds: Any, arguments: Sequence[str] | None = None, description: str | None = None) -> tuple[Any, ...]:
-    """One object of each kind, from the flags of a program; leaves it with status 2 for a flag that is wrong.
+    """Parse the flags of a program into one object of each kind; a wrong flag ends the program with status 2.
 
     Args:
-        kinds (`tuple` of dataclasses): whose fields are the flags.
-        arguments (`Sequence[str]`, *optional*): the command line's unless told.
-        description (`str`, *optional*): of the program, for `--help`.
+        kinds (`tuple` of dataclasses): their fields are the flags.
+        arguments (`Sequence[str]`, *optional*): defaults to the command line.
+        description (`str`, *optional*): description of the program, for `--help`.
 
     Raises:
-        ValueError: for flags that do not go together.
+        ValueError: for flags that contradict each other.
 
     Example:
 
@@ -154,7 +154,7 @@ def parse_flags(kinds: Any, arguments: Sequence[str] | None = None, description:
 
     ```
     """
-    # There are some 200 flags: of a usage that lists them all nobody finds the error at its end.
+    # There are some 200 flags: in a usage that lists them all, nobody finds the error at its end.
     usage = "%(prog)s --output_dir FOLDER [FLAG ...]; --help lists the flags"
     parser = HfArgumentParser(kinds, usage=usage, description=description)
     *parsed, others = parser.parse_args_into_dataclasses(arguments, return_remaining_strings=True)
@@ -166,7 +166,7 @@ def parse_flags(kinds: Any, arguments: Sequence[str] | None = None, description:
 
 
 def training_policy(names: Sequence[str]) -> Policy:
-    """The policy that flags name, or a mixture of several.
+    """Return the policy that flags name, or a mixture of several.
 
     Args:
         names (`Sequence[str]`): each a number for wait-k, `"full"` for the whole source, `"random-1-9"` for

@@ -59,17 +59,17 @@ class EpochCallback(TrainerCallback):
 
 
 class Clock(TrainerCallback):
-    """Counts the seconds of training over all runs together.
+    """Counts the seconds of training in all runs together.
 
     Attributes:
-        before (`float`): those of the runs before this one.
+        before (`float`): seconds of the runs before this one.
     """
 
     def __init__(self) -> None:
         self.before, self._started = 0.0, None
 
     def seconds(self) -> float:
-        """Seconds of training until now."""
+        """Return the seconds of training until now."""
         return self.before + (0.0 if self._started is None else time.monotonic() - self._started)
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -77,11 +77,11 @@ class Clock(TrainerCallback):
 
 
 class TimeLimit(TrainerCallback):
-    """Ends training after so many minutes, in all runs together, and saves where it stands.
+    """Ends training after a number of minutes in all runs together, and saves a checkpoint.
 
     Args:
-        minutes (`float`): of training.
-        clock (`Clock`): of the trainer.
+        minutes (`float`): minutes of training.
+        clock (`Clock`): the trainer's clock.
 
     Attributes:
         was_reached (`bool`): whether it ended the training before its last step.
@@ -91,11 +91,11 @@ class TimeLimit(TrainerCallback):
         self.minutes, self.clock, self.was_reached, self._first_step = minutes, clock, False, 0
 
     def expected_steps(self, step: int, planned: int) -> int:
-        """Steps that it leaves time for, at the pace of this run so far.
+        """Return the number of steps that there is time for, at the pace of this run so far.
 
         Args:
-            step (`int`): done in all runs.
-            planned (`int`): in all.
+            step (`int`): steps done in all runs.
+            planned (`int`): steps that were asked for.
         """
         left, seconds = 60 * self.minutes - self.clock.seconds(), self.clock.seconds() - self.clock.before
         steps = step - self._first_step
@@ -114,9 +114,9 @@ class TimeLimit(TrainerCallback):
 
 
 class SaveAtInterrupt(TrainerCallback):
-    """In a `with` statement: Ctrl-C lets the step end and a checkpoint be saved first; a second one stops at once.
+    """In a `with` statement, makes Ctrl-C save a checkpoint after the current step; a second Ctrl-C stops at once.
 
-    Among several processes it does nothing: they would not all stop after the same step.
+    Do not use it among several processes: they would not all stop after the same step.
     """
 
     def __init__(self) -> None:
@@ -151,8 +151,8 @@ class Progress(ProgressCallback):
     """A bar on the terminal, unless it is disabled, and a readable line for each report of the Trainer.
 
     Args:
-        disable_bar (`bool`): lines only.
-        limit (`TimeLimit`, *optional*): what it leaves time for is the total.
+        disable_bar (`bool`): print lines only.
+        limit (`TimeLimit`, *optional*): the total is the number of steps that it leaves time for.
     """
 
     def __init__(self, disable_bar: bool, limit: TimeLimit | None = None):
@@ -190,11 +190,11 @@ class Progress(ProgressCallback):
 
 
 def report(logs: dict[str, float], step: int, expected: int, planned: int) -> str:
-    """A Trainer's figures as a line; empty where they hold no loss of training or validation.
+    """Return a Trainer's figures as a line; it is empty if they hold no loss of training or validation.
 
     Args:
         logs (`dict[str, float]`): as callbacks get them.
-        step, expected, planned (`int`): steps done, those that there is time for, and those that were asked for.
+        step, expected, planned (`int`): steps done, steps that there is time for, and steps that were asked for.
 
     Example:
 

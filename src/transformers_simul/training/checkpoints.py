@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of a training that appear whole or not at all, and the newest one that a training can go on from."""
+"""Checkpoints that appear whole or not at all, and the newest one from which a training can go on."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 @contextmanager
 def plain_errors(path: Path) -> Iterator[None]:
-    """While a library writes there: what it raises where the disk is full becomes an `OSError`.
+    """Turn what a library raises when the disk is full into an `OSError`.
 
     Args:
         path (`Path`): what is written.
@@ -38,15 +38,15 @@ def plain_errors(path: Path) -> Iterator[None]:
 
 
 def last_checkpoint(folder: Path, processes: int = 1) -> tuple[str | None, list[str]]:
-    """The newest checkpoint that a training can go on from.
+    """Find the newest checkpoint from which a training can go on.
 
     Args:
-        folder (`Path`): of the training.
-        processes (`int`, *optional*, defaults to 1): that train together; each needs its random state.
+        folder (`Path`): folder of the training.
+        processes (`int`, *optional*, defaults to 1): how many train together; each needs its random state.
 
     Returns:
-        `tuple[str | None, list[str]]`: the checkpoint, None if there is none; and a sentence for each that was passed
-        over, with the reason.
+        `tuple[str | None, list[str]]`: the checkpoint, None if there is none; and a sentence with the reason for each
+        one that was passed over.
 
     Example:
 
@@ -77,12 +77,8 @@ def _steps(checkpoint: Path) -> float:
 
 
 def checkpoint_fault(checkpoint: Path, processes: int = 1) -> str | None:
-    """Why a checkpoint was not written whole by [`finish_checkpoint`], or cannot be gone on from; None if all is well.
-
-    Args:
-        checkpoint (`Path`): its folder.
-        processes (`int`, *optional*, defaults to 1): that train together.
-    """
+    """Return why a checkpoint was not written whole by [`finish_checkpoint`] or cannot be resumed; None if it can
+    be."""
     if not _NAME.fullmatch(checkpoint.name):
         return "its name is not 'checkpoint-' and a number of steps"
     try:
@@ -101,12 +97,7 @@ def checkpoint_fault(checkpoint: Path, processes: int = 1) -> str | None:
 
 
 def state_fault(checkpoint: Path, processes: int = 1) -> str | None:
-    """What a checkpoint lacks without which a resumed training would differ; None if it lacks nothing.
-
-    Args:
-        checkpoint (`Path`): its folder, written by any Trainer.
-        processes (`int`, *optional*, defaults to 1): that train together.
-    """
+    """Return what a checkpoint of any Trainer lacks to resume the same training; None if it lacks nothing."""
     names = [str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*")]
     # DeepSpeed keeps optimizer and scheduler in one folder of its own.
     is_deepspeed = any(name.startswith("global_step") for name in names)
@@ -126,11 +117,7 @@ def state_fault(checkpoint: Path, processes: int = 1) -> str | None:
 
 
 def checkpoint_notes(checkpoint: str | os.PathLike) -> dict[str, Any]:
-    """What [`finish_checkpoint`] noted; empty for a checkpoint of another Trainer.
-
-    Args:
-        checkpoint (`str` or `os.PathLike`): its folder.
-    """
+    """Return what [`finish_checkpoint`] noted; nothing for a checkpoint of another Trainer."""
     marker = Path(checkpoint) / MARKER
     return json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {}
 
@@ -140,7 +127,7 @@ def finish_checkpoint(written: Path, target: Path, notes: Mapping[str, Any]) -> 
 
     Args:
         written (`Path`): the folder that was written, in `ASIDE`.
-        target (`Path`): its place and name; a checkpoint that is there is replaced.
+        target (`Path`): its final path; a checkpoint that is there is replaced.
         notes (`Mapping`): further things to write into the marker.
 
     Raises:
@@ -170,11 +157,11 @@ def _flush(path: Path) -> None:
 
 
 def drop_old_checkpoints(newest: Path, most: int | None, best: str | None = None) -> None:
-    """Remove whole checkpoints of earlier steps; what has another name or is not whole is not touched.
+    """Remove whole checkpoints of earlier steps; one that has another name or is not whole is not touched.
 
     Args:
         newest (`Path`): the checkpoint that was written last; it stays.
-        most (`int`, *optional*): checkpoints to keep in all, the best among them; None or 0 keeps all.
+        most (`int`, *optional*): number of checkpoints to keep, the best among them; None or 0 keeps all.
         best (`str`, *optional*): a checkpoint that stays.
     """
     if not most:
@@ -188,11 +175,7 @@ def drop_old_checkpoints(newest: Path, most: int | None, best: str | None = None
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
-    """Remove a checkpoint so that no half of it is ever seen: it is renamed first.
-
-    Args:
-        checkpoint (`Path`): its folder.
-    """
+    """Remove a checkpoint so that no half of it is ever seen: it is renamed first."""
     aside = checkpoint.parent / ASIDE
     aside.mkdir(exist_ok=True)
     doomed = aside / f"{checkpoint.name}.removed"

@@ -16,7 +16,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def load_pairs(args: DataArguments, needed: Iterable[str] = ()) -> dict[str, list[Pair]]:
-    """Training, validation and test pairs; every file is checked before anything is trained.
+    """Load training, validation and test pairs; every file is checked before anything is trained.
 
     Args:
         args (`DataArguments`): a data set's name, or files.
@@ -52,14 +52,14 @@ def _with_languages(name: str, args: DataArguments) -> str:
 
 
 def split_pairs(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
-    """600 test and 150 validation pairs of a corpus without splits, drawn once and for all; the rest trains."""
+    """Split a corpus into 600 test and 150 validation pairs, always the same ones, and training pairs."""
     drawn = list(pairs)
     random.Random(0).shuffle(drawn)
     return {"test": drawn[:600], "validation": drawn[600:750], "train": drawn[750:]}
 
 
 def concatenate(pairs: Sequence[Pair], most: int) -> list[Pair]:
-    """Joins runs of one to `most` consecutive pairs, each length as likely, so that a model sees long rows too.
+    """Join runs of one to `most` consecutive pairs, with equal probability, so that a model sees long rows too.
 
     Raises:
         ValueError: if `most` is below 1.
@@ -86,14 +86,10 @@ def concatenate(pairs: Sequence[Pair], most: int) -> list[Pair]:
 
 
 def read_alignments(path: str, pairs: int) -> list[str]:
-    """Word alignments, one line a pair.
-
-    Args:
-        path (`str`): of a file that `transformers-simul align` has written.
-        pairs (`int`): how many there must be.
+    """Read the word alignments of so many pairs, one line each, as `transformers-simul align` writes them.
 
     Raises:
-        ValueError: if there are more or fewer, or a line holds something else than links; with the line.
+        ValueError: if there are more or fewer lines, or a line holds anything but links; with the line.
     """
     lines = read_lines(path)
     if len(lines) != pairs:
@@ -107,12 +103,12 @@ def read_alignments(path: str, pairs: int) -> list[str]:
 
 
 def encode(processor: Any, pairs: Iterable[Pair], alignments: Sequence[str] | None = None) -> Dataset:
-    """A data set with the columns that [`SimulMaskDataCollator`] reads, and `length` in tokens to group by.
+    """Make a data set with the columns that [`SimulMaskDataCollator`] reads, and `length` in tokens to group by.
 
     Args:
-        processor (`SimulProcessor`): its tokenizer.
+        processor (`SimulProcessor`): encodes the pairs.
         pairs (`Iterable[Pair]`): at least one.
-        alignments (`Sequence[str]`, *optional*): of the pairs, in Pharaoh's format, for [`AlignedPolicy`].
+        alignments (`Sequence[str]`, *optional*): the pairs' alignments in Pharaoh's format, for [`AlignedPolicy`].
 
     Raises:
         ValueError: for a pair that [`SimulProcessor.encode_pair`] refuses.

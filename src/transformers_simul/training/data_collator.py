@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SimulMaskDataCollator: training pairs to batches that carry their read/write schedule."""
+"""SimulMaskDataCollator turns training pairs into batches that carry their read/write schedule."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ class SimulMaskDataCollator(EpochCallback):
     """Pairs in, batches with labels and schedule out (arXiv 2405.10443, section 4).
 
     An example has either `source` and `target` texts or the `source_ids` and `target_ids` that
-    [`SimulProcessor.encode_pair`] makes. Plug it into the stock `Trainer` with
-    `TrainingArguments(remove_unused_columns=False)`, since `forward` names none of these columns. With a policy that
-    is drawn per epoch, pass it as a callback too, so that it knows the epoch:
-    `Trainer(..., data_collator=collator, callbacks=[collator])`.
+    [`SimulProcessor.encode_pair`] makes. Use it with the stock `Trainer` and
+    `TrainingArguments(remove_unused_columns=False)`, since `forward` names none of these columns. If the policy draws
+    per epoch, pass the collator as a callback too, so that it knows the epoch: `Trainer(..., data_collator=collator,
+    callbacks=[collator])`.
 
     Args:
         processor (`SimulProcessor`): tokenizer and template.
@@ -29,14 +29,14 @@ class SimulMaskDataCollator(EpochCallback):
         peek_rows (`float`, *optional*, defaults to 1.0): share of the peek rows to keep; 0 is the paper's plain form.
         max_length (`int`, *optional*): longest row in tokens, peek rows included.
         too_long (`str`, *optional*): what to do with a longer pair: `"raise"`, or `"drop"` and count it in `dropped`.
-        packing (`bool`, *optional*): lay several pairs into one row, without attention across; needs `max_length`.
+        packing (`bool`, *optional*): put several pairs into one row, without attention across; needs `max_length`.
         padding_side (`str`, *optional*): `"right"` or `"left"`.
-        pad_to_multiple_of (`int`, *optional*): round the batch's length up.
-        seed (`int`, *optional*): of random policies and kept peek rows.
+        pad_to_multiple_of (`int`, *optional*): round the batch's length up to a multiple.
+        seed (`int`, *optional*): seed of random policies and of the choice of peek rows.
 
     Raises:
-        ValueError: for arguments out of range, examples without the columns, over-long pairs, or a random policy
-            whose epoch was never set.
+        ValueError: for arguments out of range, examples without the columns, over-long pairs, or a random policy whose
+            epoch was never set.
 
     Example:
 
@@ -79,14 +79,11 @@ class SimulMaskDataCollator(EpochCallback):
 
     @property
     def dropped(self) -> int:
-        """Over-long pairs left out so far, with `too_long="drop"`."""
+        """Number of over-long pairs left out so far, with `too_long="drop"`."""
         return int(self._dropped)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """Collate.
-
-        Args:
-            examples (`Sequence[Mapping]`): with the columns named above.
+        """Make a batch of examples.
 
         Returns:
             `dict[str, torch.Tensor]`: `input_ids`, `labels`, `pair_ids`, `in_target`, `offsets`, `visible_source`,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training that resumes where it stopped, and the folder that it ends in."""
+"""A training that resumes where it stopped, and the folder with its result."""
 
 import contextlib
 import copy
@@ -34,24 +34,24 @@ def fine_tune(
 ) -> None:
     """Train into `args.output_dir`: weights, processor, the record with what was done, and the model card.
 
-    A run that was cut off goes on from the newest checkpoint that was written to its end. Ctrl-C saves one first.
+    A run that was cut off goes on from the newest checkpoint that was written whole. Ctrl-C saves one first.
 
     Args:
         model: of any family, where training starts; a `peft.PeftModel` is merged before it is saved.
         processor (`SimulProcessor`): saved beside the weights.
         collator (`SimulMaskDataCollator`): makes the rows.
         train_dataset, eval_dataset (`Dataset`): from [`encode`]; the latter may be None.
-        args (`TrainingArguments`): of the Trainer.
+        args (`TrainingArguments`): the Trainer's.
         record (`dict`): what decides the weights; see [`training_record`] and [`prepare_folder`].
-        wait_k (`int`, *optional*): the policy of `generate()` unless told, written into the generation configuration.
+        wait_k (`int`, *optional*): default of `generate()`, written into the generation configuration.
         max_minutes (`float`, *optional*): training ends after so long, in all runs together.
         patience (`int`, *optional*): training ends after so many evaluations without progress.
 
     Raises:
-        ValueError: for a loss that is NaN, a batch in which every pair is too long, or a checkpoint that cannot be gone
-            on from.
+        ValueError: for a loss that is NaN, a batch in which every pair is too long, or a checkpoint that cannot be
+            resumed.
         OSError: if a checkpoint cannot be written; what was saved before is whole.
-        KeyboardInterrupt: for Ctrl-C, with the checkpoint that the next run goes on from.
+        KeyboardInterrupt: for Ctrl-C, naming the checkpoint from which the next run goes on.
     """
     folder = Path(str(args.output_dir))
     trainer = SimulTrainer(
@@ -116,14 +116,14 @@ def _what_was_done(trainer: SimulTrainer, left_out: int) -> dict[str, Any]:
 def save_trained(
     model: Any, weights: dict[str, Any] | None, processor: Any, folder: Path, wait_k: int | None = None
 ) -> None:
-    """A trained model and its processor, as a folder like any other.
+    """Save a trained model and its processor as a folder like any other.
 
     Args:
-        model: of any family; a `peft.PeftModel` is merged, the adapters alone lie in the checkpoints.
-        weights (`dict[str, torch.Tensor]`, *optional*): the model's state where it holds a share of it only.
+        model: of any family; a `peft.PeftModel` is merged, since the adapters alone are in the checkpoints.
+        weights (`dict[str, torch.Tensor]`, *optional*): the whole state, if this process has only a share of it.
         processor (`SimulProcessor`): saved beside it.
-        folder (`Path`): where.
-        wait_k (`int`, *optional*): the policy of `generate()` unless told.
+        folder (`Path`): where to save.
+        wait_k (`int`, *optional*): default of `generate()`.
     """
     if hasattr(model, "merge_and_unload"):
         if hasattr(model.get_base_model().config, "quantization_config"):
@@ -162,7 +162,7 @@ def _whole_adapters(model: Any, weights: dict[str, Any]) -> Any:
 
 
 def training_seconds(folder: Path) -> float:
-    """Seconds that a finished training took in all its runs, from its first step to its last.
+    """Return the seconds that a finished training took in all its runs, from its first step to its last.
 
     Raises:
         ValueError: if no training was finished there.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model and processor that a program fine-tunes: a checkpoint's, or small ones made for the corpus."""
+"""The model and processor that a program fine-tunes: those of a checkpoint, or small new ones made for the corpus."""
 
 import dataclasses
 import importlib.util
@@ -20,15 +20,10 @@ from .arguments import DataArguments, ModelArguments
 
 
 def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequence[Pair]) -> SimulProcessor:
-    """With the checkpoint's tokenizer, or one trained on the pairs.
-
-    Args:
-        args (`ModelArguments`): names the checkpoint, or the size of a new vocabulary.
-        data_args (`DataArguments`): template and languages.
-        pairs (`Sequence[Pair]`): of training.
+    """Make a processor with the checkpoint's tokenizer, or with one trained on the pairs.
 
     Raises:
-        ValueError: for a checkpoint of another architecture, or whose tokenizer brings code; a template that cannot be
+        ValueError: for a checkpoint of another architecture, one whose tokenizer brings code, a template that cannot be
             split, or a missing chat template.
     """
     if args.model_name_or_path:
@@ -36,7 +31,7 @@ def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequen
         try:
             tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path, trust_remote_code=False)
         except ValueError as error:
-            # Transformers' message names an argument that this program has not.
+            # Transformers' message names an argument that this program does not have.
             if "trust_remote_code=True" not in str(error):
                 raise
             raise ValueError(
@@ -56,16 +51,16 @@ def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequen
 
 
 def make_config(args: ModelArguments, tokenizer: Any, positions: str | None = None) -> Any:
-    """The configuration of the checkpoint or of a new model, with the flags' settings; looked at before anything is
-    trained.
+    """Make the configuration of the checkpoint or of a new model with the flags' settings. It is checked before
+    anything is trained.
 
     Args:
-        args (`ModelArguments`): names the checkpoint, or a new model's size.
+        args (`ModelArguments`): names the checkpoint, or the size of a new model.
         tokenizer: gives a new model its vocabulary.
         positions (`str`, *optional*): instead of the flag's.
 
     Raises:
-        ValueError: for a checkpoint of another architecture, or settings that it has no use for.
+        ValueError: for a checkpoint of another architecture, or settings that do not fit it.
     """
     settings: dict[str, Any] = {"positions": positions or args.positions, "target_start": args.target_start}
     settings = {name: value for name, value in settings.items() if value is not None}
@@ -107,17 +102,16 @@ def make_config(args: ModelArguments, tokenizer: Any, positions: str | None = No
 def make_model(
     args: ModelArguments, processor: SimulProcessor, positions: str | None = None, seed: int | None = None
 ) -> Any:
-    """The checkpoint's model, or a new one; with `use_lora` inside a `peft.PeftModel`.
+    """Load the checkpoint's model or make a new one; with `use_lora` inside a `peft.PeftModel`.
 
     Args:
-        args (`ModelArguments`): its size.
+        args (`ModelArguments`): names the checkpoint, or the size of a new model.
         processor (`SimulProcessor`): gives a new model its vocabulary.
         positions (`str`, *optional*): instead of the flag's.
-        seed (`int`, *optional*): of new weights, and of all that is drawn after them.
+        seed (`int`, *optional*): seed of new weights, and of all that is drawn after them.
 
     Raises:
-        ValueError: as [`make_config`], or if `use_lora` is asked for without `peft`, or a quantised base without
-            `bitsandbytes`.
+        ValueError: as [`make_config`], or if `peft` or `bitsandbytes` is needed and not installed.
     """
     if seed is not None:
         set_seed(seed)
@@ -132,13 +126,10 @@ def make_model(
 
 
 def quantization(args: ModelArguments) -> BitsAndBytesConfig:
-    """How `bitsandbytes` holds a frozen base (Dettmers et al. 2023, QLoRA): on a GPU it computes in bfloat16.
-
-    Args:
-        args (`ModelArguments`): `load_in_4bit` or `load_in_8bit`.
+    """Return how `bitsandbytes` holds a frozen base (Dettmers et al. 2023, QLoRA); on a GPU it computes in bfloat16.
 
     Raises:
-        ValueError: for both, or without the package.
+        ValueError: if the package is not installed.
     """
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ValueError(
@@ -153,11 +144,7 @@ def quantization(args: ModelArguments) -> BitsAndBytesConfig:
 
 
 def add_lora(model: Any, args: ModelArguments) -> Any:
-    """The model with low-rank adapters (Hu et al. 2022) on all linear layers but the last; only these train.
-
-    Args:
-        model: of any family.
-        args (`ModelArguments`): `lora_rank`, `lora_alpha` and `dropout`.
+    """Add low-rank adapters (Hu et al. 2022) to all linear layers but the last; only these train.
 
     Raises:
         ValueError: if `peft` is not installed.
@@ -183,12 +170,8 @@ def add_lora(model: Any, args: ModelArguments) -> Any:
 
 
 def train_tokenizer(pairs: Iterable[Pair], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE for both languages of the pairs.
-
-    Args:
-        pairs (`Iterable[Pair]`): of training.
-        vocab_size (`int`): most tokens, the two special ones included.
-    """
+    """Train a byte-level BPE for both languages of the pairs, with at most `vocab_size` tokens, two special ones
+    included."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -198,7 +181,7 @@ def train_tokenizer(pairs: Iterable[Pair], vocab_size: int) -> PreTrainedTokeniz
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    # Every word stands behind a space, as in the rows.
+    # Every word follows a space, as in the rows.
     tokenizer.train_from_iterator((f" {' '.join(split_words(text))}" for pair in pairs for text in pair), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|pad|>")
 

@@ -15,7 +15,7 @@ from ..text_files import one_line, write_text
 
 
 def run_program(main: Callable[[], None]) -> None:
-    """Run `main`; bad input ends with one line and status 1, Ctrl-C with status 130."""
+    """Run `main`. Wrong input ends with one line and status 1, Ctrl-C with status 130."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -42,7 +42,7 @@ def run_program(main: Callable[[], None]) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Check the output folder before the work, so that a program does not fail after it.
+    """Check the output folder before the work begins, so that a program does not fail after it.
 
     Raises:
         ValueError: if nothing can be written there.

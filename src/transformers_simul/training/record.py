@@ -18,7 +18,7 @@ from .arguments import DataArguments, ModelArguments
 from .checkpoints import ASIDE
 
 FILE = "training.json"
-# Told beside the record, and not compared.
+# Written beside the record, and not compared.
 _TOLD = ("about", "done")
 # Arguments of the Trainer that leave the trained weights as they are: everything else is compared.
 _HARMLESS = frozenset(
@@ -54,8 +54,8 @@ def training_record(
     pairs: Mapping[str, Sequence[Pair]],
     **decisions: Any,
 ) -> dict[str, Any]:
-    """All that decides the weights that a training ends with: every argument that is not named as harmless here, the
-    text and the weights it starts from by their hash.
+    """Record all that decides the weights that a training ends with: every argument that is not named as harmless here,
+    and hashes of the text and of the weights it starts from.
 
     Args:
         model, data, training: the flags.
@@ -87,7 +87,7 @@ def _without(settings: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """The record in a folder, None without one.
+    """Read the record in a folder; None if there is none.
 
     Raises:
         ValueError: if it cannot be read.
@@ -102,23 +102,18 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def write_record(folder: Path, record: Mapping[str, Any], done: Mapping[str, Any] | None = None) -> None:
-    """Note what a training is, before its first step; and again with what was done, after its last.
-
-    Args:
-        folder (`Path`): of the training.
-        record (`Mapping`): from [`training_record`].
-        done (`Mapping`, *optional*): steps, epochs, seconds, and what ended it.
-    """
+    """Write what a training is before its first step, and again with what was done (steps, epochs, seconds) after its
+    last."""
     write_text(folder / FILE, json.dumps({**record, **({"done": dict(done)} if done else {})}, indent=2) + "\n")
 
 
 def is_trained(folder: Path, record: Mapping[str, Any], max_minutes: float | None = None) -> bool:
-    """Whether a training with this record was finished here.
+    """Whether a training with this record was finished here. One that a lower time limit ended is not finished.
 
     Args:
-        folder (`Path`): of the training.
+        folder (`Path`): folder of the training.
         record (`Mapping`): from [`training_record`].
-        max_minutes (`float`, *optional*): the time limit; a training that a lower one ended is not finished.
+        max_minutes (`float`, *optional*): the time limit.
 
     Raises:
         ValueError: if the folder's record cannot be read.
@@ -131,10 +126,7 @@ def is_trained(folder: Path, record: Mapping[str, Any], max_minutes: float | Non
 
 
 def differences(found: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
-    """Where two records differ, each as `name was this and is that`.
-
-    Args:
-        found, record (`Mapping`): of the earlier training, and of the one that is asked for.
+    """Return where the record of an earlier training differs from this one, each as `name was this and is that`.
 
     Example:
 
@@ -169,10 +161,10 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
 def prepare_folder(
     folder: Path, record: Mapping[str, Any], max_minutes: float | None = None, starts_anew: bool = False
 ) -> bool:
-    """Before a training: whether there is anything left to train, in a folder that may hold an earlier run.
+    """Prepare a folder that may hold an earlier run, and return whether anything is left to train.
 
     Args:
-        folder (`Path`): of the training.
+        folder (`Path`): folder of the training.
         record (`Mapping`): from [`training_record`].
         max_minutes (`float`, *optional*): the time limit.
         starts_anew (`bool`, *optional*): remove the earlier run's record and checkpoints.
@@ -189,7 +181,7 @@ def prepare_folder(
     if found is None and (checkpoints := sorted(folder.glob("checkpoint-[0-9]*"))):
         raise ValueError(f"output_dir holds {checkpoints[0]}, but no {FILE} says of which training. {remedy}")
     if found and not found.get("done") and not any(folder.glob("checkpoint-[0-9]*")):
-        # It failed before it had anything to lose, for a flag that is now another perhaps.
+        # It failed before there was anything to lose, perhaps for a flag that is different now.
         found = None
     if found is not None and (differing := differences(found, record)):
         raise ValueError(f"output_dir {str(folder)!r} holds another training: {'; '.join(differing)}. {remedy}")

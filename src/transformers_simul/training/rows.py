@@ -20,12 +20,12 @@ _DTYPES = {"input_ids": torch.long, "labels": torch.long, "in_target": torch.boo
 
 
 def pair_ids_of(example: Mapping[str, Any], processor: SimulProcessor) -> tuple[list[list[int]], list[list[int]]]:
-    """Ids of each source word and of each target word of an example.
+    """Return the ids of each source word and of each target word of an example.
 
     Args:
         example (`Mapping`): with the texts `source` and `target`, or `source_ids` and `target_ids` as
             [`SimulProcessor.encode_pair`] makes them.
-        processor (`SimulProcessor`): its tokenizer.
+        processor (`SimulProcessor`): encodes texts.
 
     Raises:
         ValueError: for an example without these columns, or a pair that cannot be encoded.
@@ -53,11 +53,8 @@ def pair_ids_of(example: Mapping[str, Any], processor: SimulProcessor) -> tuple[
 
 
 def example_draw(seed: int, epoch: int, source: list[list[int]], target: list[list[int]]) -> random.Random:
-    """The random numbers of an example in an epoch: the same wherever it stands in the data, and in a resumed training.
-
-    Args:
-        seed, epoch (`int`): of the training.
-        source, target (`list[list[int]]`): ids of each word; they are the example's identity.
+    """Return the random numbers of an example in an epoch: the same wherever it stands in the data, and in a resumed
+    training. The ids of its words identify the example.
 
     Example:
 
@@ -72,12 +69,8 @@ def example_draw(seed: int, epoch: int, source: list[list[int]], target: list[li
 
 
 def pack_rows(rows: Sequence[Row], max_length: int) -> list[Row]:
-    """Several pairs in a row, numbered by `pair_ids`, so that no pair attends to another: the longest first, each into
-    the first row that has room for it.
-
-    Args:
-        rows (`Sequence[dict[str, list]]`): one pair each, none longer than `max_length`.
-        max_length (`int`): of a packed row, in tokens.
+    """Put several pairs into one row, numbered by `pair_ids` so that no pair attends to another: the longest first,
+    each into the first row that has room for it. No row may be longer than `max_length` tokens.
 
     Example:
 
@@ -101,10 +94,7 @@ def pack_rows(rows: Sequence[Row], max_length: int) -> list[Row]:
 
 
 def append_row(row: Row, other: Row) -> None:
-    """Lay another row after a row, in place; its pairs are numbered on, so that nobody attends across.
-
-    Args:
-        row, other (`dict[str, list]`): as [`training_row`] makes them, of one pair or of several.
+    """Append another row to a row, in place; its pairs are numbered on, so that no pair attends to another.
 
     Example:
 
@@ -130,7 +120,7 @@ def pad_rows(
 
     Args:
         rows (`Sequence[dict[str, list]]`): at least one.
-        pad_token_id (`int`): what stands in `input_ids` where there is no token.
+        pad_token_id (`int`): fills `input_ids`.
         padding_side (`str`, *optional*, defaults to `"right"`): or `"left"`.
         multiple_of (`int`, *optional*): round the length up to a multiple of it.
 

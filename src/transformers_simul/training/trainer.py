@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stock Trainer with checkpoints that appear whole, and resuming that misses nothing in silence."""
+"""The stock Trainer with checkpoints that appear whole, and resuming that never misses anything silently."""
 
 import shutil
 from pathlib import Path
@@ -22,19 +22,19 @@ from .checkpoints import (
 
 
 class SimulTrainer(Trainer):
-    """A `Trainer` whose `checkpoint-N` is there as soon as all of it is written, never before.
+    """A `Trainer` whose `checkpoint-N` appears as soon as all of it is written, and never before.
 
-    It is written into the folder `_incomplete` and renamed; `complete.json`, the last file, holds the sizes of the
-    others. `train(resume_from_checkpoint=True)` takes the newest checkpoint that is whole and says which it passed
-    over. A checkpoint without optimizer or random state is refused. Losses are printed as lines to read.
+    A checkpoint is written into the folder `_incomplete` and renamed; `complete.json`, its last file, holds the sizes
+    of the others. `train(resume_from_checkpoint=True)` takes the newest checkpoint that is whole and says which it
+    passed over. A checkpoint without optimizer or random state is refused. Losses are printed as readable lines.
 
     Args:
         max_minutes (`float`, *optional*): training ends after so long, in all runs together.
-        *args, **kwargs: the stock Trainer's.
+        *args, **kwargs: as for the stock Trainer.
 
     Attributes:
         clock (`Clock`): seconds of training, in all runs together.
-        limit (`TimeLimit`, *optional*): of `max_minutes`.
+        limit (`TimeLimit`, *optional*): the limit that `max_minutes` sets.
     """
 
     def __init__(self, *args: Any, max_minutes: float | None = None, **kwargs: Any):
