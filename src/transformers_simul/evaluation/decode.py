@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Translate a corpus under a policy, in batches, to instances."""
+"""Translate a corpus under a policy, in batches, and log the result."""
 
 import functools
 import hashlib
@@ -40,9 +40,9 @@ def translate_corpus(
     Args:
         model: of any family, put into evaluation mode.
         processor (`SimulProcessor`): saved beside it.
-        sources, references (`Sequence[str]`): one a sentence.
+        sources, references (`Sequence[str]`): one per sentence.
         policy (`Policy`): when to READ and WRITE.
-        batch_size (`int`, *optional*): sentences side by side.
+        batch_size (`int`, *optional*): number of sentences in a batch.
         **kwargs: further arguments of `generate()`.
 
     Returns:
@@ -76,11 +76,8 @@ def translate_sentences(
     batch_size: int = 16,
     **kwargs: Any,
 ) -> list[tuple[Instance, str]]:
-    """As [`translate_corpus`]; of each sentence also why its translation stopped, `"eos"` if it is complete.
-
-    Args:
-        model, processor, sources, references, policy, batch_size, **kwargs: as there.
-    """
+    """Do as [`translate_corpus`], and return for each sentence also why its translation stopped; `"eos"` if it is
+    complete."""
     model.eval()
     # Sentences of like length share a batch; outputs go back to the corpus's order.
     order = sorted(range(len(sources)), key=lambda index: -len(sources[index]))
@@ -117,11 +114,10 @@ def translate_sentences(
 
 
 def run_settings(policy: Policy, dtype: torch.dtype, device: torch.device, **details: str) -> dict[str, str]:
-    """Return the settings of a run, which its log's signature names.
+    """Return the settings of a run, which are part of its log's signature.
 
     Args:
-        policy (`Policy`): the policy.
-        dtype (`torch.dtype`), device (`torch.device`): of the model.
+        policy (`Policy`), dtype (`torch.dtype`), device (`torch.device`): of the run.
         **details (`str`): what else decides the output.
 
     Example:
@@ -148,13 +144,13 @@ def run_settings(policy: Policy, dtype: torch.dtype, device: torch.device, **det
 def finished_log(
     path: Path, key: str, translate: Callable[[], list[Instance]], settings: Mapping[str, str]
 ) -> list[Instance]:
-    """The log at `path` if it was finished for the same key; otherwise a new one, translated and written there.
+    """Return the log at `path` if it was finished for the same key; otherwise translate a new one and write it there.
 
     Args:
-        path (`Path`): of the `instances.log`; the key lies beside it.
+        path (`Path`): the `instances.log`; its key is stored beside it.
         key (`str`): changes with whatever changes the output; see [`weights_key`].
         translate (`Callable`): makes the log.
-        settings (`Mapping[str, str]`): of the run, see [`run_settings`]; written to `settings.json` beside the log.
+        settings (`Mapping[str, str]`): see [`run_settings`]; written to `settings.json` beside the log.
     """
     marker, state = path.with_suffix(".key"), PartialState()
     is_finished = path.is_file() and marker.is_file() and marker.read_text(encoding="utf-8") == key
@@ -171,12 +167,8 @@ def finished_log(
 
 
 def weights_key(folder: str, *details: Any) -> str:
-    """Hash a folder's weights, and further things that decide an output. A name on the Hub stands for itself.
-
-    Args:
-        folder (`str`): of a saved model, or a name on the hub.
-        *details: with a `repr` that tells them apart.
-    """
+    """Hash a folder's weights and further details (by their `repr`) that decide an output. A name on the Hub stands for
+    itself."""
     digest = hashlib.sha256(repr(details).encode())
     weights = sorted(Path(folder).glob("*.safetensors"))
     for file in weights:

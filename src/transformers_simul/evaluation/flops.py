@@ -13,10 +13,7 @@ from ..models.policies import Policy
 
 
 def count_flops(run: Callable[[], Any]) -> int:
-    """FLOPs of the matrix products of a call.
-
-    Args:
-        run (`Callable`): what to count.
+    """Count the FLOPs of the matrix products in a call of `run`.
 
     Example:
 
@@ -46,7 +43,7 @@ def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *arg
 
 
 def sentence_flops(model: Any, processor: Any, sources: Sequence[str], policy: Policy, **kwargs: Any) -> list[int]:
-    """FLOPs of each sentence, translated alone: matrix products, as `torch.utils.flop_counter` counts them.
+    """Count the FLOPs of each sentence, translated alone: matrix products, as `torch.utils.flop_counter` counts them.
 
     Args:
         model: of any family, in evaluation mode.

@@ -53,7 +53,7 @@ class AttentionRecorder:
     """Records what each question of one stream attended to. Its hook belongs on the attention of every layer.
 
     Args:
-        layer, head (`int`, *optional*): record these only; without them the largest weight of all.
+        layer, head (`int`, *optional*): record only these; by default the largest weight of all.
 
     Attributes:
         cache (`SimulCache`): the stream's, for `generate()`.
@@ -67,7 +67,7 @@ class AttentionRecorder:
         self._forwards = 0
 
     def hook(self, module: nn.Module, args: Any, output: tuple[torch.Tensor, torch.Tensor]) -> None:
-        """A forward hook of an attention layer that returns its weights second."""
+        """Record one layer; a forward hook of an attention layer that returns its weights second."""
         step, weights = self.cache.step, output[1][0]
         self._forwards += int(module.layer_idx == 0)
         if self.layer not in (None, module.layer_idx):
@@ -80,15 +80,9 @@ class AttentionRecorder:
                 seen[key] = max(seen.get(key, 0.0), weight)
 
     def table(self, row: dict[str, list]) -> numpy.ndarray:
-        """Attention in the order of a training row; peek rows take the questions in the order asked.
-        A replacement that was asked for ahead and not needed comes last, and no row takes it.
-
-        Args:
-            row (`dict[str, list]`): from [`training_row`].
-
-        Returns:
-            `numpy.ndarray` of shape `(length, length)`.
-        """
+        """Return the attention in the order of a row of [`training_row`], shape `(length, length)`. Peek rows take the
+        questions in the order asked. A replacement that was asked for ahead and not needed comes last, and no row takes
+        it."""
         tokens = list(zip(row["in_target"], row["offsets"], strict=True))
         peeks = [index for index, kind in enumerate(row["peeks"]) if kind]
         others = [index for index, kind in enumerate(row["peeks"]) if not kind]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One translated sentence with its delays, and SimulEval's `instances.log`: one JSON object a line."""
+"""One translated sentence with its delays, and SimulEval's `instances.log`: one JSON object per line."""
 
 import json
 import os
@@ -27,7 +27,7 @@ class Instance:
         source_length (`int`): source units.
 
     Raises:
-        ValueError: for a text that is no string, or a number that is none, is negative or is not finite.
+        ValueError: for a text that is not a string, or a number that is not one, is negative or is not finite.
     """
 
     index: int
@@ -61,31 +61,20 @@ def _check_number(name: str, value: Any) -> None:
 
 
 def write_instances(path: str | os.PathLike, instances: Iterable[Instance]) -> None:
-    """Write a log; the file appears whole or not at all.
-
-    Args:
-        path (`str` or `os.PathLike`): of the log; its folder is made.
-        instances (`Iterable[Instance]`): in order.
-    """
+    """Write a log; the file appears whole or not at all."""
     write_text(path, "".join(instance_line(instance) for instance in instances))
 
 
 def instance_line(instance: Instance) -> str:
-    """An instance as a log's line, line feed included."""
+    """Return an instance as a line of a log, line feed included."""
     return json.dumps(asdict(instance), ensure_ascii=False) + "\n"
 
 
 def read_instances(path: str | os.PathLike) -> list[Instance]:
     """Read a log.
 
-    Args:
-        path (`str` or `os.PathLike`): of the log.
-
-    Returns:
-        `list[Instance]`: in the log's order.
-
     Raises:
-        ValueError: if a line is no instance; with its number.
+        ValueError: if a line is not an instance; with its number.
     """
     instances = []
     known = [field.name for field in fields(Instance)]
@@ -95,7 +84,7 @@ def read_instances(path: str | os.PathLike) -> list[Instance]:
             instance = Instance(**{name: values[name] for name in known} | {"reference": values["reference"] or ""})
         except KeyError as error:
             raise ValueError(
-                f"line {number} of {str(path)!r} must be an instance of a log, but lacks {error}."
+                f"line {number} of {str(path)!r} must be an instance of a log, but has no {error}."
             ) from error
         except ValueError as error:
             raise ValueError(f"line {number} of {str(path)!r} must be an instance of a log: {error}") from error

@@ -2,7 +2,8 @@
 """Latency of one sentence from its delays, by the papers' formulas.
 
 A delay is what had been read when a target unit was written: a number of source units, or a time in which one source
-unit takes 1 (see [`computation_aware`]). |X| is the source's length, |Y| the prediction's, |Y*| the reference's.
+unit takes 1 (see [`computation_aware`]). |X| is the length of the source, |Y| that of the prediction, and |Y*| that of
+the reference.
 """
 
 import math
@@ -11,20 +12,21 @@ from itertools import groupby, pairwise
 
 
 def average_lagging(delays: Sequence[float], source_length: float, reference_length: int) -> float:
-    """AL (Ma et al. 2019, section 4): how many source units the writing lags behind an ideal that keeps pace.
+    """AL (Ma et al. 2019, section 4): by how many source units the translation lags behind an ideal one that keeps
+    pace.
 
     AL = 1/tau * sum over i < tau of (d(i) - i |X|/|Y*|), where tau counts the target units up to the first that was
     written with the whole source read. A first delay beyond the source is the score itself.
 
     Args:
-        delays (`Sequence[float]`): of each target unit.
+        delays (`Sequence[float]`): delay of each target unit.
         source_length (`float`): |X|, in the unit of the delays.
         reference_length (`int`): |Y*|, in target units.
 
     Raises:
         ValueError: without delays; if they decrease, are negative or not finite; or for a length below 1.
 
-    Example, wait-3 on equal lengths:
+    Example (wait-3 on equal lengths):
 
     ```python
     >>> from transformers_simul.evaluation import average_lagging
@@ -38,11 +40,11 @@ def average_lagging(delays: Sequence[float], source_length: float, reference_len
 
 
 def length_adaptive_average_lagging(delays: Sequence[float], source_length: float, reference_length: int) -> float:
-    """LAAL (Papi et al. 2022; Polak et al. 2022): AL with max(|Y|, |Y*|) for |Y*|, so that writing too much earns
+    """LAAL (Papi et al. 2022; Polak et al. 2022): AL with max(|Y|, |Y*|) for |Y*|, so that writing too much gains
     nothing.
 
-    Where an output stops long before the source does, the ideal overtakes it, and the score is negative: that is no
-    lead over the speaker. See [`running_lagging`] for a figure to show.
+    If an output stops long before the source does, the ideal translation overtakes it and the score is negative, which
+    does not mean that it was ahead of the speaker. For a figure to show, see [`running_lagging`].
 
     Args:
         delays, source_length, reference_length: as in [`average_lagging`].
@@ -61,15 +63,15 @@ def length_adaptive_average_lagging(delays: Sequence[float], source_length: floa
 
 
 def running_lagging(delays: Sequence[float], source_length: float) -> float | None:
-    """LAAL of a translation without a reference, against its own length: a figure to show while it is written.
+    """LAAL of a translation against its own length, without a reference: a figure to show while it is written.
 
     Args:
-        delays (`Sequence[float]`): of each target unit so far.
-        source_length (`float`): of the source so far, in the unit of the delays.
+        delays (`Sequence[float]`): delay of each target unit so far.
+        source_length (`float`): length of the source so far, in the unit of the delays.
 
     Returns:
-        `float` or None: None before the first unit, and where it would be negative: the translation has ended, or
-        stands still, while so much source went on that what was written lags behind nothing.
+        `float`, or None before the first unit and where it would be negative: the translation has ended or stands
+        still, while so much source followed that it lags behind nothing.
 
     Raises:
         ValueError: as [`average_lagging`].
@@ -94,8 +96,8 @@ def running_lagging(delays: Sequence[float], source_length: float) -> float | No
 def average_proportion(delays: Sequence[float], source_length: float, reference_length: int) -> float:
     """AP (Cho and Esipova 2016, section 4): the mean share of the source that had been read.
 
-    AP = sum of d(i) / (|X| |Y*|). The paper divides by |Y|; as SimulEval we take the reference's length, so that the
-    score exceeds 1 where much too much is written. Pass `len(delays)` for the paper's.
+    AP = sum of d(i) / (|X| |Y*|). The paper divides by |Y|. Like SimulEval, we take the reference's length, so that the
+    score exceeds 1 if much too much is written; pass `len(delays)` for the paper's.
 
     Args:
         delays, source_length, reference_length: as in [`average_lagging`].
@@ -114,15 +116,15 @@ def average_proportion(delays: Sequence[float], source_length: float, reference_
 
 
 def differentiable_average_lagging(delays: Sequence[float], source_length: float, reference_length: int) -> float:
-    """DAL (Cherry and Foster 2019; Arivazhagan et al. 2019, section 4): AL over all target units, each of which
-    takes at least |X|/|Y|.
+    """DAL (Cherry and Foster 2019; Arivazhagan et al. 2019, section 4): AL over all target units, each of which takes
+    at least |X|/|Y|.
 
     d'(i) = max(d(i), d'(i-1) + |X|/|Y|); DAL = 1/|Y| * sum of (d'(i) - i |X|/|Y|). The reference plays no part.
 
     Args:
         delays, source_length, reference_length: as in [`average_lagging`].
 
-    Example, offline:
+    Example (full source):
 
     ```python
     >>> from transformers_simul.evaluation import differentiable_average_lagging
@@ -143,18 +145,18 @@ def differentiable_average_lagging(delays: Sequence[float], source_length: float
 def average_token_delay(
     delays: Sequence[int], source_length: float, reference_length: int, work: Sequence[float] | None = None
 ) -> float:
-    """ATD (Kano et al. 2022, section 3): how long after its source unit each target unit ends, where both take time.
+    """ATD (Kano et al. 2022, section 3): how long after its source unit each target unit ends, if both take time.
 
-    For text a unit takes 1. Source unit j ends at j; target unit t at T(t) = max(d(t), T(t-1)) + 1. Units written at
-    the same delay are a chunk; unit t answers source unit a(t): its own number, less what the target had been ahead
-    of the source before its chunk, and at most the last source unit read. ATD = mean of T(t) - a(t).
+    A unit of text takes 1. Source unit j ends at j, and target unit t at T(t) = max(d(t), T(t-1)) + 1. Units written at
+    the same delay are a chunk. Unit t answers source unit a(t): its own number, less what the target had been ahead of
+    the source before its chunk, and at most the last source unit read. ATD = mean of T(t) - a(t).
 
     Args:
         delays (`Sequence[int]`): whole source units.
         source_length, reference_length: as in [`average_lagging`]; they play no part.
         work (`Sequence[float]`, *optional*): time that computing each unit took, added to T(t).
 
-    Example, wait-1: each word ends one unit after its source word:
+    Example (wait-1, where each word ends one unit after its source word):
 
     ```python
     >>> from transformers_simul.evaluation import average_token_delay
@@ -177,12 +179,12 @@ def average_token_delay(
 
 
 def computation_aware(delays: Sequence[int], elapsed_ms: Sequence[float], words_per_second: float) -> list[float]:
-    """When each target unit was there, in source units, if the source arrives at a steady rate.
+    """Return when each target unit was there, in source units, if the source arrives at a steady rate.
 
-    The log was made with the source at hand, so `elapsed_ms` holds computing only: unit i took
-    c(i) = e(i) - e(i-1). Source unit j is complete at j / r seconds. So the target unit is there at
-    T(i) = max(T(i-1), d(i) / r) + c(i), and r T(i) is that time in source units. No computing gives the delays back.
-    The formulas above take these numbers in place of delays; see `docs/evaluation.md`.
+    The log was made with the source at hand, so `elapsed_ms` holds computing time only: unit i took c(i) = e(i) -
+    e(i-1). Source unit j is complete at j / r seconds. So the target unit is there at T(i) = max(T(i-1), d(i) / r) +
+    c(i), and r T(i) is that time in source units. Without computing time, these are the delays. The formulas above take
+    these numbers instead of delays; see `docs/evaluation.md`.
 
     Args:
         delays (`Sequence[int]`): source units read before each target unit.
@@ -192,7 +194,7 @@ def computation_aware(delays: Sequence[int], elapsed_ms: Sequence[float], words_
     Raises:
         ValueError: if the counts differ, the rate is not positive, or time goes backwards.
 
-    Example, two words a second, 250 ms of computing for each word:
+    Example (two words a second, 250 ms of computing for each word):
 
     ```python
     >>> from transformers_simul.evaluation import computation_aware
@@ -209,7 +211,7 @@ def computation_aware(delays: Sequence[int], elapsed_ms: Sequence[float], words_
 
 
 def work(elapsed_ms: Sequence[float], words_per_second: float, count: int) -> list[float]:
-    """Computing time of each target unit, in source units; see [`computation_aware`]."""
+    """Return the computing time of each target unit, in source units; see [`computation_aware`]."""
     if not 0 < words_per_second < math.inf:
         raise ValueError(f"words_per_second must be positive, got {words_per_second}.")
     if len(elapsed_ms) != count:

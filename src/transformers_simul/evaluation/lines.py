@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lines of text, each of one or more sentences, translated sentence by sentence and put together again."""
+"""Translate lines of one or more sentences sentence by sentence, and put them together again."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -24,10 +24,10 @@ class Sentence(NamedTuple):
 
 
 def split_sentences(processor: Any, line: str, max_words: int | None = None) -> list[Sentence]:
-    """The sentences of a line, ended where [`StreamEngine`] ends those of a live source.
+    """Split a line into sentences where [`StreamEngine`] ends those of a live source.
 
     Args:
-        processor (`SimulProcessor`): whose units count.
+        processor (`SimulProcessor`): its units count.
         line (`str`): the text.
         max_words (`int`, *optional*): longest sentence, in units.
 
@@ -66,11 +66,11 @@ def translate_lines(
     max_sentence_words: int | None = None,
     **kwargs: Any,
 ) -> tuple[list[Instance], list[int]]:
-    """Translate lines sentence by sentence; sentences of all lines share batches, which changes speed, not output.
+    """Translate lines sentence by sentence. The sentences of all lines share batches, which changes speed, not output.
 
     Args:
         model, processor, policy, batch_size, **kwargs: as in [`translate_corpus`].
-        lines, references (`Sequence[str]`): one a line.
+        lines, references (`Sequence[str]`): one of each per line.
         max_sentence_words (`int`, *optional*): where to end a sentence that has no end.
 
     Returns:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Logs of other tools: OmniSTEval's and simulstream's JSON lines, read and written; and which tool wrote a log.
 
-Both know time rather than words, so a rate says how long a source unit takes. SimulEval's `instances.log` is the
+Both count time instead of words, so a rate says how long a source unit takes. SimulEval's `instances.log` is the
 project's own format: see [`read_instances`].
 """
 
@@ -23,13 +23,13 @@ def read_log(
     sources: Sequence[str] = (),
     references: Sequence[str] = (),
 ) -> list[Instance]:
-    """Read a log of any of the three formats, told apart by its first line.
+    """Read a log of any of the three formats, recognised by its first line.
 
     Args:
         path (`str` or `os.PathLike`): SimulEval's `instances.log`, OmniSTEval's `instances.*.jsonl` or simulstream's
             metrics log.
         words_per_second (`float`, *optional*): rate of the source, for the latter two.
-        sources, references (`Sequence[str]`, *optional*): one a sentence; simulstream's log holds neither.
+        sources, references (`Sequence[str]`, *optional*): one per sentence; simulstream's log holds neither.
 
     Raises:
         ValueError: for an empty or unknown log; with the line.
@@ -48,13 +48,8 @@ def read_log(
 def write_omnisteval(
     path: str | os.PathLike, instances: Iterable[Instance], words_per_second: float | None = None
 ) -> None:
-    """Write OmniSTEval's lines: delays are `emission_cu`, in source units.
-
-    Args:
-        path (`str` or `os.PathLike`): of the log.
-        instances (`Iterable[Instance]`): in order.
-        words_per_second (`float`, *optional*): adds `emission_ca`, in source units; see [`computation_aware`].
-    """
+    """Write OmniSTEval's lines, with delays as `emission_cu` in source units, and with a rate also `emission_ca` in
+    source units; see [`computation_aware`]."""
     lines = []
     for each in instances:
         line: dict[str, Any] = {
@@ -71,14 +66,12 @@ def write_omnisteval(
 
 
 def read_omnisteval(path: str | os.PathLike, words_per_second: float = 1.0) -> list[Instance]:
-    """Read OmniSTEval's lines; computing time is what `emission_ca` has beyond waiting, and 0 without it.
+    """Read OmniSTEval's lines. Computing time is what `emission_ca` has beyond waiting, and 0 without it; the sources
+    are empty.
 
     Args:
-        path (`str` or `os.PathLike`): of the log.
+        path (`str` or `os.PathLike`): file of the log.
         words_per_second (`float`, *optional*): rate of the source, which turns `emission_ca` into milliseconds.
-
-    Returns:
-        `list[Instance]`: in the log's order, with empty sources.
 
     Raises:
         ValueError: if a line lacks a field or is ready before its source; with its number. Or for a rate not above 0.
@@ -109,10 +102,10 @@ def read_omnisteval(path: str | os.PathLike, words_per_second: float = 1.0) -> l
 
 
 def write_simulstream(path: str | os.PathLike, instances: Iterable[Instance], words_per_second: float) -> None:
-    """Write simulstream's metrics log: per sentence its number, then one line per target word.
+    """Write simulstream's metrics log: for each sentence its number, then one line per target word.
 
     Args:
-        path (`str` or `os.PathLike`): of the log.
+        path (`str` or `os.PathLike`): file of the log.
         instances (`Iterable[Instance]`): in word units.
         words_per_second (`float`): rate of the source; a source unit is 1 / rate seconds of "audio".
 
@@ -140,11 +133,11 @@ def write_simulstream(path: str | os.PathLike, instances: Iterable[Instance], wo
 def read_simulstream(
     path: str | os.PathLike, sources: Sequence[str], references: Sequence[str], words_per_second: float
 ) -> list[Instance]:
-    """Read simulstream's metrics log of text that is never revised, one token a word.
+    """Read simulstream's metrics log of text that is never revised, one token per word.
 
     Args:
-        path (`str` or `os.PathLike`): of the log.
-        sources, references (`Sequence[str]`): one a sentence, in the log's order, which holds neither.
+        path (`str` or `os.PathLike`): file of the log.
+        sources, references (`Sequence[str]`): one per sentence, in the log's order; the log holds neither.
         words_per_second (`float`): turns "audio" into source units.
 
     Raises:

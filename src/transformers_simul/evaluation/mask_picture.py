@@ -21,10 +21,10 @@ class MaskPicture(NamedTuple):
     """Training and decoding of one sentence pair, cell by cell.
 
     Attributes:
-        trained (`numpy.ndarray` of shape `(queries, keys)`): 1 where the training mask lets a query see a key; of one
-            layer and head, the attention of one training forward.
+        trained (`numpy.ndarray` of shape `(queries, keys)`): 1 where the training mask lets a query see a key; or one
+            head's attention in one training forward.
         decoded (`numpy.ndarray` of shape `(queries, keys)`): attention while streaming, the largest of all heads and
-            layers, or of the one; exactly 0 where a key was not seen.
+            layers, or that of one head; exactly 0 where a key was not seen.
         queries, keys (`list[str]`): labels; peek rows come last and end with "?".
         peek_rows (`int`): how many of the queries are peek rows.
         logit_difference (`float`): largest difference between a streamed logit and that of one masked training forward.
@@ -54,10 +54,10 @@ def draw_mask(
     head: int | None = None,
     peek_rows: bool = True,
 ) -> MaskPicture:
-    """Draw who sees whom when `target` is written while `source` is read; or one head's attention, in training and
-    while decoding.
+    """Draw who sees whom when `target` is written while `source` is read; or one head's attention in training and
+    decoding.
 
-    The target is forced through a logits processor, token by token; the decoder runs as always.
+    The target is forced by a logits processor, token by token; the decoder runs as always.
 
     Args:
         path (`str` or `os.PathLike`): a PNG or SVG file.
@@ -65,7 +65,7 @@ def draw_mask(
         processor (`SimulProcessor`): saved beside it.
         source, target (`str`): a sentence pair.
         policy (`Policy`): when to READ and WRITE.
-        layer, head (`int`, *optional*): both from 0, or neither.
+        layer, head (`int`, *optional*): both, counted from 0, or neither.
         peek_rows (`bool`, *optional*): whether to draw the peek rows too. They are compared in any case.
 
     Raises:
@@ -134,7 +134,7 @@ def _stream(
     policy: Policy,
     recorder: AttentionRecorder,
 ) -> Any:
-    """What `generate()` returns for this source and, word by word, this target."""
+    """Return what `generate()` returns for this source and, word by word, this target."""
     forced = [*(token for word in target for token in word), processor.eos_token_id]
     hooks = [module.register_forward_hook(recorder.hook) for module in model.base_model.attention_modules]
     try:
@@ -154,13 +154,13 @@ def _stream(
 
 
 def _provisional(queries: Sequence[Query]) -> dict[int, Query]:
-    """The questions that were asked again under more source, by their number: training asks them in peek rows."""
+    """Return the questions that were asked again under more source, by number; training asks them in peek rows."""
     newest = {query.offset: number for number, query in enumerate(queries)}
     return {number: query for number, query in enumerate(queries) if newest[query.offset] != number}
 
 
 def _training_forward(model: Any, row: dict[str, list]) -> Any:
-    """One masked training forward over the finished row, with attention."""
+    """Run one masked training forward over the finished row, with attention."""
     fields = {name: torch.tensor([values]) for name, values in row.items() if name != "labels"}
     with torch.no_grad():
         return model(**fields, use_cache=False, output_attentions=True)
@@ -173,7 +173,7 @@ def _logit_difference(
     provisional: dict[int, Query],
     streamed: torch.Tensor,
 ) -> float:
-    """The streamed answers against those of the training forward."""
+    """Compare the streamed answers with those of the training forward."""
     first = row["in_target"].index(True)
     peeks = iter(index for index, kind in enumerate(row["peeks"]) if kind)
     indices = [next(peeks) if number in provisional else first + query.offset for number, query in enumerate(queries)]
@@ -183,7 +183,7 @@ def _logit_difference(
 def _compare(
     row: dict[str, list], labels: list[str], trained: numpy.ndarray, decoded: numpy.ndarray, difference: float
 ) -> MaskPicture:
-    """Both tables of a row, in the rows and columns that both have."""
+    """Return both tables of a row, in the rows and columns that both have."""
     length, peeks = len(labels), sum(kind > 0 for kind in row["peeks"])
     eos = length - peeks - 1
     for index in range(eos + 1, length):
@@ -198,7 +198,7 @@ def _compare(
 
 
 def _widest(windows: int | dict[str, int | None] | None) -> int | None:
-    """The window of the layers that see most: what any layer sees."""
+    """Return the window of the layers that see most, which is what any layer sees."""
     kinds = list(windows.values()) if isinstance(windows, dict) else [windows]
     return None if None in kinds else max(kind for kind in kinds if kind is not None)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files for metrics that run in an environment of their own (COMET does not install beside Transformers 5)."""
+"""Files for metrics that run in an environment of their own, since COMET does not install beside Transformers 5."""
 
 import math
 import os
@@ -15,16 +15,10 @@ _FILES = {"sources.txt": "source", "predictions.txt": "prediction", "references.
 
 
 def write_neural_inputs(folder: str | os.PathLike, instances: Sequence[Instance]) -> list[Path]:
-    """Write `sources.txt`, `predictions.txt` and `references.txt`, one sentence a line, as COMET's program takes them:
+    """Write `sources.txt`, `predictions.txt` and `references.txt`, one sentence per line, as COMET's program takes
+    them, and return their paths:
 
     `comet-score -s sources.txt -t predictions.txt -r references.txt --to_json scores.json`
-
-    Args:
-        folder (`str` or `os.PathLike`): for the three files.
-        instances (`Sequence[Instance]`): a log.
-
-    Returns:
-        `list[Path]`: the files, in this order.
 
     Example:
 
@@ -47,15 +41,15 @@ def write_neural_inputs(folder: str | os.PathLike, instances: Sequence[Instance]
 
 
 def read_neural_scores(path: str | os.PathLike, instances: Sequence[Instance], name: str = "COMET") -> Quality:
-    """Read scores back: COMET's `--to_json` file, or one number a line.
+    """Read scores of a log: COMET's `--to_json` file, or one number per line.
 
     Args:
-        path (`str` or `os.PathLike`): of the scores.
+        path (`str` or `os.PathLike`): file of the scores.
         instances (`Sequence[Instance]`): the log that they belong to.
-        name (`str`, *optional*): of the metric, its key in the JSON.
+        name (`str`, *optional*): name of the metric, and its key in the JSON.
 
     Raises:
-        ValueError: if they are no numbers, not as many as the sentences, or belong to other sentences.
+        ValueError: if they are not numbers, not as many as the sentences, or belong to other sentences.
     """
     lines = read_lines(path)
     if lines and lines[0].lstrip().startswith("{"):

@@ -40,22 +40,18 @@ _MARKERS = "osD^vPX<>*"
 def plot_curves(
     path: str | os.PathLike, curves: Mapping[str, Sequence[ReportLine]], title: str = "", metric: str = "BLEU"
 ) -> None:
-    """Quality over LAAL, one curve per system, like the paper's figures 5 to 9.
-
-    Args:
-        path (`str` or `os.PathLike`): a PNG or SVG file.
-        curves, title, metric: of [`curves_figure`].
-    """
+    """Draw quality over LAAL to a PNG or SVG file, one curve per system, like the paper's figures 5 to 9; see
+    [`curves_figure`]."""
     _save(curves_figure(curves, title, metric), path)
 
 
 def curves_figure(curves: Mapping[str, Sequence[ReportLine]], title: str = "", metric: str = "BLEU") -> Figure:
-    """The figure that [`plot_curves`] writes. Its legend is beside or below the axes, where no data is.
+    """Make the figure that [`plot_curves`] writes. Its legend is beside or below the axes, where no data is.
 
     Args:
         curves (`Mapping[str, Sequence[ReportLine]]`): lines of each system; one named `"full source"` is drawn as a
             level, since its lagging only says how long the sentences are.
-        title (`str`, *optional*): above the picture.
+        title (`str`, *optional*): title of the picture.
         metric (`str`, *optional*): which quality.
     """
     many = len(curves) > 5
@@ -130,13 +126,13 @@ def _score(line: ReportLine, metric: str) -> Quality:
 
 
 def plot_boxes(path: str | os.PathLike, boxes: Mapping[str, Sequence[float]], label: str, title: str = "") -> None:
-    """A box per system, as the paper's figure of FLOPs: quartiles, whiskers to 1.5 times their distance, the rest.
+    """Draw a box per system, as the paper's figure of FLOPs: quartiles, whiskers to 1.5 times their distance, and
+    outliers.
 
     Args:
         path (`str` or `os.PathLike`): a PNG or SVG file.
         boxes (`Mapping[str, Sequence[float]]`): numbers of each system.
-        label (`str`): of the axis.
-        title (`str`, *optional*): above the picture.
+        label, title (`str`): labels of the axis and of the picture.
     """
     figure = _figure((6.8, 0.42 * len(boxes) + 1.4))
     axes = figure.subplots()
@@ -156,7 +152,7 @@ def plot_boxes(path: str | os.PathLike, boxes: Mapping[str, Sequence[float]], la
 
 
 def plot_path(path: str | os.PathLike, source: Sequence[str], target: Sequence[str], delays: Sequence[int]) -> None:
-    """The read/write path of a sentence: a READ goes right, a WRITE down; what a word could see is shaded.
+    """Draw the read/write path of a sentence: a READ goes right, a WRITE down, and what a word could see is shaded.
 
     Args:
         path (`str` or `os.PathLike`): a PNG or SVG file.
@@ -198,14 +194,14 @@ def plot_masks(
     caption: str = "",
     tokens: int | None = None,
 ) -> None:
-    """Who sees whom, panels side by side: rows are queries, columns keys.
+    """Draw who sees whom, panels side by side: rows are queries, columns are keys.
 
     Args:
         path (`str` or `os.PathLike`): a PNG or SVG file.
-        panels (`Mapping[str, numpy.ndarray]`): title to an array of shape `(queries, keys)` with 0 where hidden.
+        panels (`Mapping[str, numpy.ndarray]`): arrays of shape `(queries, keys)`, 0 where hidden, by title.
         queries, keys (`Sequence[str]`): labels.
-        caption (`str`, *optional*): below the panels.
-        tokens (`int`, *optional*): of the queries, how many first are tokens; a line sets the peek rows apart.
+        caption (`str`, *optional*): text below the panels.
+        tokens (`int`, *optional*): how many of the queries, the first ones, are tokens; a line separates the peek rows.
     """
     width = 0.28 * len(keys) + 1.6
     figure = _figure((width * len(panels), 0.24 * len(queries) + 2.2), dpi=130)

@@ -15,8 +15,8 @@ class Quality:
     """A corpus score with its 95% bootstrap interval.
 
     Attributes:
-        name (`str`): one of [`QUALITY`], or a neural metric's.
-        score, low, high (`float`): the score, and the interval's ends.
+        name (`str`): one of [`QUALITY`], or the name of a neural metric.
+        score, low, high (`float`): the score, and the ends of the interval.
         signature (`str`): sacreBLEU's, which reproduces it.
     """
 
@@ -38,14 +38,15 @@ def quality(
     names: Sequence[str] = ("BLEU", "chrF++"),
     tokenize: str | None = None,
 ) -> list[Quality]:
-    """Corpus scores by sacreBLEU.
+    """Score a corpus with sacreBLEU.
 
     Args:
-        predictions, references (`Sequence[str]`): one a sentence.
-        resamples (`int`, *optional*): of the bootstrap over sentences (Koehn 2004).
-        seed (`int`, *optional*): of the bootstrap; the same sentences are drawn for every system.
-        names (`Sequence[str]`, *optional*): of [`QUALITY`].
-        tokenize (`str`, *optional*): BLEU's tokeniser, sacreBLEU's name: `"13a"` unless told, `"zh"`, `"ja-mecab"`.
+        predictions, references (`Sequence[str]`): one per sentence.
+        resamples (`int`, *optional*): resamples of the bootstrap over sentences (Koehn 2004).
+        seed (`int`, *optional*): seed of the bootstrap; the same sentences are drawn for every system.
+        names (`Sequence[str]`, *optional*): names from [`QUALITY`].
+        tokenize (`str`, *optional*): sacreBLEU's name of BLEU's tokeniser, such as `"zh"` or `"ja-mecab"`; `"13a"` by
+            default.
 
     Raises:
         ValueError: if the counts differ, there is no sentence, a name is unknown, or a tokeniser lacks its package.
@@ -70,11 +71,11 @@ def quality(
 
 
 def mean_quality(name: str, scores: Sequence[float], signature: str, resamples: int = 1000, seed: int = 0) -> Quality:
-    """The mean of scores per sentence, such as a neural metric's, with its bootstrap interval.
+    """Return the mean of scores per sentence, such as a neural metric's, with its bootstrap interval.
 
     Args:
-        name (`str`): of the metric.
-        scores (`Sequence[float]`): one a sentence.
+        name (`str`): name of the metric.
+        scores (`Sequence[float]`): one per sentence.
         signature (`str`): what reproduces them.
         resamples, seed (`int`, *optional*): as in [`quality`].
 
@@ -101,12 +102,12 @@ def paired_difference(
     seed: int = 0,
     name: str = "BLEU",
 ) -> tuple[float, float, float]:
-    """One system's score minus another's on the same sentences, with its paired 95% bootstrap interval.
+    """Return one system's score minus another's on the same sentences, with its paired 95% bootstrap interval.
 
     Args:
-        better, worse, references (`Sequence[str]`): one a sentence.
+        better, worse, references (`Sequence[str]`): one per sentence.
         resamples, seed (`int`): as in [`quality`].
-        name (`str`, *optional*): of [`QUALITY`].
+        name (`str`, *optional*): a name from [`QUALITY`].
 
     Returns:
         `tuple[float, float, float]`: difference, low, high.

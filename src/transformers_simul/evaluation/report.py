@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of a system: one line per policy, quality with intervals, latency, signatures below."""
+"""The table of a system: one line per policy with quality, intervals and latency, and the signatures below."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -13,22 +13,24 @@ from .latency import LATENCY, average_token_delay, computation_aware, work
 from .quality import Quality, paired_difference, quality
 from .units import target_units
 
-# The name of the line whose policy reads all before it writes: drawn as a level, since its lagging says nothing.
+# Name of the line whose policy reads everything before it writes. It is drawn as a level: its lagging says nothing.
 FULL_SOURCE = "full source"
 
 
 @dataclass(frozen=True)
 class ReportLine:
-    """One policy's scores.
+    """The scores of one policy.
 
     Attributes:
         name (`str`): what the line is called, such as `"k = 3"`.
-        quality (`list[Quality]`): BLEU and chrF++ unless told; empty without references.
+        quality (`list[Quality]`): BLEU and chrF++ by default; empty without references.
         latency (`dict[str, float]`): AL, LAAL, AP, DAL and ATD, means over sentences, in source units (AP: a share);
             with a rate also `"AL_CA"` and so on.
-        sentences, empty (`int`): how many were translated, and to how many nothing was written (no latency).
-        short (`int`): to how many so little was written that their LAAL is negative.
-        signature (`str`): of the latency: unit, reference lengths, rate, policy, dtype, device, versions, data.
+        sentences, empty (`int`): how many were translated, and for how many nothing was written (these have no
+            latency).
+        short (`int`): for how many so little was written that their LAAL is negative.
+        signature (`str`): signature of the latency: unit, reference lengths, rate, policy, dtype, device, versions,
+            data.
     """
 
     name: str
@@ -41,7 +43,7 @@ class ReportLine:
 
     @property
     def remarks(self) -> list[str]:
-        """Sentences that the latency leaves out or misjudges, as clauses: `"1 of them empty and without latency"`."""
+        """Clauses about sentences that the latency leaves out or misjudges: `"1 of them empty and without latency"`."""
         remarks = [f"{self.empty} of them empty and without latency"] if self.empty else []
         ended = f"{self.short} of them ended so long before their source that their LAAL is negative"
         return [*remarks, ended] if self.short else remarks
@@ -61,14 +63,14 @@ def report_line(
     """Score the instances of one policy.
 
     Args:
-        name (`str`): of the line.
+        name (`str`): name of the line.
         instances (`Sequence[Instance]`): a log; quality is scored if all have references.
-        resamples (`int`, *optional*): of the bootstrap.
-        metrics (`Sequence[str]`, *optional*): of quality.
+        resamples (`int`, *optional*): resamples of the bootstrap.
+        metrics (`Sequence[str]`, *optional*): metrics of quality.
         unit, spm_model: target units of latency; see [`target_units`].
         words_per_second (`float`, *optional*): adds computation-aware latency; see [`computation_aware`].
         tokenize (`str`, *optional*): BLEU's tokeniser.
-        settings (`Mapping[str, str]`, *optional*): of the run, for the signature; see [`run_settings`].
+        settings (`Mapping[str, str]`, *optional*): settings of the run, for the signature; see [`run_settings`].
 
     Raises:
         ValueError: if nothing at all was written.
@@ -117,11 +119,12 @@ def report_line(
 
 
 def folder_lines(folder: Path, metric: str = "BLEU") -> list[ReportLine]:
-    """Scores of every log of a model, in the order of k, the full source last.
+    """Score every log of a folder such as `transformers-simul evaluate` writes, in the order of k, the full source
+    last.
 
     Args:
-        folder (`Path`): with `k=3/instances.log` and the like, as `transformers-simul evaluate` writes it.
-        metric (`str`, *optional*): scored besides BLEU and chrF++.
+        folder (`Path`): holds `k=3/instances.log` and the like.
+        metric (`str`, *optional*): a metric besides BLEU and chrF++.
 
     Raises:
         ValueError: if there is no log, or one without references.
@@ -148,17 +151,17 @@ def folder_lines(folder: Path, metric: str = "BLEU") -> list[ReportLine]:
 def latency_scores(
     instances: Sequence[Instance], unit: str = "word", spm_model: Any = None, words_per_second: float | None = None
 ) -> dict[str, float]:
-    """Average over the sentences for which something was written.
+    """Average the latency of the sentences for which something was written.
 
     Args:
         instances (`Sequence[Instance]`): a log.
         unit, spm_model, words_per_second: as in [`report_line`].
 
     Returns:
-        `dict[str, float]`: by [`LATENCY`]'s names, in source units, and with a rate the same with `_CA`.
+        `dict[str, float]`: in source units by [`LATENCY`]'s names, and with a rate also by these names with `_CA`.
 
     Raises:
-        ValueError: for delays that count something else, or fall; with the sentence.
+        ValueError: for delays that count something else, or decrease; with the sentence.
     """
     return _means(_sentence_latency(instances, unit, spm_model, words_per_second))
 
@@ -198,12 +201,7 @@ def _latency(
 
 
 def markdown_table(lines: Sequence[ReportLine], metrics: Sequence[str] = ("LAAL", "AL")) -> str:
-    """The lines as a Markdown table, and the signatures.
-
-    Args:
-        lines (`Sequence[ReportLine]`): of the same sentences.
-        metrics (`Sequence[str]`, *optional*): which latency.
-    """
+    """Write lines of the same sentences as a Markdown table, with `metrics` of latency, and the signatures below."""
     heads = [*(each.name for each in lines[0].quality), *metrics]
     rows = [f"| policy | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
     for line in lines:
@@ -227,11 +225,12 @@ def markdown_table(lines: Sequence[ReportLine], metrics: Sequence[str] = ("LAAL"
 
 
 def difference(better: Sequence[Instance], worse: Sequence[Instance], metric: str = "BLEU") -> str:
-    """One log's score minus another's on the same sentences, such as `"+1.2 (+0.4 to +2.1)"`, with 95% intervals.
+    """Return one log's score minus another's on the same sentences, such as `"+1.2 (+0.4 to +2.1)"`, with 95%
+    intervals.
 
     Args:
         better, worse (`Sequence[Instance]`): logs of the same sentences, in the same order.
-        metric (`str`, *optional*): of [`QUALITY`].
+        metric (`str`, *optional*): a name from [`QUALITY`].
 
     Raises:
         ValueError: if the sentences differ.

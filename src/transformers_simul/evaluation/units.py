@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Target units for latency: words, characters or SentencePiece pieces of the same log."""
+"""Target units of latency: words, characters or SentencePiece pieces of the same log."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,9 +14,9 @@ class TargetUnits(NamedTuple):
     """A sentence in the chosen unit.
 
     Attributes:
-        delays (`list[int]`): of each target unit.
-        elapsed (`list[float]`): milliseconds since the start, of each.
-        reference_length (`int`): of the reference, in the same unit.
+        delays (`list[int]`): delay of each target unit.
+        elapsed (`list[float]`): milliseconds since the start, for each.
+        reference_length (`int`): length of the reference, in the same unit.
     """
 
     delays: list[int]
@@ -25,13 +25,13 @@ class TargetUnits(NamedTuple):
 
 
 def target_units(instance: Instance, unit: str = "word", spm_model: Any = None) -> TargetUnits:
-    """Delays of a sentence in words, characters (white space is none) or SentencePiece pieces.
+    """Return the delays of a sentence in words, characters (without white space) or SentencePiece pieces.
 
-    A log counts the units that the policy counted. Where these are words, the characters or pieces of a word take its
-    delay: they were shown together. The source stays in the units of the log.
+    A log counts the units that the policy counted. If these are words, the characters or pieces of a word take its
+    delay, since they were shown together. The source stays in the units of the log.
 
     Args:
-        instance (`Instance`): a log's line.
+        instance (`Instance`): one line of a log.
         unit (`str`): `"word"`, `"char"` or `"spm"`.
         spm_model: for `"spm"`, an object with `encode(text, out_type=str)`, such as a `SentencePieceProcessor`.
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page's own `launch()`: bounded, without files, telemetry or a record of what visitors wrote. Imports Gradio."""
+"""The page's own `launch()`: bounded, without files, telemetry or a record of what visitors wrote. It imports
+Gradio."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,12 +13,12 @@ from .visitors import Visitors
 
 
 class LivePage(gradio.Blocks):
-    """Blocks that are served behind a [`Guard`].
+    """Blocks that are served through a [`Guard`].
 
     Args:
         visitors (`Visitors`): who translates.
-        host_names (`Sequence[str]`): as in [`Guard`].
-        **options: as `gradio.Blocks`.
+        host_names (`Sequence[str]`): as for [`Guard`].
+        **options: as for `gradio.Blocks`.
     """
 
     def __init__(self, visitors: Visitors, host_names: Sequence[str], **options: Any):
@@ -25,7 +26,7 @@ class LivePage(gradio.Blocks):
         super().__init__(**options)
 
     def launch(self, *args: Any, **options: Any) -> Any:
-        """As `gradio.Blocks.launch`, with which it shares all options; `share` is off unless it is given."""
+        """Do as `gradio.Blocks.launch`, with the same options; `share` is off unless it is given."""
         heard = {"on_arrive": self.visitors.arrive, "on_leave": self.visitors.leave}
         guard = Middleware(Guard, names=self.host_names, **heard)
         app_options = options.pop("app_kwargs", None) or {}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a visitor sees, as HTML: the state, and for each policy the text, its figures and the READ/WRITE grid.
 
-All text is escaped. A long translation stays readable: the newest part is shown, the rest is folded.
+All text is escaped. A long translation stays readable: its newest part is shown and the rest is folded.
 """
 
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ class Panel(NamedTuple):
         source, target (`Sequence[str]`): words.
         delays (`Sequence[int]`): source words read before each target word.
         lagging_words (`float`, *optional*): LAAL.
-        median_ms (`float`, *optional*): computing per word.
+        median_ms (`float`, *optional*): median computing time per word.
         is_done (`bool`): whether nothing more will be written.
         untranslated_words (`int`): source words for which nothing was written.
         error (`str`): what went wrong.
@@ -84,11 +84,8 @@ class Panel(NamedTuple):
 
 
 def boards(panels: Sequence[Panel], hint: str = "") -> str:
-    """Panels side by side, below each other where the window is narrow.
-
-    Args:
-        panels (`Sequence[Panel]`): one or two.
-        hint (`str`, *optional*): what stands in panels without a word.
+    """Draw one or two panels side by side, or below each other if the window is narrow. `hint` stands in panels without
+    a word.
 
     Example:
 
@@ -106,11 +103,7 @@ def boards(panels: Sequence[Panel], hint: str = "") -> str:
 
 
 def status(text: str) -> str:
-    """The line above the boards, read aloud by screen readers.
-
-    Args:
-        text (`str`): what goes on, or what to do next.
-    """
+    """Draw the line above the boards, which screen readers read aloud."""
     return f'<div class="simul-status" role="status">{escape(text)}</div>'
 
 
@@ -164,7 +157,7 @@ def _grid(panel: Panel) -> str:
 
 
 def _kind(column: int, delay: int) -> str:
-    """The last word that was read is where the path stands when the row's word is written."""
+    """Return the class of a cell; the path is at the last word that had been read when the row's word was written."""
     if column == delay - 1:
         return ' class="write"'
     return ' class="read"' if column < delay else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sources to begin with, for the languages that the project's corpora have."""
+"""Sources to begin with, in the languages of the project's corpora."""
 
 _EXAMPLES = {
     "en": (
@@ -32,10 +32,8 @@ _NAMES = {"english": "en", "german": "de", "french": "fr", "italian": "it", "dut
 
 
 def examples_of(language: str) -> tuple[str, ...]:
-    """Sentences in a language; none where it is not known here.
-
-    Args:
-        language (`str`): a name or a code, such as `"en"`, `"en-GB"` or `"English"`.
+    """Return sentences in a language, given by a name or a code such as `"en"`, `"en-GB"` or `"English"`; none for an
+    unknown one.
 
     Example:
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may reach the page's server: no files, small bodies, no foreign names."""
+"""What may reach the page's server: no files, small bodies, no foreign host names."""
 
 import ipaddress
 import os
@@ -17,13 +17,13 @@ _HEARTBEAT = re.compile(r"/heartbeat/([\w-]+)$")
 class Guard:
     """ASGI middleware around Gradio's application.
 
-    Refuses requests that name another host (a page elsewhere whose name is made to point here: DNS rebinding), that
-    write anything but the page's own calls, and bodies of more than 64 KiB. Tells who has left: Gradio's own `unload`
-    event is lost where a connection breaks.
+    It refuses requests that name another host (a page elsewhere whose name is made to point here: DNS rebinding),
+    requests that write anything but the page's own calls, and bodies of more than 64 KiB. It also tells who has left,
+    since Gradio's own `unload` event is lost when a connection breaks.
 
     Args:
-        app: the application within.
-        names (`Collection[str]`): host names that are ours beside `localhost`, this machine's name and IP addresses;
+        app: the application.
+        names (`Collection[str]`): host names that are ours, beside `localhost`, this machine's name and IP addresses;
             `"*"` for any.
         on_arrive, on_leave (`Callable[[str], None]`): called with a session when its connection begins and has ended.
     """
@@ -40,7 +40,7 @@ class Guard:
         self.names.update(name.lower() for name in names)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One connection."""
+        """Serve one connection."""
         if scope["type"] == "websocket":
             # The page has none.
             await send({"type": "websocket.close", "code": 1008})
@@ -74,7 +74,7 @@ class Guard:
         return True
 
     async def _bounded(self, scope: Any, receive: Any, send: Any) -> None:
-        """Read the body first, so that one which is too long is refused before anything is done with it."""
+        """Read the body first, so that a body that is too long is refused before anything is done with it."""
         body = bytearray()
         while True:
             message = await receive()

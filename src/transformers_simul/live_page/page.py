@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page itself, in Gradio: typed or played source, two policies side by side. Runs as a Space as it is."""
+"""The page itself, in Gradio: source typed or played, and two policies side by side. It runs as a Space as it is."""
 
 import importlib.util
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -30,10 +30,10 @@ _PAGE_STYLE = """
 
 
 def check_gradio() -> None:
-    """Fail early where Gradio is missing.
+    """Check early that Gradio is installed.
 
     Raises:
-        ValueError: if it is not installed.
+        ValueError: if it is not.
     """
     if importlib.util.find_spec("gradio") is None:
         raise ValueError("the page needs gradio: pip install 'transformers_simul[page]'.")
@@ -46,15 +46,15 @@ def build_page(
     examples: Sequence[str] | None = None,
     host_names: Sequence[str] = (),
 ) -> Any:
-    """The page, ready for `launch()`. Its engine works until the process ends.
+    """Build the page, ready for `launch()`. Its engine works until the process ends.
 
     Args:
         model: of any family, trained.
         processor (`SimulProcessor`): saved beside it.
-        max_streams (`int`, *optional*): translations at once, two for a visitor who compares; more visitors wait.
-        examples (`Sequence[str]`, *optional*): sources to play; sentences in the source language without.
+        max_streams (`int`, *optional*): translations at once, two for a visitor who compares; further visitors wait.
+        examples (`Sequence[str]`, *optional*): sources to play; by default sentences in the source language.
         host_names (`Sequence[str]`, *optional*): names under which the page is reached, beside `localhost`, this
-            machine's own and IP addresses; `"*"` for any.
+            machine's own name and IP addresses; `"*"` for any.
 
     Raises:
         ValueError: without Gradio, for `max_streams` below 1, or if the processor's unit is not words.
@@ -95,7 +95,7 @@ class _Fields(NamedTuple):
 
 
 def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], compares: bool) -> None:
-    """Fields, buttons and boards, and what each does."""
+    """Make the page, and connect what visitors do with what happens."""
     import gradio
 
     gradio.HTML(f"<style>{STYLE}{_PAGE_STYLE}</style>", padding=False)
@@ -118,7 +118,7 @@ def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], compare
 
 
 def _fields(compares: bool) -> _Fields:
-    """The page from top to bottom, without the examples."""
+    """Lay the page out from top to bottom, without the examples."""
     import gradio
 
     left_policy, right_policy = _LEFT, _RIGHT if compares else NOTHING
@@ -171,7 +171,7 @@ def _player(visitors: Visitors) -> Callable[..., AsyncIterator[tuple[Any, Any]]]
 
 
 def _listen(visitors: Visitors, fields: _Fields, live: dict[str, Any], at_once: dict[str, Any]) -> None:
-    """What keys and buttons do; `live` and `at_once` are options of events that last and of those that do not."""
+    """Connect keys and buttons; `live` and `at_once` are options of events that last and of those that do not."""
     import gradio
 
     async def on_type(text: str, left: str, right: str, request: gradio.Request):

@@ -27,7 +27,7 @@ class LiveTranslation:
         timeout_s (`float`, *optional*): the longest wait for a source word; then the translation ends by itself.
 
     Raises:
-        EngineFull: if the engine has no place.
+        EngineFull: if the engine has no free place.
 
     Example:
 
@@ -60,11 +60,7 @@ class LiveTranslation:
         self._reader.start()
 
     def feed(self, words: Sequence[str]) -> None:
-        """What is new in the source so far; nothing once the translation has ended.
-
-        Args:
-            words (`Sequence[str]`): all of its words.
-        """
+        """Feed what is new in the words of the source so far; do nothing once the translation has ended."""
         for word in words[len(self.source) :]:
             # Noted first: the word that it leads to may be written before this thread goes on.
             self.source.append(word)
@@ -78,11 +74,11 @@ class LiveTranslation:
                 return
 
     def end(self) -> None:
-        """The source is complete."""
+        """Note that the source is complete."""
         self._stream.source.end()
 
     def cancel(self) -> None:
-        """Give the translation up and its place free."""
+        """Give up the translation, and free its place."""
         self._stream.source.cancel()
 
     def join(self) -> None:
@@ -95,26 +91,27 @@ class LiveTranslation:
         return not self._reader.is_alive()
 
     def lagging_words(self) -> float | None:
-        """The mean [`running_lagging`] of the sentences for which there is one; None without any."""
+        """Return the mean [`running_lagging`] of the sentences for which there is one; None if there is none."""
         lags = [running_lagging(delays, words) for words, delays in self._sentences()]
         shown = [lag for lag in lags if lag is not None]
         return statistics.fmean(shown) if shown else None
 
     def untranslated_words(self) -> int:
-        """Source words for which little or nothing was written: sentences without a target word, and what followed the
-        last one where it came before half of its sentence was read. 0 while the translation runs.
-        """
+        """Return the number of source words for which little or nothing was written: sentences without a target word,
+        and what followed the last target word if it came before half of its sentence was read. 0 while the translation
+        runs."""
         if not self.is_done:
             return 0
         tails = [(words, words - max(delays, default=0)) for words, delays in self._sentences()]
         return sum(tail for words, tail in tails if 2 * tail > words)
 
     def median_ms(self) -> float | None:
-        """Of the time from the last source word that was needed to the target word; None without words."""
+        """Return the median time from the last source word that was needed to the target word; None without words."""
         return statistics.median(self.computing_ms) if self.computing_ms else None
 
     def _sentences(self) -> list[tuple[int, list[int]]]:
-        """Of each sentence: its source words so far, and the delays of its target words within it."""
+        """Return, for each sentence, the number of its source words so far and the delays of its target words within
+        it."""
         delays = [word.delay for word in self.target]
         sentences, start = [], 0
         for end, word in enumerate(self.source, start=1):

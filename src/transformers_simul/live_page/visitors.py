@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who translates what: each visitor's turn, the line for places, what is shown meanwhile."""
+"""Each visitor's turn, the queue for places, and what is shown meanwhile."""
 
 import asyncio
 import math
@@ -40,7 +40,7 @@ Shown = tuple[str | None, str | None]
 
 
 class _Turn:
-    """One translation, or comparison, of a visitor. What the visitor begins later takes its place."""
+    """One translation, or comparison, of a visitor, until the visitor begins another."""
 
     def __init__(self, titles: list[str], is_typed: bool):
         self.titles, self.is_typed = titles, is_typed
@@ -69,14 +69,14 @@ class _Turn:
 
 
 class Visitors:
-    """Each visitor's translations; a new one, a stop or leaving gives up the old ones.
+    """Each visitor's translations; beginning anew, stopping or leaving gives up the old ones.
 
-    All calls come from one event loop, and nothing here waits between looking and acting: so no lock is needed. Where
-    a call has waited, it asks anew whether its turn is still the visitor's.
+    All calls come from one event loop, and nothing here waits between looking and acting, so no lock is needed. After a
+    wait, a call asks again whether its turn is still the visitor's.
 
     Args:
-        engine (`StreamEngine`): started; used by nobody else.
-        max_waiting (`int`, *optional*): how many may wait for a place; more are refused at once.
+        engine (`StreamEngine`): started, and used by nobody else.
+        max_waiting (`int`, *optional*): how many may wait for a place; further ones are refused at once.
     """
 
     def __init__(self, engine: StreamEngine, max_waiting: int = 8):
@@ -87,12 +87,12 @@ class Visitors:
         self._gone: dict[str, None] = {}
 
     async def play(self, visitor: str, text: str, rate: float, left: str, right: str) -> AsyncIterator[Shown]:
-        """Feed the words of a text at so many a second, until the visitor stops, leaves or begins anew.
+        """Feed the words of a text at a steady rate, until the visitor stops, leaves or begins anew.
 
         Args:
             visitor (`str`): who.
             text (`str`): the source.
-            rate (`float`): words per second, from 0.5 to 20; 3 for what is no number.
+            rate (`float`): words per second, from 0.5 to 20; 3 if it is not a number.
             left, right (`str`): names of policies; `right` may be `"nothing"`.
 
         Yields:
@@ -136,7 +136,7 @@ class Visitors:
 
         Args:
             visitor, left, right: as in [`Visitors.play`].
-            text (`str`): all that stands in the field.
+            text (`str`): all the text in the field.
             is_complete (`bool`, *optional*): whether the source ends with it, as after Enter.
 
         Yields:
@@ -169,11 +169,11 @@ class Visitors:
             yield shown
 
     def arrive(self, visitor: str) -> None:
-        """The visitor's page is open, perhaps again."""
+        """Note that the visitor's page is open, perhaps again."""
         self._gone.pop(visitor, None)
 
     def leave(self, visitor: str) -> None:
-        """The visitor's page is closed. Events of it that are still under way begin nothing any more."""
+        """Note that the visitor's page is closed. Its events that are still under way begin nothing any more."""
         self.stop(visitor)
         self._gone[visitor] = None
         while len(self._gone) > _GONE:
@@ -198,7 +198,7 @@ class Visitors:
         return turn
 
     async def _wait(self, turn: _Turn, me: object) -> AsyncIterator[Shown]:
-        """Until the turn has its places, first come, first served; one that gets none is over."""
+        """Wait until the turn has its places, first come, first served; one that gets none is over."""
         is_said = False
         while not turn.panels and not turn.is_over and turn.watcher is me:
             if self._comes_next(turn) and self._open(turn):
@@ -212,7 +212,8 @@ class Visitors:
             yield status(_FULL), None
 
     def _comes_next(self, turn: _Turn) -> bool:
-        """Whether a turn, which joins the line, stands first in it. Who has waited too long is refused."""
+        """Put a turn into the queue, and return whether it is the first. Turns that have waited too long are
+        refused."""
         if turn not in self._line:
             self._line.append(turn)
         waits = [each for each in self._line if not each.is_over]
@@ -227,7 +228,7 @@ class Visitors:
         return bool(stay) and stay[0] is turn
 
     def _open(self, turn: _Turn) -> bool:
-        """All places of a turn or none: two visitors with one each would wait for each other."""
+        """Take all places of a turn or none: two visitors with one place each would wait for each other."""
         panels: list[LiveTranslation] = []
         try:
             for title in turn.titles:
@@ -242,7 +243,7 @@ class Visitors:
     async def _watch(
         self, turn: _Turn, me: object, said: str, until: float = math.inf, is_last: bool = False
     ) -> AsyncIterator[Shown]:
-        """The boards as they change, until a time or the end of all."""
+        """Show the boards as they change, until a time or the end of all."""
         shown = None
         while turn.panels and not turn.is_over and turn.watcher is me:
             is_done = turn.is_done
@@ -259,16 +260,13 @@ class Visitors:
 
 
 def empty_boards(left: str, right: str) -> str:
-    """The boards before the first word.
-
-    Args:
-        left, right (`str`): names of policies; `right` may be `"nothing"`.
-    """
+    """Draw the boards before the first word; `right` may be `"nothing"`."""
     return boards([Panel(title) for title in _titles(left, right)], HINT)
 
 
 def _going_on(turn: _Turn | None, words: list[str], titles: list[str], is_complete: bool) -> _Turn | None:
-    """The turn if it can take these words: typed, running, and what it has read is not contradicted."""
+    """Return the turn if it can take these words: it was typed, it runs, and they do not contradict what it has
+    read."""
     if turn is None or not turn.is_typed or turn.titles != titles or turn.is_done or turn.has_ended:
         return None
     common = len(turn.words) if is_complete else min(len(turn.words), len(words))
@@ -300,7 +298,7 @@ def _drawn(panels: Sequence[LiveTranslation]) -> str:
 
 
 def _clean(text: str | None) -> str:
-    """What can be read of a text: no lone surrogates, which are no characters and cannot be sent back."""
+    """Cut a text to its longest length, without lone surrogates, which are not characters and cannot be sent back."""
     return (text or "")[:MAX_CHARACTERS].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
