@@ -32,6 +32,7 @@ from transformers_simul import (
     policy_from_name,
 )
 from transformers_simul.cli.train import main as train_program
+from transformers_simul.models.audio_units import source_features
 from transformers_simul.models.loss import simul_loss
 from transformers_simul.models.row import Drafts
 from transformers_simul.models.row_decoder import RowDecoder
@@ -161,6 +162,7 @@ def assert_drafts_equal_trained(model, processor, source, row):
         delays = [*row.delays[: len(words)], j, j]
         example = training_row(head, encoded[:j], tail, [*words, target[used:]], eos, delays)
         columns = {name: torch.tensor([values]) for name, values in example.items() if name != "labels"}
+        columns |= source_features(example["input_ids"])
         with torch.no_grad():
             logits = model(**columns, use_cache=False).logits[0].float()
         place = example["in_target"].index(True) + query.offset

@@ -28,6 +28,7 @@ from transformers_simul import (
 )
 from transformers_simul.evaluation.forced import ForcedTarget as Forced
 from transformers_simul.models import decoding
+from transformers_simul.models.audio_units import source_features
 from transformers_simul.models.row import Prompt
 from transformers_simul.models.row_decoder import RowDecoder
 from transformers_simul.models.schedule import BLANK_START, CONTINUES, EOS, STARTS, Peek, training_row
@@ -105,6 +106,7 @@ def masked_training_logits(model, processor, source, words, delays, queries):
             packed.append(len(row["peeks"]) - 2)  # an EOS that nobody looks at is last
     packed_rows = iter(packed)
     columns = {name: torch.tensor([values]) for name, values in row.items() if name != "labels"}
+    columns |= source_features(row["input_ids"])
     with torch.no_grad():
         logits = model(**columns, use_cache=False).logits[0].float()
     rows = []

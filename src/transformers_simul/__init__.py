@@ -28,6 +28,7 @@ _MODULES = {
     "models.modeling_simul_mistral": ["SimulMistralConfig", "SimulMistralForCausalLM", "SimulMistralModel"],
     "models.modeling_simul_mpt": ["SimulMptConfig", "SimulMptForCausalLM", "SimulMptModel"],
     "models.modeling_simul_qwen2": ["SimulQwen2Config", "SimulQwen2ForCausalLM", "SimulQwen2Model"],
+    "models.modeling_simul_speech": ["SimulSpeechConfig", "SimulSpeechForCausalLM"],
     "models.modeling_simul_qwen3": ["SimulQwen3Config", "SimulQwen3ForCausalLM", "SimulQwen3Model"],
     "models.adaptive": [
         "AdaptivePolicy",
@@ -47,7 +48,9 @@ _MODULES = {
         "Progress",
         "WaitKPolicy",
     ],
+    "models.audio_units": ["AudioStream"],
     "models.processing": ["SimulProcessor"],
+    "models.processing_speech": ["SimulSpeechProcessor"],
     "streaming.streamer": ["SimulStreamer", "Word"],
     "models.streams": ["SourceCancelled", "SourceStream", "SourceTimeout"],
     "models.word_rule": ["SimulLogitsProcessor"],
@@ -68,6 +71,7 @@ if TYPE_CHECKING:
         LocalAgreementPolicy,
     )
     from .models.align_att import AlignAttPolicy
+    from .models.audio_units import AudioStream
     from .models.cache import SimulCache
     from .models.configuration_generation import SimulGenerationConfig
     from .models.families import adopt
@@ -80,6 +84,7 @@ if TYPE_CHECKING:
     from .models.modeling_simul_mpt import SimulMptConfig, SimulMptForCausalLM, SimulMptModel
     from .models.modeling_simul_qwen2 import SimulQwen2Config, SimulQwen2ForCausalLM, SimulQwen2Model
     from .models.modeling_simul_qwen3 import SimulQwen3Config, SimulQwen3ForCausalLM, SimulQwen3Model
+    from .models.modeling_simul_speech import SimulSpeechConfig, SimulSpeechForCausalLM
     from .models.policies import (
         FixedChunkPolicy,
         MixturePolicy,
@@ -90,6 +95,7 @@ if TYPE_CHECKING:
     )
     from .models.policy_names import policy_from_name
     from .models.processing import SimulProcessor
+    from .models.processing_speech import SimulSpeechProcessor
     from .models.streams import SourceCancelled, SourceStream, SourceTimeout
     from .models.word_rule import SimulLogitsProcessor
     from .streaming.engine import EngineFull, EngineStream, StreamEngine

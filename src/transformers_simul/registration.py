@@ -49,7 +49,7 @@ class _AfterImport(MetaPathFinder):
 def _register_configurations(module: ModuleType) -> None:
     from .models.families import MODEL_TYPES
 
-    for model_type in MODEL_TYPES:
+    for model_type in (*MODEL_TYPES, "speech"):
         ours = f"simul_{model_type.removesuffix('_text')}"
         module.AutoConfig.register(ours, _placeholder(ours, module.PreTrainedConfig), exist_ok=True)
 
@@ -77,9 +77,11 @@ def _placeholder(ours: str, base: Any) -> Any:
 
 def _register_processor(module: ModuleType) -> None:
     from .models.processing import SimulProcessor
+    from .models.processing_speech import SimulSpeechProcessor
 
-    # Found by the name in processor_config.json; the key only has to be one of ours.
-    module.AutoProcessor.register(_placeholder("simul", module.PreTrainedConfig), SimulProcessor, exist_ok=True)
+    # Found by the name in processor_config.json; the keys only have to be ours.
+    for key, processor in (("simul", SimulProcessor), ("simul_speech", SimulSpeechProcessor)):
+        module.AutoProcessor.register(_placeholder(key, module.PreTrainedConfig), processor, exist_ok=True)
 
 
 __all__ = ["register_classes"]

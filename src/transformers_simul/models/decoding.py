@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from .audio_units import source_features
 from .cache import SimulCache
 from .head_attention import AttentionProbe
 from .room import has_positions, with_room
@@ -55,7 +56,8 @@ def decode_step(model: Any, cache: SimulCache, asks: Mapping[int, Ask]) -> dict[
         step.probe = AttentionProbe(step, wishes)
     asked = [end - back for end, size in zip(accumulate(counts), answers, strict=True) for back in range(size, 0, -1)]
     kept = torch.tensor(asked, device=model.device)
-    outputs = model(ids, past_key_values=step, logits_to_keep=kept, return_dict=True, **schedule._asdict())
+    extra = schedule._asdict() | source_features(chain.from_iterable(asks[row].source_ids for row in rows))
+    outputs = model(ids, past_key_values=step, logits_to_keep=kept, return_dict=True, **extra)
     if step.probe is not None:
         step.probe.answer()
     return dict(zip(rows, outputs.logits[0].float().split(answers), strict=True))

@@ -45,6 +45,8 @@ def family_class(model_type: str) -> Any:
             from .modeling_simul_mpt import SimulMptForCausalLM as found
         case "qwen2" | "simul_qwen2":
             from .modeling_simul_qwen2 import SimulQwen2ForCausalLM as found
+        case "simul_speech":
+            from .modeling_simul_speech import SimulSpeechForCausalLM as found
         case "qwen3" | "simul_qwen3":
             from .modeling_simul_qwen3 import SimulQwen3ForCausalLM as found
         case _:

@@ -65,10 +65,9 @@ class SimulAlibiModel:
         """Return the heads' slopes, float32 of shape `(heads,)`, and the number by which the bias is divided."""
         raise NotImplementedError
 
-    def embed(self, input_ids: torch.LongTensor) -> torch.Tensor:
-        """Return the hidden states of ids."""
-        states: torch.Tensor = getattr(self, self.parts[0])(input_ids)
-        return states
+    def embed(self, inputs_embeds: torch.Tensor) -> torch.Tensor:
+        """Return the hidden states of embeddings."""
+        return inputs_embeds
 
     def forward(
         self,
@@ -93,7 +92,9 @@ class SimulAlibiModel:
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         return_dict = config.return_dict if return_dict is None else return_dict
-        hidden_states = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
+        if inputs_embeds is None:
+            inputs_embeds = getattr(self, self.parts[0])(input_ids)
+        hidden_states = self.embed(inputs_embeds)
         if schedule is None and past_key_values is None and (config.use_cache if use_cache is None else use_cache):
             # With gradient checkpointing, a second forward would fill it again.
             past_key_values = None if self.gradient_checkpointing and self.training else DynamicCache(config=config)

@@ -55,8 +55,8 @@ class SimulBloomModel(SimulAlibiModel, BloomModel):
         super().__init__(config)
         swap_classes(self, {BloomAttention: SimulBloomAttention, nn.Linear: SimulLinear})
 
-    def embed(self, input_ids: torch.LongTensor) -> torch.Tensor:
-        states: torch.Tensor = self.word_embeddings_layernorm(self.word_embeddings(input_ids))
+    def embed(self, inputs_embeds: torch.Tensor) -> torch.Tensor:
+        states: torch.Tensor = self.word_embeddings_layernorm(inputs_embeds)
         return states
 
     def alibi(self) -> tuple[torch.Tensor, float]:

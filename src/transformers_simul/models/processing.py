@@ -13,6 +13,7 @@ from transformers.processing_utils import ProcessorMixin
 from .encoding import TextEncoder
 from .row import Prompt
 from .schedule import CONTINUES, NEVER, STARTS
+from .streams import SourceStream
 from .template import CHAT_INSTRUCTION, FALCON_TEMPLATE, escape_braces, fill_template, language_names, split_template
 from .text import UNITS, normalise_spaces, split_words, token_kinds
 from .word_rule import WordRule
@@ -61,8 +62,9 @@ class SimulProcessor(ProcessorMixin):
         unit: str = "word",
         eos_token: str | None = None,
         chat_template: str | None = None,
+        **parts: Any,
     ):
-        super().__init__(tokenizer, chat_template=chat_template)
+        super().__init__(tokenizer, chat_template=chat_template, **parts)
         if unit not in UNITS:
             raise ValueError(f"unit must be one of {UNITS}, got {unit!r}.")
         for name, value in (("source_lang", source_lang), ("target_lang", target_lang), ("template", template)):
@@ -207,6 +209,23 @@ class SimulProcessor(ProcessorMixin):
         """The table of word boundaries, int8 of shape `(vocabulary,)`; see [`token_kinds`]."""
         return self._prompt.rule.token_kinds
 
+    @property
+    def source_unit(self) -> str:
+        """What the policy counts; a source stream has the same."""
+        return self.unit
+
+    def source_encoder(self) -> Any:
+        """What gives the ids of a source stream's units, one after the other: an [`Encoder`] of its own."""
+        return self
+
+    def stream(self, **options: Any) -> SourceStream:
+        """A new source stream of these units.
+
+        Args:
+            **options: of [`SourceStream`], such as `timeout_s`.
+        """
+        return SourceStream(unit=self.unit, **options)
+
     def split(self, text: str) -> list[str]:
         """Split a text into pieces: words, or single characters, where a run of white space counts as one. A piece is
         one unit, or with token units as many as it has tokens."""
@@ -252,16 +271,7 @@ class SimulProcessor(ProcessorMixin):
             ValueError: for an empty side, or if the ids of the words are not those of the whole text; with characters,
                 if they do not give the text back.
         """
-        pair = {"source_ids": self.encode(source, "source"), "target_ids": self.encode(target, "target")}
-        for side, text in (("source", normalise_spaces(source)), ("target", normalise_spaces(target))):
-            units = pair[f"{side}_ids"]
-            if self.unit == "char":
-                self._check_characters(units, text)
-            elif side == "target" and self.bare_first_word:
-                self._check_sum(units, self._encoder.target_start(text), text)
-            else:
-                self._check_sum(units, self._encoder.words(text), text)
-        return pair
+        return {"source_ids": self._encode_whole(source, "source"), "target_ids": self._encode_whole(target, "target")}
 
     def __call__(self, source: Any = None, *, text: Any = None, return_tensors: str = "pt") -> BatchFeature:
         """Make the inputs of `generate()`.
@@ -337,6 +347,17 @@ class SimulProcessor(ProcessorMixin):
 
     def _units_of(self, ids: list[int]) -> list[list[int]]:
         return [[token] for token in ids] if self.unit == "token" else [ids]
+
+    def _encode_whole(self, text: str, side: str) -> list[list[int]]:
+        """As [`SimulProcessor.encode`], if the words give the whole text."""
+        units, text = self.encode(text, side), normalise_spaces(text)
+        if self.unit == "char":
+            self._check_characters(units, text)
+        elif side == "target" and self.bare_first_word:
+            self._check_sum(units, self._encoder.target_start(text), text)
+        else:
+            self._check_sum(units, self._encoder.words(text), text)
+        return units
 
     def _check_characters(self, units: list[list[int]], text: str) -> None:
         ids = [token for unit in units for token in unit]

@@ -7,7 +7,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from .text import UNITS, split_at_breaks
 
@@ -37,15 +37,9 @@ class Source(Protocol):
 
 
 class Encoder(Protocol):
-    """What a source needs of a processor.
+    """What a source needs of a processor."""
 
-    Attributes:
-        unit (`str`): what it counts, `"word"`, `"char"` or `"token"`.
-    """
-
-    unit: str
-
-    def encode_piece(self, piece: str) -> list[list[int]]:
+    def encode_piece(self, piece: Any) -> list[list[int]]:
         """Ids of each unit in one unit of a stream: one, or with token units as many as tokens."""
 
 
@@ -103,9 +97,9 @@ class SourceStream:
                 raise ValueError(f"{argument} must be above 0, got {value}.")
         self.unit, self.timeout_s, self.max_waiting, self.name = unit, timeout_s, max_waiting, name
         self._lock = threading.Lock()
-        self._waiting: deque[str] = deque()
+        self._waiting: deque[Any] = deque()
         # The pieces of the unit that is not complete yet, and their characters.
-        self._partial: list[str] = []
+        self._partial: list[Any] = []
         self._partial_size = 0
         self._ended = False
         # Why the source was given up; empty while it is not.
@@ -131,15 +125,11 @@ class SourceStream:
         if not isinstance(text, str):
             raise ValueError(f"text must be a string, got {type(text).__name__}.")
         with self._lock:
-            if self._ended or self._given_up:
-                raise ValueError(f"{self.name}: put({text[:40]!r}) came after {self._given_up or 'end()'}.")
+            self._check_open(f"put({text[:40]!r})")
             units, left, goes_on = self._complete(text)
             waiting, size = len(self._waiting) + len(units), len(left) + (self._partial_size if goes_on else 0)
-            if self.max_waiting is not None and max(waiting, size) > self.max_waiting:
-                what = f"{waiting} units" if waiting > self.max_waiting else f"a unit of {size} characters"
-                raise BufferError(
-                    f"{self.name}: max_waiting is {self.max_waiting}, but {what} would wait unread; put less, or later."
-                )
+            self._check_waiting(waiting, f"{waiting} units")
+            self._check_waiting(size, f"a unit of {size} characters")
             if not goes_on:
                 self._partial.clear()
             if left:
@@ -233,15 +223,30 @@ class SourceStream:
         for callback in self._wait_listeners:
             callback()
 
-    def bind(self, processor: Encoder) -> "SourceReader":
+    def bind(self, processor: Any) -> "SourceReader":
         """The reader of token ids that `generate()` takes.
+
+        Args:
+            processor (`SimulProcessor`): whose `source_encoder()` gives the ids of each unit.
 
         Raises:
             ValueError: if the processor counts other units.
         """
-        if processor.unit != self.unit:
-            raise ValueError(f"unit of {self.name} must be the processor's {processor.unit!r}, got {self.unit!r}.")
-        return SourceReader(self, processor)
+        if processor.source_unit != self.unit:
+            raise ValueError(
+                f"unit of {self.name} must be the processor's {processor.source_unit!r}, got {self.unit!r}."
+            )
+        return SourceReader(self, processor.source_encoder())
+
+    def _check_open(self, what: str) -> None:
+        if self._ended or self._given_up:
+            raise ValueError(f"{self.name}: {what} came after {self._given_up or 'end()'}.")
+
+    def _check_waiting(self, size: int, what: str) -> None:
+        if self.max_waiting is not None and size > self.max_waiting:
+            raise BufferError(
+                f"{self.name}: max_waiting is {self.max_waiting}, but {what} would wait unread; put less, or later."
+            )
 
     def _complete(self, text: str) -> tuple[list[str], str, bool]:
         """The units that `text` completes, what it leaves incomplete, and whether that goes on with what was."""

@@ -84,7 +84,7 @@ def _metadata(
         for line in lines
         for metric, kind, value in [
             *((each.name, _METRICS[each.name], each.score) for each in line.quality if each.name in _METRICS),
-            ("LAAL (source words)", "laal", line.latency["LAAL"]),
+            (f"LAAL ({'ms' if 'chunk_ms' in processor else 'source words'})", "laal", line.latency["LAAL"]),
         ]
     ]
     base = _base(record)
@@ -93,7 +93,7 @@ def _metadata(
         language=[language for language in languages if 2 <= len(language) <= 3 and language.islower()],
         license=license,
         library_name="transformers",
-        pipeline_tag="translation",
+        pipeline_tag="audio-text-to-text" if "chunk_ms" in processor else "translation",
         tags=["simultaneous-translation", "simulmask"],
         base_model=base if base and not Path(base).exists() else None,
         datasets=[dataset] if "/" in dataset else None,
@@ -115,16 +115,21 @@ def _base(record: dict[str, Any]) -> str:
 
 def _text(name: str, folder: Path, config: dict, processor: dict, record: dict, lines: Sequence[ReportLine]) -> str:
     source, target = processor["source_lang"], processor["target_lang"]
+    # Of speech, the processor knows how long a unit is.
+    if chunk_ms := processor.get("chunk_ms"):
+        what, units, uses, usage = "speech", f"chunks of {chunk_ms} ms", "", _SPEECH_USAGE
+    else:
+        what, units, uses, usage = "text", "words", ", chat and text that is being typed", _USAGE
     parts = [
         f"# {name}",
-        f"Translates from {source} to {target} **while the source is still arriving**. It was fine-tuned under "
-        "SimulMask ([arXiv 2405.10443](https://arxiv.org/abs/2405.10443)): each target word sees only the source words "
-        "that the read/write policy will have read by then, so the key/value cache is kept while streaming.",
+        f"Translates {what} from {source} to {target} **while the source is still arriving**. It was fine-tuned under "
+        f"SimulMask ([arXiv 2405.10443](https://arxiv.org/abs/2405.10443)): each target word sees only the source "
+        f"{units} that the read/write policy will have read by then, so the key/value cache is kept while streaming.",
         "## Intended use",
-        f"Live captions, chat and text that is being typed, one sentence at a time, {source} to {target}. It has no "
+        f"Live captions{uses}, one sentence at a time, {source} to {target}. It has no "
         "filter of its own, can be wrong with confidence, and never revises a word that it has written.",
         "## How to stream",
-        _USAGE.format(name=name, k=_k(folder)),
+        usage.format(name=name, k=_k(folder), chunk_ms=processor.get("chunk_ms")),
         "## How it was trained",
         _training(config, record),
     ]
@@ -133,14 +138,17 @@ def _text(name: str, folder: Path, config: dict, processor: dict, record: dict, 
         if (folder / "quality_latency.png").is_file():
             parts.append("![BLEU over LAAL](quality_latency.png)")
         offline = "" if lines[-1].name != FULL_SOURCE else f" *{FULL_SOURCE}* reads everything before it writes."
-        parts.append(f"Lagging in source words; in brackets 95% bootstrap intervals.{offline}")
+        unit = "milliseconds of audio" if chunk_ms else "source words"
+        parts.append(f"Lagging in {unit}; in brackets 95% bootstrap intervals.{offline}")
     parts += [
         "## Limits",
-        "One sentence at a time: endless text must be cut at sentence ends (`StreamEngine`, `sentences=True`). "
-        "Policies that differ much from the training's lose quality. Scores hold for text like the test set's.",
+        f"One sentence at a time: endless {what} must be cut at sentence ends{'' if chunk_ms else _HOW_TO_CUT}. "
+        "Policies that differ much from the training's lose quality. Scores hold for what is like the test set.",
     ]
     return "\n\n".join(parts) + "\n"
 
+
+_HOW_TO_CUT = " (`StreamEngine`, `sentences=True`)"
 
 _USAGE = """With the package transformers_simul:
 
@@ -159,6 +167,21 @@ output = model.generate(**processor(source="..."), wait_k={k}, return_dict_in_ge
 print(processor.words(output.words[0]), output.delays[0])
 ```"""
 
+_SPEECH_USAGE = """With torch and transformers alone, running the code in this folder:
+
+```python
+from transformers import AutoModelForCausalLM, AutoProcessor
+
+model = AutoModelForCausalLM.from_pretrained("{name}", trust_remote_code=True).eval()
+processor = AutoProcessor.from_pretrained("{name}", trust_remote_code=True)
+# audio: one channel, real numbers in [-1, 1], processor.sampling_rate samples a second
+output = model.generate(**processor(source=audio), wait_k={k}, return_dict_in_generate=True)
+print(processor.words(output.words[0]), output.delays[0])  # delays in chunks of {chunk_ms} ms
+```
+
+Audio that is still arriving: `stream = processor.stream()`, then `stream.put(samples)` and `stream.end()` from another
+thread, and `processor(source=stream)`."""
+
 
 _SETTINGS = """
 learning_rate lr_scheduler_type warmup_steps per_device_train_batch_size gradient_accumulation_steps processes
@@ -167,7 +190,9 @@ weight_decay bf16 fp16 seed
 
 
 def _training(config: dict[str, Any], record: dict[str, Any]) -> str:
-    rows = [("positions", config["positions"]), ("family", config["model_type"].removeprefix("simul_"))]
+    text = config.get("text_config", config)
+    rows = [("positions", text["positions"]), ("family", text["model_type"].removeprefix("simul_"))]
+    rows += [("audio encoder", config["audio_config"]["model_type"])] if "audio_config" in config else []
     rows += [("base", f"`{_base(record)}`")] if _base(record) else []
     policy, about, settings = record.get("policy"), record.get("about", {}), record.get("training", {})
     known = {

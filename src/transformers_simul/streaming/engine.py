@@ -151,9 +151,7 @@ class StreamEngine:
         options = decoder_options(self.model, self.processor, **kwargs)
         number = next(self._numbers)
         if source is None:
-            source = SourceStream(
-                unit=self.processor.unit, max_waiting=self.max_waiting, name=f"the source of stream {number}"
-            )
+            source = self.processor.stream(max_waiting=self.max_waiting, name=f"the source of stream {number}")
         bound = source.bind(self.processor)
         reader = SentenceReader(bound, max_sentence_words, ends_sentence) if sentences else bound
         words = streamer or SimulStreamer(self.processor, max_unread=self.max_unread, name=f"stream {number}")

@@ -4,7 +4,7 @@
 from collections.abc import Callable
 
 from ..models.streams import SourceReader
-from ..models.text import ends_sentence
+from ..models.text import UNITS, ends_sentence
 
 # A rule is asked about so many characters of a word at the most.
 _LONGEST_WORD = 500
@@ -28,7 +28,7 @@ class SentenceReader:
         words (`int`): units of it that were read.
 
     Raises:
-        ValueError: if `max_words` is below 1.
+        ValueError: if `max_words` is below 1, or the source is no text.
 
     Example:
 
@@ -55,6 +55,8 @@ class SentenceReader:
         max_words: int | None = None,
         ends_sentence: Callable[[str], bool] = ends_sentence,
     ):
+        if reader.stream.unit not in UNITS:
+            raise ValueError(f"sentences must be of text, got a source of chunks of {reader.stream.unit}.")
         if max_words is not None and max_words < 1:
             raise ValueError(f"max_words must be at least 1, got {max_words}.")
         self.reader, self.max_words, self.ends_sentence = reader, max_words, ends_sentence
@@ -118,7 +120,7 @@ class SentenceReader:
             self._seen += 1
             self._is_whole = text is not None
             self._stream_units += self._is_whole
-            word = self._word_with(text) if self.reader.processor.unit == "char" else text
+            word = self._word_with(text) if self.reader.stream.unit == "char" else text
             if self._seen == self.max_words or (word is not None and self.ends_sentence(word)):
                 self._length = self._seen
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..models.audio_units import source_features
 from ..models.policies import Policy
 from ..models.processing import SimulProcessor
 from ..models.schedule import due_decisions, due_peeks, early_decisions, training_row
@@ -100,7 +101,8 @@ class SimulMaskDataCollator(EpochCallback):
         pad_token_id = self.processor.tokenizer.pad_token_id
         pad_token_id = self.processor.eos_token_id if pad_token_id is None else pad_token_id
         batch = pad_rows(rows, pad_token_id, self.padding_side, self.pad_to_multiple_of)
-        return batch | {"token_kinds": self.processor.token_kinds}
+        units = source_features(token for row in rows for token in row["input_ids"])
+        return batch | units | {"token_kinds": self.processor.token_kinds}
 
     def make_rows(
         self, source: list[list[int]], target: list[list[int]], policy: Policy, draw: random.Random
