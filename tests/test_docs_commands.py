@@ -111,7 +111,7 @@ def at_hand(reader, monkeypatch):  # noqa: F811
     for name in ("train", "validation", "test"):
         for language in ("en", "de"):
             Path(f"{name}.{language}").write_text(lines)
-    rows = "".join(f'{{"en": "{sentence}", "de": "{sentence}"}}\n' for sentence in SENTENCES)
+    rows = "".join(f'{{"en": "{sentence}", "de": "{sentence}", "fr": "{sentence}"}}\n' for sentence in SENTENCES)
     Path("train.jsonl").write_text(rows)
     Path("test.jsonl").write_text(rows)
     Path("captions.txt").write_text(lines)

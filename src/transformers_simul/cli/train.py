@@ -36,7 +36,7 @@ from ..training import (
     encode,
     fine_tune,
     is_trained,
-    load_pairs,
+    load_languages,
     make_model,
     make_processor,
     parse_flags,
@@ -98,13 +98,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     needed["validation"] = training_args.do_eval or training_args.eval_strategy != "no"
     # One process downloads, the others find it there.
     with training_args.main_process_first(desc="reading the corpus"):
-        splits = load_pairs(data_args, [name for name, is_needed in needed.items() if is_needed])
+        splits, languages = load_languages(data_args, [name for name, is_needed in needed.items() if is_needed])
     decisions = {name: value for name, value in asdict(simul_args).items() if name not in _HARMLESS}
     counts = {name: len(splits[name]) for name in ("train", "validation") if needed[name]}
     alignments = read_needed_alignments(data_args, simul_args, counts)
     decisions |= {
         f"{name}_alignment": hashlib.sha256(repr(each).encode()).hexdigest() for name, each in alignments.items()
     }
+    if data_args.target_langs:
+        decisions["target_langs"] = data_args.target_langs
     record = training_record(model_args, data_args, training_args, splits, policy=simul_args.wait_k, **decisions)
     minutes = simul_args.max_train_minutes
     if training_args.do_train:
@@ -112,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             starts_anew = training_args.overwrite_output_dir and training_args.process_index == 0
             has_work = prepare_folder(output_dir, record, minutes, starts_anew)
         if has_work:
-            train(model_args, data_args, simul_args, training_args, splits, record, alignments)
+            train(model_args, data_args, simul_args, training_args, splits, record, alignments, languages)
         elif training_args.process_index == 0:
             print(f"{output_dir} holds this training, finished before: nothing is trained.", flush=True)
     folder = str(output_dir) if is_trained(output_dir, record, minutes) else model_args.model_name_or_path
@@ -123,13 +125,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = AutoSimulModel.from_pretrained(folder).to(training_args.device).eval()
     processor = SimulProcessor.from_pretrained(folder)
     if training_args.do_eval:
-        evaluate(model, processor, data_args, simul_args, training_args, splits["validation"], alignments)
-    if training_args.do_predict:
-        predict(model, processor, splits["test"], simul_args, output_dir, folder)
-    if training_args.process_index:
-        return
-    for pair in splits["test"][: simul_args.stream_sentences]:
-        show_stream(model, processor, pair, WaitKPolicy(min(simul_args.eval_wait_k, key=lambda k: abs(k - 3))))
+        evaluate(model, processor, data_args, simul_args, training_args, splits["validation"], alignments, languages)
+    for language in data_args.target_langs or [data_args.target_lang]:
+        # A model for one language takes what it is given for that.
+        chosen = processor.with_languages(target_lang=language) if len(processor.target_langs) > 1 else processor
+        test = [pair for pair, its in zip(splits["test"], languages["test"], strict=True) if its == language]
+        if training_args.do_predict:
+            place = output_dir / language if data_args.target_langs else output_dir
+            predict(model, chosen, test, simul_args, place, folder)
+        if not training_args.process_index:
+            for pair in test[: simul_args.stream_sentences]:
+                show_stream(model, chosen, pair, WaitKPolicy(min(simul_args.eval_wait_k, key=lambda k: abs(k - 3))))
+    if data_args.target_langs and folder == str(output_dir) and not training_args.process_index:
+        write_model_card(output_dir)
 
 
 def check_policies(simul_args: SimulArguments, training_args: ProgramArguments) -> None:
@@ -166,14 +174,19 @@ def read_needed_alignments(data_args, simul_args, pairs: dict[str, int]) -> dict
     return {split: read_alignments(files[split], count) for split, count in pairs.items()}
 
 
-def train(model_args, data_args, simul_args, training_args, splits, record, alignments) -> None:
+def train(model_args, data_args, simul_args, training_args, splits, record, alignments, languages) -> None:
     processor = make_processor(model_args, data_args, splits["train"])
+    columns = languages if data_args.target_langs else {}
+    data = {
+        name: encode(processor, splits[name], alignments.get(name), columns.get(name)) if splits[name] else None
+        for name in ("train", "validation")
+    }
     fine_tune(
         make_model(model_args, processor, seed=training_args.seed),
         processor,
         make_collator(processor, data_args, simul_args, training_args),
-        encode(processor, splits["train"], alignments.get("train")),
-        encode(processor, splits["validation"], alignments.get("validation")) if splits["validation"] else None,
+        data["train"],
+        data["validation"],
         training_args,
         record,
         wait_k=usual_k(simul_args.wait_k),
@@ -201,11 +214,12 @@ def make_collator(processor, data_args, simul_args, training_args) -> SimulMaskD
     )
 
 
-def evaluate(model, processor, data_args, simul_args, training_args, pairs: list[Pair], alignments) -> None:
+def evaluate(model, processor, data_args, simul_args, training_args, pairs: list[Pair], alignments, languages) -> None:
     """Loss per target token on the validation pairs, under the training policy as its first epoch draws it."""
     collator = make_collator(processor, data_args, simul_args, training_args)
     collator.set_epoch(0)
-    dataset = encode(processor, pairs, alignments.get("validation"))
+    columns = languages["validation"] if data_args.target_langs else None
+    dataset = encode(processor, pairs, alignments.get("validation"), columns)
     trainer = SimulTrainer(model, training_args, data_collator=collator, eval_dataset=dataset)
     metrics = trainer.evaluate()
     trainer.log_metrics("eval", metrics)

@@ -53,6 +53,8 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=16, help="sentences of a file that are translated at once (16)"
     )
+    parser.add_argument("--source-lang", help="source language, for a model that knows several")
+    parser.add_argument("--target-lang", help="target language, for a model that knows several")
     parser.add_argument("--whole-lines", action="store_true", help="treat every line as one sentence")
     parser.add_argument("--max-sentence-words", type=int, default=100, help="end a sentence after so many words (100)")
     parser.set_defaults(run=_translate)
@@ -100,6 +102,7 @@ def _read_sources(file: str) -> list[str]:
 
 def _translate_file(args: argparse.Namespace, policy: Policy, sources: list[str], references: list[str]) -> str:
     model, processor = load(args.model, args.trust_remote_code)
+    processor = processor.with_languages(args.source_lang, args.target_lang)
     from ..evaluation.decode import translate_corpus
     from ..evaluation.instances import instance_line
     from ..evaluation.lines import translate_lines
@@ -122,6 +125,7 @@ def _translate_live(args: argparse.Namespace, policy: Policy, words: Iterable[st
     if is_typed:
         print(f"loading {args.model}", file=sys.stderr, flush=True)
     model, processor = load(args.model, args.trust_remote_code)
+    processor = processor.with_languages(args.source_lang, args.target_lang)
     from ..streaming.engine import StreamEngine
 
     write: Callable[[str], None] = _write

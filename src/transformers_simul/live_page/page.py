@@ -73,10 +73,11 @@ def build_page(
     engine = StreamEngine(model, processor, max_streams=max_streams)
     engine.start()
     visitors = Visitors(engine, max_waiting=max_streams)
-    title = f"Simultaneous translation, {processor.source_lang}\u00a0→\u00a0{processor.target_lang}"
+    languages = sorted(processor.target_langs, key=lambda language: language != processor.target_lang)
+    title = f"Simultaneous translation, {processor.source_lang}\u00a0→\u00a0{', '.join(languages)}"
     samples = list(examples_of(processor.source_lang) if examples is None else examples)
     with LivePage(visitors, host_names, title=title, analytics_enabled=False) as page:
-        _fill(page, visitors, title, samples, compares=max_streams > 1)
+        _fill(page, visitors, title, samples, languages, compares=max_streams > 1)
     page.queue(max_size=100, api_open=False)
     return page
 
@@ -90,11 +91,12 @@ class _Fields(NamedTuple):
     clear: Any
     left: Any
     right: Any
+    language: Any
     rate: Any
     outputs: list[Any]
 
 
-def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], compares: bool) -> None:
+def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], languages: list[str], compares: bool) -> None:
     """Make the page, and connect what visitors do with what happens."""
     import gradio
 
@@ -102,7 +104,7 @@ def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], compare
     gradio.Markdown(
         f"# {title}\nThe translation is written **while the source arrives** and is never revised.", elem_id="intro"
     )
-    fields = _fields(compares)
+    fields = _fields(languages, compares)
     at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     live = at_once | {"queue": True, "concurrency_limit": None, "trigger_mode": "multiple"}
     _listen(visitors, fields, live, at_once)
@@ -112,12 +114,13 @@ def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], compare
                 components=["textbox"], samples=[[text] for text in samples], label="Examples: press one to play it"
             )
         filled = chosen.click(lambda sample: sample[0], chosen, fields.source, **at_once)
-        filled.then(_player(visitors), [fields.source, fields.rate, fields.left, fields.right], fields.outputs, **live)
+        settings = [fields.source, fields.rate, fields.left, fields.right, fields.language]
+        filled.then(_player(visitors), settings, fields.outputs, **live)
     # It does nothing; but without it, Gradio's pages keep no connection whose end says that they are left.
     page.unload(lambda: None)
 
 
-def _fields(compares: bool) -> _Fields:
+def _fields(languages: list[str], compares: bool) -> _Fields:
     """Lay the page out from top to bottom, without the examples."""
     import gradio
 
@@ -145,11 +148,14 @@ def _fields(compares: bool) -> _Fields:
                 right = gradio.Dropdown(
                     others, value=right_policy, label="Compare with", min_width=120, elem_id="right"
                 )
+            language = gradio.Dropdown(
+                languages, value=languages[0], label="Target", visible=len(languages) > 1, elem_id="language"
+            )
             rate = gradio.Slider(*RATES, value=RATE, step=0.5, label="Words per second (Play)", elem_id="rate")
     with gradio.Column(elem_id="output"):
         state = gradio.HTML(status(FIRST), elem_id="status", padding=False)
         boards = gradio.HTML(empty_boards(left_policy, right_policy), elem_id="boards", padding=False)
-    return _Fields(source, play, stop, clear, left, right, rate, [state, boards])
+    return _Fields(source, play, stop, clear, left, right, language, rate, [state, boards])
 
 
 async def _sent(events: AsyncIterator[Shown]) -> AsyncIterator[tuple[Any, Any]]:
@@ -163,8 +169,8 @@ def _player(visitors: Visitors) -> Callable[..., AsyncIterator[tuple[Any, Any]]]
     import gradio
 
     # Gradio passes the request by its annotation. What comes new takes the place of what runs.
-    async def on_play(text: str, rate: float, left: str, right: str, request: gradio.Request):
-        async for shown in _sent(visitors.play(str(request.session_hash), text, rate, left, right)):
+    async def on_play(text: str, rate: float, left: str, right: str, language: str, request: gradio.Request):
+        async for shown in _sent(visitors.play(str(request.session_hash), text, rate, left, right, language)):
             yield shown
 
     return on_play
@@ -174,12 +180,14 @@ def _listen(visitors: Visitors, fields: _Fields, live: dict[str, Any], at_once: 
     """Connect keys and buttons; `live` and `at_once` are options of events that last and of those that do not."""
     import gradio
 
-    async def on_type(text: str, left: str, right: str, request: gradio.Request):
-        async for shown in _sent(visitors.type(str(request.session_hash), text, left, right)):
+    async def on_type(text: str, left: str, right: str, language: str, request: gradio.Request):
+        async for shown in _sent(visitors.type(str(request.session_hash), text, left, right, language)):
             yield shown
 
-    async def on_enter(text: str, left: str, right: str, request: gradio.Request):
-        async for shown in _sent(visitors.type(str(request.session_hash), text, left, right, is_complete=True)):
+    async def on_enter(text: str, left: str, right: str, language: str, request: gradio.Request):
+        async for shown in _sent(
+            visitors.type(str(request.session_hash), text, left, right, language, is_complete=True)
+        ):
             yield shown
 
     async def on_stop(request: gradio.Request):
@@ -191,10 +199,10 @@ def _listen(visitors: Visitors, fields: _Fields, live: dict[str, Any], at_once: 
         return "", status(FIRST), empty_boards(left, right)
 
     source, policies, outputs = fields.source, [fields.left, fields.right], fields.outputs
-    fields.play.click(_player(visitors), [source, fields.rate, *policies], outputs, **live)
+    fields.play.click(_player(visitors), [source, fields.rate, *policies, fields.language], outputs, **live)
     # Not `input`, which comes with keys alone: text is also pasted, dictated, or deleted.
-    source.change(on_type, [source, *policies], outputs, **live)
-    source.submit(on_enter, [source, *policies], outputs, **live)
+    source.change(on_type, [source, *policies, fields.language], outputs, **live)
+    source.submit(on_enter, [source, *policies, fields.language], outputs, **live)
     fields.stop.click(on_stop, None, outputs[0], **at_once)
     fields.clear.click(on_clear, policies, [source, *outputs], **at_once)
 

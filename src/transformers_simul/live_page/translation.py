@@ -25,6 +25,7 @@ class LiveTranslation:
         policy (`Policy`): when to READ and WRITE.
         title (`str`, *optional*): what the page calls it.
         timeout_s (`float`, *optional*): the longest wait for a source word; then the translation ends by itself.
+        target_lang (`str`, *optional*): of those that the processor knows.
 
     Raises:
         EngineFull: if the engine has no free place.
@@ -45,7 +46,14 @@ class LiveTranslation:
     ```
     """
 
-    def __init__(self, engine: StreamEngine, policy: Policy, title: str = "", timeout_s: float | None = None):
+    def __init__(
+        self,
+        engine: StreamEngine,
+        policy: Policy,
+        title: str = "",
+        timeout_s: float | None = None,
+        target_lang: str | None = None,
+    ):
         self.title = title
         self.source: list[str] = []
         self.target: list[Word] = []
@@ -55,7 +63,9 @@ class LiveTranslation:
         self._arrived_s: list[float] = []
         self._timeout_s = timeout_s
         source = SourceStream(unit=engine.processor.unit, timeout_s=timeout_s, max_waiting=engine.max_waiting)
-        self._stream = engine.open(policy, source, sentences=True, max_sentence_words=MAX_SENTENCE_WORDS)
+        self._stream = engine.open(
+            policy, source, sentences=True, max_sentence_words=MAX_SENTENCE_WORDS, target_lang=target_lang
+        )
         self._reader = threading.Thread(target=self._collect, daemon=True)
         self._reader.start()
 

@@ -42,8 +42,8 @@ Shown = tuple[str | None, str | None]
 class _Turn:
     """One translation, or comparison, of a visitor, until the visitor begins another."""
 
-    def __init__(self, titles: list[str], is_typed: bool):
-        self.titles, self.is_typed = titles, is_typed
+    def __init__(self, titles: list[str], is_typed: bool, language: str | None):
+        self.titles, self.is_typed, self.language = titles, is_typed, language
         self.panels: list[LiveTranslation] = []
         self.wait_until = time.monotonic() + WAIT_S
         self.words: list[str] = []
@@ -86,7 +86,9 @@ class Visitors:
         # In the order in which they left.
         self._gone: dict[str, None] = {}
 
-    async def play(self, visitor: str, text: str, rate: float, left: str, right: str) -> AsyncIterator[Shown]:
+    async def play(
+        self, visitor: str, text: str, rate: float, left: str, right: str, language: str | None = None
+    ) -> AsyncIterator[Shown]:
         """Feed the words of a text at a steady rate, until the visitor stops, leaves or begins anew.
 
         Args:
@@ -94,6 +96,7 @@ class Visitors:
             text (`str`): the source.
             rate (`float`): words per second, from 0.5 to 20; 3 if it is not a number.
             left, right (`str`): names of policies; `right` may be `"nothing"`.
+            language (`str`, *optional*): the target language; the processor's own without.
 
         Yields:
             `tuple[str | None, str | None]`: HTML of the state and of the boards whenever they change; None for what
@@ -106,7 +109,7 @@ class Visitors:
             self.stop(visitor)
             yield status("Type or paste a source first, or choose an example."), None
             return
-        turn = self._begin(visitor, left, right, is_typed=False)
+        turn = self._begin(visitor, left, right, language, is_typed=False)
         turn.text, turn.watcher = text, (me := object())
         try:
             async for shown in self._wait(turn, me):
@@ -128,14 +131,20 @@ class Visitors:
             turn.give_up()
 
     async def type(
-        self, visitor: str, text: str, left: str, right: str, is_complete: bool = False
+        self,
+        visitor: str,
+        text: str,
+        left: str,
+        right: str,
+        language: str | None = None,
+        is_complete: bool = False,
     ) -> AsyncIterator[Shown]:
         """Feed what was typed: words that a space or line end follows.
 
         Many words at once, or a change of what was read, start nothing by themselves: the state says what to do next.
 
         Args:
-            visitor, left, right: as in [`Visitors.play`].
+            visitor, left, right, language: as in [`Visitors.play`].
             text (`str`): all the text in the field.
             is_complete (`bool`, *optional*): whether the source ends with it, as after Enter.
 
@@ -148,7 +157,7 @@ class Visitors:
         if last is not None and last.text == text and not is_complete:
             # An example, or Enter: what it leads to has begun before the change of the field was heard of.
             return
-        turn = _going_on(last, words, _titles(left, right), is_complete)
+        turn = _going_on(last, words, _titles(left, right), language, is_complete)
         if turn is None:
             self.stop(visitor)
             if not words:
@@ -158,7 +167,7 @@ class Visitors:
                 count = len(split_words(text))
                 yield status(f"{count} words: Play reads them one by one, Enter translates them at once."), None
                 return
-            turn = self._begin(visitor, left, right, is_typed=True)
+            turn = self._begin(visitor, left, right, language, is_typed=True)
         turn.text, turn.has_ended, turn.watcher = text, is_complete, (me := object())
         # What was read stays read, whether it is deleted now or an older event comes late.
         turn.words = max(turn.words, words, key=len)
@@ -185,12 +194,12 @@ class Visitors:
         if turn is not None:
             turn.give_up()
 
-    def _begin(self, visitor: str, left: str, right: str, is_typed: bool) -> _Turn:
+    def _begin(self, visitor: str, left: str, right: str, language: str | None, is_typed: bool) -> _Turn:
         self.stop(visitor)
         if len(self._turns) > _TURNS:
             # Visitors whose leaving nobody noticed.
             self._turns = {name: turn for name, turn in self._turns.items() if not turn.is_done}
-        turn = _Turn(_titles(left, right), is_typed)
+        turn = _Turn(_titles(left, right), is_typed, language)
         if visitor in self._gone:
             turn.give_up()
         else:
@@ -232,7 +241,7 @@ class Visitors:
         panels: list[LiveTranslation] = []
         try:
             for title in turn.titles:
-                panels.append(LiveTranslation(self.engine, POLICIES[title], title, IDLE_S))
+                panels.append(LiveTranslation(self.engine, POLICIES[title], title, IDLE_S, turn.language))
         except EngineFull:
             for panel in panels:
                 panel.cancel()
@@ -264,10 +273,14 @@ def empty_boards(left: str, right: str) -> str:
     return boards([Panel(title) for title in _titles(left, right)], HINT)
 
 
-def _going_on(turn: _Turn | None, words: list[str], titles: list[str], is_complete: bool) -> _Turn | None:
+def _going_on(
+    turn: _Turn | None, words: list[str], titles: list[str], language: str | None, is_complete: bool
+) -> _Turn | None:
     """Return the turn if it can take these words: it was typed, it runs, and they do not contradict what it has
     read."""
-    if turn is None or not turn.is_typed or turn.titles != titles or turn.is_done or turn.has_ended:
+    if turn is None or not turn.is_typed or turn.is_done or turn.has_ended:
+        return None
+    if (turn.titles, turn.language) != (titles, language):
         return None
     common = len(turn.words) if is_complete else min(len(turn.words), len(words))
     return turn if words and words[:common] == turn.words[:common] else None

@@ -162,7 +162,7 @@ class SimulGenerationMixin(GenerationMixin):
         streamer: Any = None,
         policy: Any = None,
         source: Sequence[Any] | None = None,
-        prompt: Prompt | None = None,
+        prompt: Prompt | Sequence[Prompt] | None = None,
         generators: Sequence[torch.Generator] | None = None,
         max_word_tokens: int = 64,
         row_decoder: Any = None,
@@ -195,8 +195,11 @@ class SimulGenerationMixin(GenerationMixin):
         cache = _cache_for(past_key_values, batch)
         limit = generation_config.max_length - input_ids.shape[1]
         keeps_logits = bool(generation_config.output_logits)
-        prompt = prompt.fit(self)
-        check_room(self.config, cache.max_tokens, len(prompt.head), len(prompt.tail))
+        prompts = _per_row("prompt", prompt if isinstance(prompt, (list, tuple)) else [prompt] * batch, batch)
+        # Of each language once: the rule for words is as large as the vocabulary.
+        fitted = {id(each): each.fit(self) for each in {id(each): each for each in prompts}.values()}
+        for each in fitted.values():
+            check_room(self.config, cache.max_tokens, len(each.head), len(each.tail))
 
         rows = []
         for index in range(batch):
@@ -204,7 +207,7 @@ class SimulGenerationMixin(GenerationMixin):
                 (row_decoder or RowDecoder)(
                     source=KnownSource(sources[index]) if isinstance(sources[index], list) else sources[index],
                     policy=policies[index],
-                    prompt=prompt,
+                    prompt=fitted[id(prompts[index])],
                     processors=list(logits_processor),
                     criteria=[c for c in stopping_criteria if not isinstance(c, (MaxLengthCriteria, EosTokenCriteria))],
                     generator=draws[index],

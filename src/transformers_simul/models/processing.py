@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """SimulProcessor turns text into prompts and words of token ids, and ids into text. Nothing else knows the text."""
 
+import copy
 import os
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -35,9 +36,12 @@ class SimulProcessor(ProcessorMixin):
             as `<bos>`, is part of the template.
         unit (`str`, *optional*): what the policy counts: `"word"`, `"char"` (for scripts without spaces) or `"token"`.
         eos_token (`str`, *optional*): ends the target; defaults to the tokenizer's.
+        source_langs, target_langs (`Sequence[str]`, *optional*): of a model for several languages, all that it knows,
+            `source_lang` and `target_lang` among them; see [`SimulProcessor.with_languages`].
 
     Raises:
-        ValueError: for a template that cannot be split, an unknown unit, or a tokenizer without EOS or word boundaries.
+        ValueError: for a template that cannot be split, an unknown unit, a tokenizer without EOS or word boundaries, or
+            several languages that the template does not name.
 
     Example:
 
@@ -62,6 +66,8 @@ class SimulProcessor(ProcessorMixin):
         unit: str = "word",
         eos_token: str | None = None,
         chat_template: str | None = None,
+        source_langs: Sequence[str] | None = None,
+        target_langs: Sequence[str] | None = None,
         **parts: Any,
     ):
         super().__init__(tokenizer, chat_template=chat_template, **parts)
@@ -70,6 +76,8 @@ class SimulProcessor(ProcessorMixin):
         for name, value in (("source_lang", source_lang), ("target_lang", target_lang), ("template", template)):
             if not isinstance(value, str):
                 raise ValueError(f"{name} must be a string, got {value!r}.")
+        self.source_langs = _languages("source_lang", source_lang, source_langs, template)
+        self.target_langs = _languages("target_lang", target_lang, target_langs, template)
         self.source_lang, self.target_lang = source_lang, target_lang
         self.template, self.unit, self.eos_token = template, unit, eos_token
         self._eos_token_id = _eos_token_id(tokenizer, eos_token)
@@ -80,6 +88,8 @@ class SimulProcessor(ProcessorMixin):
         kinds[[index for index in self._encoder.control_ids if index != self._eos_token_id]] = NEVER
         rule = WordRule(kinds, bare_first_word=is_bare and unit != "char")
         self._prompt = Prompt(self._encoder.head_ids, self._encoder.tail_ids, rule)
+        # This processor for other languages.
+        self._siblings: dict[tuple[str, str], SimulProcessor] = {(source_lang, target_lang): self}
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -130,6 +140,8 @@ class SimulProcessor(ProcessorMixin):
         instruction: str = CHAT_INSTRUCTION,
         system: str | None = None,
         unit: str = "word",
+        source_langs: Sequence[str] | None = None,
+        target_langs: Sequence[str] | None = None,
         **options: Any,
     ) -> "SimulProcessor":
         """Make a processor whose rows are the tokenizer's own chat: the user's message holds the source, the
@@ -137,7 +149,7 @@ class SimulProcessor(ProcessorMixin):
 
         Args:
             tokenizer (`PreTrainedTokenizerFast`): with a chat template.
-            source_lang, target_lang, unit: as for the class.
+            source_lang, target_lang, unit, source_langs, target_langs: as for the class.
             instruction (`str`, *optional*): the user's message, with `{source}` after a space.
             system (`str`, *optional*): the system's message.
             **options: further arguments of `apply_chat_template`, such as `enable_thinking=False`.
@@ -164,8 +176,9 @@ class SimulProcessor(ProcessorMixin):
             raise ValueError("tokenizer must have a chat_template; pass template= to SimulProcessor instead.")
         # Letters that no template touches stand for the texts.
         source, target = "SOURCETEXT", "TARGETTEXT"
+        fields = {"source_lang": "SOURCELANGUAGE", "target_lang": "TARGETLANGUAGE"}
         opening = [] if system is None else [{"role": "system", "content": system}]
-        asked = fill_template("instruction", instruction, {"source": source} | language_names(source_lang, target_lang))
+        asked = fill_template("instruction", instruction, {"source": source} | fields)
         chat = [*opening, {"role": "user", "content": asked}]
         prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **options)
         answer = {"role": "assistant", "content": target}
@@ -176,8 +189,51 @@ class SimulProcessor(ProcessorMixin):
             raise ValueError(f"chat_template must quote messages as they are, got {whole!r}.")
         ends = tokenizer.encode(closing, add_special_tokens=False) if closing else []
         template = f"{escape_braces(head)}{{source}}{escape_braces(tail)}{{target}}"
+        for field, letters in fields.items():
+            template = template.replace(letters, f"{{{field}}}")
         eos_token = tokenizer.convert_ids_to_tokens(ends[0]) if ends else None
-        return cls(tokenizer, source_lang, target_lang, template, unit, eos_token)
+        return cls(
+            tokenizer, source_lang, target_lang, template, unit, eos_token,
+            source_langs=source_langs, target_langs=target_langs,
+        )  # fmt: skip
+
+    def with_languages(self, source_lang: str | None = None, target_lang: str | None = None) -> "SimulProcessor":
+        """This processor for other languages that the model knows; made once for each pair.
+
+        Args:
+            source_lang, target_lang (`str`, *optional*): each one of `source_langs` and `target_langs`; as it is
+                without.
+
+        Raises:
+            ValueError: for a language that is none of these.
+
+        Example:
+
+        ```python
+        >>> from transformers_simul import SimulProcessor
+        >>> template = "To {target_lang}: {source} => {target}"
+        >>> processor = SimulProcessor(tokenizer, target_lang="de", target_langs=["de", "fr"], template=template)
+        >>> french = processor.with_languages(target_lang="fr")
+        >>> tokenizer.decode(french.head_ids)
+        'To French:'
+
+        ```
+        """
+        pair = source_lang or self.source_lang, target_lang or self.target_lang
+        for name, language, known in zip(
+            ("source_lang", "target_lang"), pair, (self.source_langs, self.target_langs), strict=True
+        ):
+            if language not in known:
+                raise ValueError(f"{name} must be one of those that the processor knows, {known}, got {language!r}.")
+        if pair not in self._siblings:
+            # Vocabulary and unit are the same: only what stands around the source is made anew.
+            other = copy.copy(self)
+            other.source_lang, other.target_lang = pair
+            head, tail, _ = split_template(self.template, language_names(*pair))
+            other._encoder = TextEncoder(self.tokenizer, self._eos_token_id, head, tail)
+            other._prompt = Prompt(other._encoder.head_ids, other._encoder.tail_ids, self._prompt.rule)
+            self._siblings[pair] = other
+        return self._siblings[pair]
 
     @property
     def prompt(self) -> Prompt:
@@ -273,21 +329,33 @@ class SimulProcessor(ProcessorMixin):
         """
         return {"source_ids": self._encode_whole(source, "source"), "target_ids": self._encode_whole(target, "target")}
 
-    def __call__(self, source: Any = None, *, text: Any = None, return_tensors: str = "pt") -> BatchFeature:
+    def __call__(
+        self,
+        source: Any = None,
+        *,
+        text: Any = None,
+        source_lang: str | Sequence[str] | None = None,
+        target_lang: str | Sequence[str] | None = None,
+        return_tensors: str = "pt",
+    ) -> BatchFeature:
         """Make the inputs of `generate()`.
 
         Args:
             source (`str` or `Sequence[str]`): known sources, or sources that are still arriving: objects with a
                 `bind(processor)` method such as [`SourceStream`]; one, or a list.
             text (*optional*): another name for `source`, which other processors use.
+            source_lang, target_lang (`str` or `Sequence[str]`, *optional*): the languages, of all rows or of each; see
+                [`SimulProcessor.with_languages`].
             return_tensors (`str`, *optional*): `"pt"`; a model needs nothing else.
 
         Returns:
             `BatchFeature`: `input_ids` and `attention_mask` of shape `(batch, length)`, padded on the left; `source`,
-            for each row the ids of each source word, or the reader of a live source; and the [`Prompt`] as `prompt`.
+            for each row the ids of each source word, or the reader of a live source; and `prompt`, a [`Prompt`] for all
+            rows, or a list of one for each.
 
         Raises:
-            ValueError: for an empty source, for `source` beside `text`, or for other tensors.
+            ValueError: for an empty source, for `source` beside `text`, for languages that the processor does not know
+                or that are not one a row, or for other tensors.
         """
         if return_tensors != "pt":
             raise ValueError(f"return_tensors must be 'pt', got {return_tensors!r}.")
@@ -301,14 +369,18 @@ class SimulProcessor(ProcessorMixin):
         if readers and len(readers) < len(sources):
             raise ValueError("source must hold either known texts or live streams, not both in one batch.")
         words = [[] if readers else self.encode(text) for text in sources]
-        rows = [[*self.head_ids, *chain.from_iterable(each), *self.tail_ids] for each in words]
+        prompts = self._prompts_of(source_lang, target_lang, len(sources))
+        rows = [
+            [*prompt.head, *chain.from_iterable(each), *prompt.tail]
+            for prompt, each in zip(prompts, words, strict=True)
+        ]
         length = max(map(len, rows))
         pad = self.eos_token_id if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
         data = {
             "input_ids": torch.tensor([[pad] * (length - len(ids)) + ids for ids in rows]),
             "attention_mask": torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in rows]),
             "source": readers or words,
-            "prompt": self.prompt,
+            "prompt": prompts[0] if all(each is prompts[0] for each in prompts) else prompts,
         }
         return BatchFeature(data)
 
@@ -345,6 +417,15 @@ class SimulProcessor(ProcessorMixin):
         first, *rest = [*words] or [""]
         return "".join([first.removeprefix(" ") if self.unit == "token" else first, *rest])
 
+    def _prompts_of(self, source_lang: Any, target_lang: Any, count: int) -> list[Prompt]:
+        columns = []
+        for name, value in (("source_lang", source_lang), ("target_lang", target_lang)):
+            column = [value] * count if value is None or isinstance(value, str) else list(value)
+            if len(column) != count:
+                raise ValueError(f"{name} must be one for all or one for each of the {count} sources, got {value!r}.")
+            columns.append(column)
+        return [self.with_languages(*pair).prompt for pair in zip(*columns, strict=True)]
+
     def _units_of(self, ids: list[int]) -> list[list[int]]:
         return [[token] for token in ids] if self.unit == "token" else [ids]
 
@@ -377,6 +458,16 @@ class SimulProcessor(ProcessorMixin):
                 f"tokenizer must give each word the ids that it has in the whole text, but does not for {text!r}: use "
                 "a tokenizer that splits at spaces first, or unit='char'."
             )
+
+
+def _languages(name: str, language: str, known: Sequence[str] | None, template: str) -> list[str]:
+    """The languages that a processor knows on one side."""
+    languages = [language] if known is None else list(known)
+    if isinstance(known, str) or language not in languages or not all(isinstance(each, str) for each in languages):
+        raise ValueError(f"{name}s must be a list of languages with {name}={language!r} among them, got {known!r}.")
+    if len(languages) > 1 and f"{{{name}}}" not in template:
+        raise ValueError(f"template must name {{{name}}} for the languages {languages}, got {template!r}.")
+    return languages
 
 
 def _eos_token_id(tokenizer, eos_token: str | None) -> int:

@@ -68,7 +68,7 @@ def _read(path: Path) -> str:
 def _metadata(
     name: str, license: str | None, processor: dict, record: dict, lines: Sequence[ReportLine]
 ) -> ModelCardData:
-    languages = [processor["source_lang"], processor["target_lang"]]
+    languages = [*_languages(processor, "source"), *_languages(processor, "target")]
     dataset = record.get("about", {}).get("dataset") or "own data"
     results = [
         EvalResult(
@@ -104,6 +104,13 @@ def _metadata(
     )
 
 
+def _languages(processor: dict, side: str) -> list[str]:
+    """All that a processor knows on one side, the usual one first."""
+    usual = processor[f"{side}_lang"]
+    # Folders that were saved before there were several have no list.
+    return [usual, *(each for each in processor.get(f"{side}_langs", []) if each != usual)]
+
+
 def _k(folder: Path) -> int:
     """The k that `generate()` uses by default."""
     return json.loads(_read(folder / "generation_config.json") or "{}").get("wait_k", 3)
@@ -114,7 +121,8 @@ def _base(record: dict[str, Any]) -> str:
 
 
 def _text(name: str, folder: Path, config: dict, processor: dict, record: dict, lines: Sequence[ReportLine]) -> str:
-    source, target = processor["source_lang"], processor["target_lang"]
+    source, target = (" or ".join(_languages(processor, side)) for side in ("source", "target"))
+    targets = _languages(processor, "target")
     # Of speech, the processor knows how long a unit is.
     if chunk_ms := processor.get("chunk_ms"):
         what, units, uses, usage = "speech", f"chunks of {chunk_ms} ms", "", _SPEECH_USAGE
@@ -130,6 +138,7 @@ def _text(name: str, folder: Path, config: dict, processor: dict, record: dict, 
         "filter of its own, can be wrong with confidence, and never revises a word that it has written.",
         "## How to stream",
         usage.format(name=name, k=_k(folder), chunk_ms=processor.get("chunk_ms")),
+        *([] if len(targets) == 1 else [_TARGETS.format(targets=", ".join(targets), last=targets[-1])]),
         "## How it was trained",
         _training(config, record),
     ]
@@ -181,6 +190,10 @@ print(processor.words(output.words[0]), output.delays[0])  # delays in chunks of
 
 Audio that is still arriving: `stream = processor.stream()`, then `stream.put(samples)` and `stream.end()` from another
 thread, and `processor(source=stream)`."""
+
+
+_TARGETS = """Targets: {targets}; the first unless told: `transformers-simul translate ... --target-lang {last}`,
+`processor(source="...", target_lang="{last}")`, in a batch one for each row."""
 
 
 _SETTINGS = """

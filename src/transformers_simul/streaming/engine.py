@@ -17,7 +17,7 @@ from ..models.policies import Policy
 from ..models.policy_names import named
 from ..models.processing import SimulProcessor
 from ..models.room import check_room, with_room
-from ..models.row import Ask
+from ..models.row import Ask, Prompt
 from ..models.row_decoder import RowDecoder
 from ..models.streams import SourceCancelled, SourceReader, SourceStream, SourceTimeout
 from ..models.text import ends_sentence
@@ -90,8 +90,11 @@ class StreamEngine:
         self.model, self.processor = model.eval(), processor
         self.max_step_tokens, self.max_waiting, self.max_unread = max_step_tokens, max_waiting, max_unread
         self.max_tokens, self.cache = max_tokens, SimulCache(max_streams, max_tokens)
-        self.prompt = processor.prompt.fit(model)
-        check_room(model.config, max_tokens, len(self.prompt.head), len(self.prompt.tail))
+        # By languages; that of the processor's own is looked at first, so that what is wrong shows here.
+        self._prompts: dict[tuple[str, str], Prompt] = {}
+        self._prompt_of(processor)
+        # The head that each row's cache begins with.
+        self._heads: dict[int, list[int]] = {}
         self._numbers = itertools.count()
         # Free rows of the cache and streams that join, shared with the threads that open; the rest is the worker's.
         self._changed = threading.Condition()
@@ -117,6 +120,8 @@ class StreamEngine:
         sentences: bool = False,
         max_sentence_words: int | None = None,
         ends_sentence: Callable[[str], bool] = ends_sentence,
+        source_lang: str | None = None,
+        target_lang: str | None = None,
         wait_s: float = 0.0,
         row_decoder: type[RowDecoder] = RowDecoder,
         streamer: SimulStreamer | None = None,
@@ -132,6 +137,7 @@ class StreamEngine:
                 each sentence, and what a sentence's translation leaves unread is passed over.
             max_sentence_words (`int`, *optional*): where to end a sentence that has no end.
             ends_sentence (`Callable[[str], bool]`, *optional*): whether a sentence ends with this word.
+            source_lang, target_lang (`str`, *optional*): the stream's languages, of those that the processor knows.
             wait_s (`float`, *optional*): how long to wait for a place.
             row_decoder (`type`, *optional*): how it reads and writes.
             streamer (`SimulStreamer`, *optional*): takes the words and the ends of sentences; a new one without.
@@ -143,12 +149,15 @@ class StreamEngine:
             EngineFull: if there is no place.
             RuntimeError: if the engine is closed or has failed.
             ValueError: for arguments that `generate()` would not know or take, if the source counts other units than
-                the processor, or for `max_sentence_words` without `sentences`.
+                the processor, for languages that the processor does not know, or for `max_sentence_words` without
+                `sentences`.
         """
         if max_sentence_words is not None and not sentences:
             raise ValueError(f"max_sentence_words={max_sentence_words} needs sentences=True.")
         policy = named(policy, self.model)
-        options = decoder_options(self.model, self.processor, **kwargs)
+        processor = self.processor.with_languages(source_lang, target_lang)
+        prompt = self._prompt_of(processor)
+        options = decoder_options(self.model, processor, **kwargs)
         number = next(self._numbers)
         if source is None:
             source = self.processor.stream(max_waiting=self.max_waiting, name=f"the source of stream {number}")
@@ -167,7 +176,7 @@ class StreamEngine:
                     f"max_streams is {self.cache.batch_size}, and all places were taken for wait_s={wait_s}."
                 )
             row = self._free.pop()
-            steps = self._translate(row, stream, reader, policy, row_decoder, options, sentences)
+            steps = self._translate(row, stream, reader, policy, row_decoder, options | {"prompt": prompt}, sentences)
             self._joining.append((row, _Run(stream, reader, steps)))
         source.listen(self._arrived.set)
         self._arrived.set()
@@ -258,6 +267,15 @@ class StreamEngine:
         for row in list(self._runs):
             self._close(row, "cancelled" if self._error is None else "error", self._error)
 
+    def _prompt_of(self, processor: SimulProcessor) -> Prompt:
+        """The prompt of its languages, for the model."""
+        languages = processor.source_lang, processor.target_lang
+        if languages not in self._prompts:
+            prompt = processor.prompt.fit(self.model)
+            check_room(self.model.config, self.max_tokens, len(prompt.head), len(prompt.tail))
+            self._prompts[languages] = prompt
+        return self._prompts[languages]
+
     def _step(self) -> int:
         self._join()
         for row in list(self._waiting):
@@ -325,7 +343,11 @@ class StreamEngine:
         sentences: bool,
     ) -> Generator[Ask | None, torch.Tensor | None, str]:
         """A stream's life, one decoder for all of it or for each sentence; returns the reason to stop."""
-        reason, started, head = "eos", time.perf_counter(), self.prompt.head
+        reason, started, head = "eos", time.perf_counter(), options["prompt"].head
+        if self._heads.get(row) != head:
+            # The last stream of this row had other languages.
+            self.cache.clear(row)
+            self._heads[row] = head
         try:
             while (begun := reader.begin()) is not False:
                 if begun is None:
@@ -334,7 +356,6 @@ class StreamEngine:
                 decoder = row_decoder(
                     source=reader,
                     policy=policy,
-                    prompt=self.prompt,
                     head_is_fed=self.cache.used_tokens(row) == len(head),
                     started=started,
                     on_word=lambda ids, delay, ms: stream.words.put_word(0, ids, reader.words_before + delay, ms),
@@ -370,8 +391,8 @@ class StreamEngine:
             _logger.exception("A listener of %s failed.", stream.source.name)
             self._raise_interrupt(failure)
         finally:
-            # All streams begin with the same prompt: a row computes it once, unless its forward failed half-way.
-            self.cache.clear(row, keep=0 if error else len(self.processor.head_ids))
+            # Streams of the same languages begin alike: a row computes it once, unless its forward failed half-way.
+            self.cache.clear(row, keep=0 if error else len(self._heads.get(row, [])))
             with self._changed:
                 self._free.append(row)
                 self._changed.notify()

@@ -22,7 +22,13 @@ _AT_ONCE = 256
 
 
 def translate_stream(
-    model: Any, processor: SimulProcessor, source_words: Iterable[str], policy: Policy | str, **kwargs: Any
+    model: Any,
+    processor: SimulProcessor,
+    source_words: Iterable[str],
+    policy: Policy | str,
+    source_lang: str | None = None,
+    target_lang: str | None = None,
+    **kwargs: Any,
 ) -> Iterator[Word]:
     """Translate while `source_words` is being iterated.
 
@@ -35,6 +41,7 @@ def translate_stream(
         processor (`SimulProcessor`): saved beside it.
         source_words (`Iterable[str]`): source words as they come; it may block.
         policy (`Policy` or `str`): when to READ and WRITE, or a name as in `generate()`.
+        source_lang, target_lang (`str`, *optional*): languages, of those that the processor knows.
         **kwargs: further arguments of `generate()`.
 
     Yields:
@@ -50,6 +57,7 @@ def translate_stream(
 
     ```
     """
+    processor = processor.with_languages(source_lang, target_lang)
     stream, words = SourceStream(unit=processor.unit), iter(source_words)
     events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
     worker = _start(model, processor, stream, policy, kwargs, events.put)
@@ -72,13 +80,15 @@ async def translate_stream_async(
     processor: SimulProcessor,
     source_words: AsyncIterable[str] | Iterable[str],
     policy: Policy | str,
+    source_lang: str | None = None,
+    target_lang: str | None = None,
     **kwargs: Any,
 ) -> AsyncIterator[Word]:
     """Do as [`translate_stream`], for `async for`. Neither the model, which runs in a thread of its own, nor a source
     that blocks ever blocks the event loop.
 
     Args:
-        model, processor, policy, **kwargs: as there.
+        model, processor, policy, source_lang, target_lang, **kwargs: as there.
         source_words (`AsyncIterable[str]` or `Iterable[str]`): source words as they come. Each word of an iterable that
             is neither asynchronous nor a list is taken in a thread, which ends with that word: a task that is cancelled
             while such a source is silent leaves that thread waiting.
@@ -99,6 +109,7 @@ async def translate_stream_async(
 
     ```
     """
+    processor = processor.with_languages(source_lang, target_lang)
     stream, loop = SourceStream(unit=processor.unit), asyncio.get_running_loop()
     events: asyncio.Queue[_Event] = asyncio.Queue()
 

@@ -8,7 +8,7 @@ import logging
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 from .arguments import DataArguments, ModelArguments, ProgramArguments, parse_flags, training_policy
-from .data import encode, load_pairs, read_alignments, split_pairs
+from .data import encode, load_languages, load_pairs, read_alignments, split_pairs
 from .fine_tuning import fine_tune, training_seconds
 from .models import make_config, make_model, make_processor, train_tokenizer
 from .program import check_writable, run_program
@@ -24,6 +24,7 @@ __all__ = [
     "encode",
     "fine_tune",
     "is_trained",
+    "load_languages",
     "load_pairs",
     "make_config",
     "make_model",

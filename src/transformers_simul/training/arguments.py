@@ -72,6 +72,13 @@ class DataArguments:
 
     source_lang: str = field(default="en", metadata={"help": "Code, and the column's name in files."})
     target_lang: str = field(default="de", metadata={"help": "Code, and the column's name in files."})
+    target_langs: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Several targets for one model, instead of --target_lang: codes for {target_lang} in names, or the "
+            "columns of one table. The template must name {target_lang}; the first is the usual one."
+        },
+    )
     dataset_name: str | None = field(
         default=None, metadata={"help": "'home_assistant', 'libreoffice', 'wesnoth', or a data set on the Hub."}
     )
@@ -107,6 +114,13 @@ class DataArguments:
     )
     max_train_samples: int | None = field(default=None, metadata={"help": "Use only so many training pairs."})
     max_predict_samples: int | None = field(default=None, metadata={"help": "Use only so many test sentences."})
+
+    def __post_init__(self) -> None:
+        if len({*self.target_langs}) < len(self.target_langs):
+            raise ValueError(f"target_langs must name each language once, got {self.target_langs}.")
+        if self.target_langs:
+            # What the model translates to unless told.
+            self.target_lang = self.target_langs[0]
 
 
 @dataclass

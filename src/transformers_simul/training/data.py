@@ -3,6 +3,7 @@
 
 import random
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from datasets import Dataset, load_dataset
@@ -45,6 +46,26 @@ def load_pairs(args: DataArguments, needed: Iterable[str] = ()) -> dict[str, lis
         "train": concatenate(train, args.concatenate) if args.concatenate != 1 else train,
         "test": splits["test"][: args.max_predict_samples],
     }
+
+
+def load_languages(
+    args: DataArguments, needed: Iterable[str] = ()
+) -> tuple[dict[str, list[Pair]], dict[str, list[str]]]:
+    """The pairs of all target languages, one language after the other, and the target language of each pair.
+
+    Args:
+        args, needed: as in [`load_pairs`]; limits of samples hold for each language.
+
+    Raises:
+        ValueError: as there.
+    """
+    splits: dict[str, list[Pair]] = {name: [] for name in SPLITS}
+    languages: dict[str, list[str]] = {name: [] for name in SPLITS}
+    for language in args.target_langs or [args.target_lang]:
+        for name, pairs in load_pairs(replace(args, target_lang=language), needed).items():
+            splits[name] += pairs
+            languages[name] += [language] * len(pairs)
+    return splits, languages
 
 
 def _with_languages(name: str, args: DataArguments) -> str:
@@ -102,13 +123,19 @@ def read_alignments(path: str, pairs: int) -> list[str]:
     return lines
 
 
-def encode(processor: Any, pairs: Iterable[Pair], alignments: Sequence[str] | None = None) -> Dataset:
+def encode(
+    processor: Any,
+    pairs: Iterable[Pair],
+    alignments: Sequence[str] | None = None,
+    target_langs: Sequence[str] | None = None,
+) -> Dataset:
     """Make a data set with the columns that [`SimulMaskDataCollator`] reads, and `length` in tokens to group by.
 
     Args:
         processor (`SimulProcessor`): encodes the pairs.
         pairs (`Iterable[Pair]`): at least one.
         alignments (`Sequence[str]`, *optional*): the pairs' alignments in Pharaoh's format, for [`AlignedPolicy`].
+        target_langs (`Sequence[str]`, *optional*): the pairs' target languages, if a model learns several.
 
     Raises:
         ValueError: for a pair that [`SimulProcessor.encode_pair`] refuses.
@@ -119,7 +146,9 @@ def encode(processor: Any, pairs: Iterable[Pair], alignments: Sequence[str] | No
         rows.append(row | {"length": sum(map(len, row["source_ids"])) + sum(map(len, row["target_ids"]))})
     if alignments is not None:
         rows = [row | {"alignment": links} for row, links in zip(rows, alignments, strict=True)]
+    if target_langs is not None:
+        rows = [row | {"target_lang": language} for row, language in zip(rows, target_langs, strict=True)]
     return Dataset.from_list(rows)
 
 
-__all__ = ["SPLITS", "concatenate", "encode", "load_pairs", "read_alignments", "split_pairs"]
+__all__ = ["SPLITS", "concatenate", "encode", "load_languages", "load_pairs", "read_alignments", "split_pairs"]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """SimulMaskDataCollator turns training pairs into batches that carry their read/write schedule."""
 
+import copy
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,10 +20,10 @@ class SimulMaskDataCollator(EpochCallback):
     """Pairs in, batches with labels and schedule out (arXiv 2405.10443, section 4).
 
     An example has either `source` and `target` texts or the `source_ids` and `target_ids` that
-    [`SimulProcessor.encode_pair`] makes. Use it with the stock `Trainer` and
-    `TrainingArguments(remove_unused_columns=False)`, since `forward` names none of these columns. If the policy draws
-    per epoch, pass the collator as a callback too, so that it knows the epoch: `Trainer(..., data_collator=collator,
-    callbacks=[collator])`.
+    [`SimulProcessor.encode_pair`] makes; if a model learns several languages, also `source_lang` or `target_lang`. Use
+    it with the stock `Trainer` and `TrainingArguments(remove_unused_columns=False)`, since `forward` names none of
+    these columns. If the policy draws per epoch, pass the collator as a callback too, so that it knows the epoch:
+    `Trainer(..., data_collator=collator, callbacks=[collator])`.
 
     Args:
         processor (`SimulProcessor`): tokenizer and template.
@@ -131,6 +132,12 @@ class SimulMaskDataCollator(EpochCallback):
         return [row]
 
     def _rows(self, example: Mapping[str, Any]) -> list[Row]:
+        processor = self.processor.with_languages(example.get("source_lang"), example.get("target_lang"))
+        if processor is not self.processor:
+            # What makes rows, a subclass's way too, takes the processor from here.
+            collator = copy.copy(self)
+            collator.processor = processor
+            return collator._rows(example)
         source, target = pair_ids_of(example, self.processor)
         draw = example_draw(self.seed, self._known_epoch(), source, target)
         rows = self.make_rows(source, target, self.policy.for_example(example, draw), draw)

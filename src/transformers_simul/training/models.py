@@ -41,12 +41,15 @@ def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequen
     else:
         tokenizer = train_tokenizer(pairs, args.vocab_size)
     if data_args.use_chat_template:
-        return SimulProcessor.from_chat_template(tokenizer, data_args.source_lang, data_args.target_lang)
+        return SimulProcessor.from_chat_template(
+            tokenizer, data_args.source_lang, data_args.target_lang, target_langs=data_args.target_langs or None
+        )
     return SimulProcessor(
         tokenizer,
         source_lang=data_args.source_lang,
         target_lang=data_args.target_lang,
         template=data_args.template,
+        target_langs=data_args.target_langs or None,
     )
 
 

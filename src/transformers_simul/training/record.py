@@ -42,7 +42,7 @@ _CHOOSING = ("eval_strategy", "eval_steps", "eval_delay", "eval_on_start", "save
 _HARMLESS_DATA = frozenset(
     """
     dataset_name dataset_config_name dataset_revision train_file validation_file test_file concatenate
-    max_train_samples max_predict_samples train_alignment validation_alignment
+    max_train_samples max_predict_samples target_langs train_alignment validation_alignment
     """.split()
 )
 
