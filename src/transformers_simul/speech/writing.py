@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recognised words as text that can be translated, also where a recogniser writes neither punctuation nor capitals."""
+
+from collections.abc import Iterable
+
+from .recogniser import SpokenWord
+
+
+class SentenceWriter:
+    """Cuts and cases text of a recogniser that writes neither punctuation nor capitals.
+
+    A sentence ends with a pause of the speaker, and after `max_words` at the latest. Its last word gets a full stop,
+    its first a capital, as does the English "I"; other letters become small. So the newest word waits for the next, or
+    for the pause. Questions get a full stop too, names stay in small letters, and a pause within a sentence ends it:
+    all three cost quality.
+
+    Args:
+        language (`str`, *optional*): code of what is spoken.
+        max_words (`int`, *optional*): longest sentence.
+
+    Raises:
+        ValueError: if `max_words` is below 1.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.speech.recogniser import SpokenWord
+    >>> from transformers_simul.speech.writing import SentenceWriter
+    >>> words = [SpokenWord(text, 0.0, 0.0) for text in ["WHERE", "AM", "I", "", "HERE", ""]]
+    >>> [word.text for word in SentenceWriter().write(words)]
+    ['Where', 'am', 'I.', '', 'Here.', '']
+
+    ```
+    """
+
+    def __init__(self, language: str = "en", max_words: int = 40):
+        if max_words < 1:
+            raise ValueError(f"max_words must be at least 1, got {max_words}.")
+        self.language, self.max_words = language, max_words
+        self._words = 0
+        self._waiting: SpokenWord | None = None
+
+    def write(self, words: Iterable[SpokenWord], is_last: bool = False) -> list[SpokenWord]:
+        """Write the next words.
+
+        Args:
+            words (`Iterable[SpokenWord]`): as a recogniser committed them; an empty text is a pause.
+            is_last (`bool`, *optional*): whether no other comes.
+
+        Returns:
+            `list[SpokenWord]`: the words whose spelling is certain now.
+        """
+        written: list[SpokenWord] = []
+        for word in words:
+            if not word.text:
+                written += [*self._end(), word]
+                continue
+            if self._words >= self.max_words:
+                written += self._end()
+            if self._waiting is not None:
+                written.append(self._waiting)
+            self._waiting = word._replace(text=self._cased(word.text))
+            self._words += 1
+        return written + self._end() if is_last else written
+
+    def _cased(self, text: str) -> str:
+        text = text.lower()
+        is_i = self.language == "en" and (text == "i" or text.startswith("i'"))
+        return text[:1].upper() + text[1:] if is_i or not self._words else text
+
+    def _end(self) -> list[SpokenWord]:
+        last, self._waiting, self._words = self._waiting, None, 0
+        return [] if last is None else [last._replace(text=f"{last.text}.")]
+
+
+__all__ = ["SentenceWriter"]
