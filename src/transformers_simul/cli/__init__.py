@@ -7,10 +7,38 @@ import sys
 from collections.abc import Sequence
 
 from ..text_files import one_line
-from . import align, card, corpus, custom_generate, heads, mask, page, plot, programs, score, subtitles, translate
+from . import (
+    align,
+    card,
+    corpus,
+    custom_generate,
+    heads,
+    listen,
+    mask,
+    page,
+    plot,
+    programs,
+    score,
+    subtitles,
+    translate,
+)
 from .flags import CommandParser
 
-COMMANDS = (translate, programs, score, subtitles, plot, mask, page, corpus, align, heads, card, custom_generate)
+COMMANDS = (
+    translate,
+    listen,
+    programs,
+    score,
+    subtitles,
+    plot,
+    mask,
+    page,
+    corpus,
+    align,
+    heads,
+    card,
+    custom_generate,
+)
 # As a shell reports a program that Ctrl-C, or a reader that went away, has ended.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
 

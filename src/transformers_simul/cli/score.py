@@ -19,6 +19,7 @@ examples:
   transformers-simul score logs/k=3/instances.log
   transformers-simul score logs/k=3/instances.log --json --words-per-second 2.5
   transformers-simul score run.jsonl --sources test.en --references test.de --words-per-second 2
+  transformers-simul score talks.log --segments tst-COMMON.yaml --references tst-COMMON.de
   transformers-simul score instances.log --unit spm --spm-model target.model --tokenize zh
   transformers-simul score instances.log --neural-inputs comet/   # then comet-score, and
   transformers-simul score instances.log --neural-scores comet/scores.json
@@ -46,6 +47,10 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--sources", help="text file with one source sentence per line, for logs without sources")
     parser.add_argument("--references", help="text file with one reference per line; replaces the log's references")
     parser.add_argument(
+        "--segments", metavar="FILE", help="MuST-C's YAML: score long recordings segment by segment; needs --references"
+    )
+    parser.add_argument("--lang", help="with --segments: code for Moses' tokeniser, to align by (words)")
+    parser.add_argument(
         "--bootstrap", type=int, default=1000, help="number of bootstrap resamples for the intervals (1000)"
     )
     parser.add_argument(
@@ -72,20 +77,26 @@ def _score(args: argparse.Namespace) -> int:
     instances = read_log(args.log, args.words_per_second or 1.0, sources, references)
     if not instances:
         raise ValueError(f"log {args.log!r} must hold at least one sentence.")
-    if references:
-        instances = _with_references(instances, references)
     settings = Path(args.log).with_name("settings.json")
-    line = report_line(
-        Path(args.log).name,
-        instances,
-        resamples=args.bootstrap,
-        metrics=QUALITY,
-        unit=args.unit,
-        spm_model=_load_spm(args.spm_model) if args.spm_model else None,
-        words_per_second=args.words_per_second,
-        tokenize=args.tokenize,
-        settings=read_json(settings) if settings.is_file() else None,
-    )
+    common: dict[str, Any] = {
+        "resamples": args.bootstrap,
+        "metrics": QUALITY,
+        "tokenize": args.tokenize,
+        "settings": read_json(settings) if settings.is_file() else None,
+    }
+    if args.segments:
+        line = _longform(args, instances, references, common)
+    else:
+        if references:
+            instances = _with_references(instances, references)
+        line = report_line(
+            Path(args.log).name,
+            instances,
+            unit=args.unit,
+            spm_model=_load_spm(args.spm_model) if args.spm_model else None,
+            words_per_second=args.words_per_second,
+            **common,
+        )
     scores = list(line.quality)
     if args.neural_inputs:
         for path in write_neural_inputs(args.neural_inputs, instances):
@@ -101,6 +112,20 @@ def _score(args: argparse.Namespace) -> int:
     for each in scores:
         print(f"{each.name:<8} {each.score:8.3f}   {each.signature}   95%: {each.low:.1f} to {each.high:.1f}")
     return 0
+
+
+def _longform(args: argparse.Namespace, instances: list, references: Sequence[str], common: dict[str, Any]) -> Any:
+    """Long recordings, segment by segment."""
+    if not references:
+        raise ValueError("segments need references, one for each.")
+    for name in ("words_per_second", "spm_model", "neural_inputs", "neural_scores"):
+        if getattr(args, name):
+            raise ValueError(f"segments must not stand beside {name.replace('_', '-')}.")
+    from ..evaluation.longform import longform_line
+    from ..speech.dataset import read_segments
+
+    segments = read_segments(args.segments)
+    return longform_line(Path(args.log).name, instances, segments, references, lang=args.lang, **common)
 
 
 def _with_references(instances: list, references: Sequence[str]) -> list:

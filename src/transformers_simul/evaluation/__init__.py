@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of simultaneous translation: instances, latency, quality, and their table."""
 
-from .instances import Instance, read_instances, write_instances
+from .instances import Instance, SpeechInstance, read_instances, write_instances
 from .latency import (
     LATENCY,
     average_lagging,
@@ -10,6 +10,7 @@ from .latency import (
     computation_aware,
     differentiable_average_lagging,
     length_adaptive_average_lagging,
+    yet_another_average_lagging,
 )
 from .quality import QUALITY, Quality, paired_difference, quality
 
@@ -18,6 +19,7 @@ __all__ = [
     "QUALITY",
     "Instance",
     "Quality",
+    "SpeechInstance",
     "average_lagging",
     "average_proportion",
     "average_token_delay",
@@ -28,4 +30,5 @@ __all__ = [
     "quality",
     "read_instances",
     "write_instances",
+    "yet_another_average_lagging",
 ]

@@ -53,6 +53,18 @@ class Instance:
                 _check_number(f"each of {name}", value)
 
 
+@dataclass(frozen=True)
+class SpeechInstance(Instance):
+    """A translated recording; the fields are those of SimulEval's `instances.log` for speech.
+
+    Attributes:
+        delays (`list[float]`): milliseconds of audio heard before each target unit.
+        elapsed (`list[float]`): when each was there, computing included: milliseconds from the start of the audio.
+        source (`str`): the recording's file.
+        source_length (`float`): its milliseconds.
+    """
+
+
 def _check_number(name: str, value: Any) -> None:
     # An integer may be larger than any float.
     is_number = isinstance(value, Real) and not isinstance(value, bool)
@@ -67,7 +79,11 @@ def write_instances(path: str | os.PathLike, instances: Iterable[Instance]) -> N
 
 def instance_line(instance: Instance) -> str:
     """Return an instance as a line of a log, line feed included."""
-    return json.dumps(asdict(instance), ensure_ascii=False) + "\n"
+    values = asdict(instance)
+    if isinstance(instance, SpeechInstance):
+        # As SimulEval: the file, and what it is; by the list a log of speech is known.
+        values["source"] = [instance.source, "samplerate: 16000 Hz", "channels: 1"]
+    return json.dumps(values, ensure_ascii=False) + "\n"
 
 
 def read_instances(path: str | os.PathLike) -> list[Instance]:
@@ -81,7 +97,11 @@ def read_instances(path: str | os.PathLike) -> list[Instance]:
     for number, values in json_rows(path):
         try:
             # SimulEval adds fields for some units; none of ours may be missing.
-            instance = Instance(**{name: values[name] for name in known} | {"reference": values["reference"] or ""})
+            fitting = {name: values[name] for name in known} | {"reference": values["reference"] or ""}
+            kind = Instance
+            if isinstance(fitting["source"], list) and fitting["source"]:
+                kind, fitting["source"] = SpeechInstance, fitting["source"][0]
+            instance = kind(**fitting)
         except KeyError as error:
             raise ValueError(
                 f"line {number} of {str(path)!r} must be an instance of a log, but has no {error}."
@@ -97,4 +117,4 @@ def read_instances(path: str | os.PathLike) -> list[Instance]:
     return instances
 
 
-__all__ = ["Instance", "instance_line", "read_instances", "write_instances"]
+__all__ = ["Instance", "SpeechInstance", "instance_line", "read_instances", "write_instances"]

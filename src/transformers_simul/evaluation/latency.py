@@ -93,6 +93,41 @@ def running_lagging(delays: Sequence[float], source_length: float) -> float | No
     return lagging if lagging >= 0 else None
 
 
+def yet_another_average_lagging(
+    delays: Sequence[float], source_length: float, reference_length: int, recording_end: float | None = None
+) -> float | None:
+    """YAAL (Polák et al. 2025, arXiv 2509.17349): LAAL without the units that were written once the source had ended;
+    and LongYAAL, which keeps those that were written before the end of the whole recording.
+
+    Args:
+        delays (`Sequence[float]`): of each target unit; in a segment of a recording they may be below 0 and may fall.
+        source_length (`float`): |X|, of the segment, in the unit of the delays.
+        reference_length (`int`): |Y*|, in target units.
+        recording_end (`float`, *optional*): of a segment, when its recording ends, from the segment's start: LongYAAL.
+
+    Returns:
+        `float` or None: None if the first unit was written after that end.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.evaluation.latency import yet_another_average_lagging
+    >>> yet_another_average_lagging([2, 3, 4, 4], source_length=4, reference_length=4)
+    2.0
+
+    ```
+    """
+    end = source_length if recording_end is None else recording_end
+    pace = source_length / max(len(delays), reference_length, 1)
+    total, units = 0.0, 0
+    for index, delay in enumerate(delays):
+        if delay >= end:
+            break
+        total += delay - index * pace
+        units += 1
+    return total / units if units else None
+
+
 def average_proportion(delays: Sequence[float], source_length: float, reference_length: int) -> float:
     """AP (Cho and Esipova 2016, section 4): the mean share of the source that had been read.
 
@@ -264,4 +299,5 @@ __all__ = [
     "length_adaptive_average_lagging",
     "running_lagging",
     "work",
+    "yet_another_average_lagging",
 ]

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..models.text import split_words
 from ..text_files import json_rows, write_text
-from .instances import Instance, read_instances
+from .instances import Instance, SpeechInstance, read_instances
 from .latency import computation_aware, work
 
 
@@ -101,13 +101,14 @@ def read_omnisteval(path: str | os.PathLike, words_per_second: float = 1.0) -> l
     return instances
 
 
-def write_simulstream(path: str | os.PathLike, instances: Iterable[Instance], words_per_second: float) -> None:
+def write_simulstream(path: str | os.PathLike, instances: Iterable[Instance], words_per_second: float = 1000.0) -> None:
     """Write simulstream's metrics log: for each sentence its number, then one line per target word.
 
     Args:
         path (`str` or `os.PathLike`): file of the log.
         instances (`Iterable[Instance]`): in word units.
-        words_per_second (`float`): rate of the source; a source unit is 1 / rate seconds of "audio".
+        words_per_second (`float`, *optional*): rate of the source; a source unit is 1 / rate seconds of "audio". Of
+            speech, whose units are milliseconds, it is 1000.
 
     Raises:
         ValueError: for a rate that is not positive.
@@ -115,8 +116,12 @@ def write_simulstream(path: str | os.PathLike, instances: Iterable[Instance], wo
     _check_rate(words_per_second)
     lines: list[dict[str, Any]] = []
     for each in instances:
-        lines.append({"id": each.index, "metadata": {"wav_name": str(each.index)}})
-        costs = work(each.elapsed, 1.0, len(each.delays))
+        is_speech = isinstance(each, SpeechInstance)
+        lines.append({"id": each.index, "metadata": {"wav_name": each.source if is_speech else str(each.index)}})
+        if is_speech:
+            costs = [(time - delay) / 1000 for time, delay in zip(each.elapsed, each.delays, strict=True)]
+        else:
+            costs = work(each.elapsed, 1.0, len(each.delays))
         for word, delay, cost in zip(split_words(each.prediction), each.delays, costs, strict=True):
             lines.append(
                 {

@@ -76,7 +76,8 @@ def curves_figure(curves: Mapping[str, Sequence[ReportLine]], title: str = "", m
         axes.plot([], [], color=_INK, linestyle="--", linewidth=1, label=f"{FULL_SOURCE}, whatever its lagging")
     # Room for the points' labels.
     axes.margins(0.12)
-    axes.set_xlabel("LAAL (source words)")
+    some = next((line for lines in curves.values() for line in lines), None)
+    axes.set_xlabel("LAAL (source words)" if some is None else f"{some.lagging} ({some.source_unit})")
     axes.set_ylabel(f"{metric} (95% intervals)")
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
@@ -90,7 +91,7 @@ def curves_figure(curves: Mapping[str, Sequence[ReportLine]], title: str = "", m
 def _draw_curve(
     axes: Axes, points: Sequence[ReportLine], metric: str, name: str, colour: str, marker: str, interval_alpha: float
 ) -> None:
-    laal = [line.latency["LAAL"] for line in points]
+    laal = [line.latency[line.lagging] for line in points]
     quality = [_score(line, metric) for line in points]
     errors = [[each.score - each.low for each in quality], [each.high - each.score for each in quality]]
     scores = [each.score for each in quality]
@@ -103,7 +104,7 @@ def _draw_curve(
 
 def _label_points(axes: Axes, points: Sequence[ReportLine], metric: str) -> None:
     for line in points:
-        place = (line.latency["LAAL"], _score(line, metric).score)
+        place = (line.latency[line.lagging], _score(line, metric).score)
         label = axes.annotate(line.name, place, textcoords="offset points", xytext=(7, -11), fontsize=8, color=_INK)
         # Readable where it crosses a curve.
         label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..text_files import read_json
-from .instances import Instance, read_instances
-from .latency import LATENCY, average_token_delay, computation_aware, work
+from .instances import Instance, SpeechInstance, read_instances
+from .latency import LATENCY, average_token_delay, computation_aware, work, yet_another_average_lagging
 from .quality import Quality, paired_difference, quality
 from .units import target_units
 
@@ -25,12 +25,14 @@ class ReportLine:
         name (`str`): what the line is called, such as `"k = 3"`.
         quality (`list[Quality]`): BLEU and chrF++ by default; empty without references.
         latency (`dict[str, float]`): AL, LAAL, AP, DAL and ATD, means over sentences, in source units (AP: a share);
-            with a rate also `"AL_CA"` and so on.
+            with a rate also `"AL_CA"` and so on. Of speech AL, LAAL, AP, DAL and YAAL in milliseconds, and the same
+            with `_CA`.
         sentences, empty (`int`): how many were translated, and for how many nothing was written (these have no
             latency).
         short (`int`): for how many so little was written that their LAAL is negative.
         signature (`str`): signature of the latency: unit, reference lengths, rate, policy, dtype, device, versions,
             data.
+        source_unit (`str`): what latency counts: `"source words"`, or for speech `"ms"`.
     """
 
     name: str
@@ -40,12 +42,18 @@ class ReportLine:
     empty: int
     short: int
     signature: str
+    source_unit: str = "source words"
+
+    @property
+    def lagging(self) -> str:
+        """The name of the latency to draw and to list first: LAAL, or of long recordings StreamLAAL."""
+        return "LAAL" if "LAAL" in self.latency else "StreamLAAL"
 
     @property
     def remarks(self) -> list[str]:
         """Clauses about sentences that the latency leaves out or misjudges: `"1 of them empty and without latency"`."""
         remarks = [f"{self.empty} of them empty and without latency"] if self.empty else []
-        ended = f"{self.short} of them ended so long before their source that their LAAL is negative"
+        ended = f"{self.short} of them ended so long before their source that their {self.lagging} is negative"
         return [*remarks, ended] if self.short else remarks
 
 
@@ -73,7 +81,7 @@ def report_line(
         settings (`Mapping[str, str]`, *optional*): settings of the run, for the signature; see [`run_settings`].
 
     Raises:
-        ValueError: if nothing at all was written.
+        ValueError: if nothing at all was written, if speech and text are mixed, or for a rate with speech.
 
     Example:
 
@@ -91,12 +99,15 @@ def report_line(
     """
     if not any(instance.delays for instance in instances):
         raise ValueError(f"instances of {name!r} hold no written word: nothing to score.")
+    is_speech = _is_speech(instances)
+    if is_speech and words_per_second:
+        raise ValueError(f"words_per_second is for logs of text: speech has its own clock, got {words_per_second}.")
     has_references = all(instance.reference.strip() for instance in instances)
     scores = []
     if has_references:
         predictions, references = zip(*((each.prediction, each.reference) for each in instances), strict=True)
         scores = quality(predictions, references, resamples, names=metrics, tokenize=tokenize)
-    digest = hashlib.sha256(repr([(each.source, each.reference) for each in instances]).encode()).hexdigest()
+    digest = data_digest([(each.source, each.reference) for each in instances])
     if settings is not None and not isinstance(settings, Mapping):
         raise ValueError(f"settings of {name!r} must be names and values, got {settings!r}.")
     latency = _sentence_latency(instances, unit, spm_model, words_per_second)
@@ -105,7 +116,8 @@ def report_line(
         "reflen": unit if has_references else "prediction",
         "rate": f"{words_per_second:g}" if words_per_second else "",
         **(settings or {}),
-        "data": digest[:8],
+        "source": "ms" if is_speech else "",
+        "data": digest,
     }
     return ReportLine(
         name,
@@ -115,7 +127,24 @@ def report_line(
         sum(not instance.delays for instance in instances),
         sum(each["LAAL"] < 0 for each in latency),
         "|".join(f"{key}:{value}" for key, value in parts.items() if value),
+        "ms" if is_speech else "source words",
     )
+
+
+def data_digest(data: Any) -> str:
+    """Eight digits that tell one set of sentences from another, for signatures.
+
+    Args:
+        data: what has a `repr` that is the same in every process.
+    """
+    return hashlib.sha256(repr(data).encode()).hexdigest()[:8]
+
+
+def _is_speech(instances: Sequence[Instance]) -> bool:
+    kinds = {isinstance(each, SpeechInstance) for each in instances}
+    if len(kinds) > 1:
+        raise ValueError("instances must be all of speech or all of text, got both.")
+    return True in kinds
 
 
 def folder_lines(folder: Path, metric: str = "BLEU") -> list[ReportLine]:
@@ -166,23 +195,30 @@ def latency_scores(
     return _means(_sentence_latency(instances, unit, spm_model, words_per_second))
 
 
-def _means(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: sum(each[name] for each in scores) / len(scores) for name in (scores[0] if scores else ())}
+def _means(scores: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+    """Of each latency, over the sentences that have one; not a number if none has."""
+    means = {}
+    for name in scores[0] if scores else ():
+        values = [value for each in scores if (value := each[name]) is not None]
+        means[name] = sum(values) / len(values) if values else float("nan")
+    return means
 
 
 def _sentence_latency(
     instances: Sequence[Instance], unit: str, spm_model: Any, words_per_second: float | None
-) -> list[dict[str, float]]:
+) -> list[dict[str, Any]]:
     """Compute the latency of each sentence for which something was written."""
-    scores = []
+    scores: list[dict[str, Any]] = []
     for instance in instances:
         if not instance.delays:
             continue
         delays, elapsed, reference = target_units(instance, unit, spm_model)
+        lengths = (instance.source_length, reference or len(delays))
         try:
-            scores.append(
-                _latency(delays, elapsed, (instance.source_length, reference or len(delays)), words_per_second)
-            )
+            if isinstance(instance, SpeechInstance):
+                scores.append(_speech_latency(delays, elapsed, lengths))
+            else:
+                scores.append(_latency(delays, elapsed, lengths, words_per_second))
         except ValueError as error:
             raise ValueError(f"instance {instance.index}: {error}") from error
     return scores
@@ -200,21 +236,36 @@ def _latency(
     return scores | {"ATD_CA": average_token_delay(delays, *lengths, work=costs)}
 
 
-def markdown_table(lines: Sequence[ReportLine], metrics: Sequence[str] = ("LAAL", "AL")) -> str:
-    """Write lines of the same sentences as a Markdown table, with `metrics` of latency, and the signatures below."""
+def _speech_latency(delays: list[int], elapsed: list[float], lengths: tuple[int, int]) -> dict[str, float | None]:
+    """ATD is left out: its source units are words."""
+    scores: dict[str, float | None] = {}
+    for suffix, times in (("", delays), ("_CA", elapsed)):
+        scores |= {name + suffix: metric(times, *lengths) for name, metric in LATENCY.items() if name != "ATD"}
+        scores[f"YAAL{suffix}"] = yet_another_average_lagging(times, *lengths)
+    return scores
+
+
+def markdown_table(lines: Sequence[ReportLine], metrics: Sequence[str] = ()) -> str:
+    """Write lines of the same sentences as a Markdown table, with `metrics` of latency, and the signatures below.
+
+    By default `metrics` are LAAL and AL, of long recordings StreamLAAL and LongYAAL.
+    """
+    metrics = metrics or (("LAAL", "AL") if lines[0].lagging == "LAAL" else ("StreamLAAL", "LongYAAL"))
+    decimals = 2 if lines[0].source_unit != "ms" else 0
     heads = [*(each.name for each in lines[0].quality), *metrics]
     rows = [f"| policy | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
     for line in lines:
         cells = [str(each) for each in line.quality]
-        cells += [f"{line.latency[name]:.2f}" for name in metrics]
+        cells += [f"{line.latency[name]:.{decimals}f}" for name in metrics]
         rows.append(f"| {line.name} | {' | '.join(cells)} |")
     empty = sum(line.empty for line in lines)
     notes = [
         "",
-        f"{lines[0].sentences} sentences; in brackets 95% bootstrap intervals; lagging in source words"
+        f"{lines[0].sentences} sentences; in brackets 95% bootstrap intervals; lagging in {lines[0].source_unit}"
         + (f", without {empty} empty outputs." if empty else "."),
         *(
-            f"{line.name}: {line.short} outputs ended so long before their source that their LAAL is negative."
+            f"{line.name}: {line.short} outputs ended so long before their source that their {line.lagging} is "
+            "negative."
             for line in lines
             if line.short
         ),
@@ -254,4 +305,4 @@ def difference(better: Sequence[Instance], worse: Sequence[Instance], metric: st
     return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
-__all__ = ["FULL_SOURCE", "ReportLine", "difference", "latency_scores", "markdown_table", "report_line"]
+__all__ = ["FULL_SOURCE", "ReportLine", "data_digest", "difference", "latency_scores", "markdown_table", "report_line"]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ..models.text import normalise_spaces, split_words
-from .instances import Instance
+from .instances import Instance, SpeechInstance
 from .latency import computation_aware
 
 
@@ -50,11 +50,15 @@ def timed_words(instances: Iterable[Instance], units_per_second: float) -> Itera
     start, ready = 0.0, 0.0
     for each in instances:
         units, joiner = _target_units(each)
-        times = computation_aware(each.delays, each.elapsed, units_per_second)
+        if isinstance(each, SpeechInstance):
+            # It has its own clock.
+            times = [time / 1000 * units_per_second for time in each.elapsed]
+        else:
+            times = computation_aware(each.delays, each.elapsed, units_per_second)
         for index, (unit, time) in enumerate(zip(units, times, strict=True), start=1):
             ready = max(ready, (start + time) / units_per_second)
             yield TimedWord(unit, ready, index == len(units), joiner)
-        start += each.source_length
+        start += each.source_length * (units_per_second / 1000 if isinstance(each, SpeechInstance) else 1)
 
 
 def _target_units(instance: Instance) -> tuple[list[str], str]:

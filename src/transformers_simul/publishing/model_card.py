@@ -84,7 +84,11 @@ def _metadata(
         for line in lines
         for metric, kind, value in [
             *((each.name, _METRICS[each.name], each.score) for each in line.quality if each.name in _METRICS),
-            (f"LAAL ({'ms' if 'chunk_ms' in processor else 'source words'})", "laal", line.latency["LAAL"]),
+            (
+                f"{line.lagging} ({'ms' if 'chunk_ms' in processor else line.source_unit})",
+                line.lagging.lower(),
+                line.latency[line.lagging],
+            ),
         ]
     ]
     base = _base(record)
@@ -147,7 +151,7 @@ def _text(name: str, folder: Path, config: dict, processor: dict, record: dict, 
         if (folder / "quality_latency.png").is_file():
             parts.append("![BLEU over LAAL](quality_latency.png)")
         offline = "" if lines[-1].name != FULL_SOURCE else f" *{FULL_SOURCE}* reads everything before it writes."
-        unit = "milliseconds of audio" if chunk_ms else "source words"
+        unit = "milliseconds of audio" if chunk_ms or lines[0].source_unit == "ms" else "source words"
         parts.append(f"Lagging in {unit}; in brackets 95% bootstrap intervals.{offline}")
     parts += [
         "## Limits",

@@ -76,6 +76,7 @@ class LocalAgreementRecogniser:
         if window_s < 3 * step_s:
             raise ValueError(f"window_s must be at least three times step_s, got {window_s} and {step_s}.")
         self.transcriber, self.voice = transcriber, voice
+        voice.reset()
         self.step, self.window, self.pause = (round(each * RATE) for each in (step_s, window_s, pause_s))
         # Samples that were heard, and those that make no whole frame yet.
         self._heard, self._rest = 0, numpy.zeros(0, dtype=numpy.float32)
@@ -230,7 +231,8 @@ def without_loops(words: Sequence[SpokenWord]) -> list[SpokenWord]:
 
     ```
     """
-    keys, kept, at = [_key(word) for word in words], [], 0
+    keys, at = [_key(word) for word in words], 0
+    kept: list[SpokenWord] = []
     while at < len(words):
         size, times = next(
             (

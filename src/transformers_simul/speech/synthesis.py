@@ -13,6 +13,7 @@ import argparse
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from typing import NamedTuple
 import numpy
 
 from ..corpora.files import Pair, read_pairs
-from ..training.program import run_program
+from ..text_files import one_line
 from .audio import RATE, read_audio, write_audio
 from .dataset import Utterance, write_texts
 
@@ -220,7 +221,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_program(main)
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {one_line(error)}")
 
 
 __all__ = ["Manner", "add_noise", "draw_manner", "speak", "synthesise"]

