@@ -11,7 +11,7 @@ from transformers import LogitsProcessorList
 
 from ..models.masking import Pattern, visible
 from ..models.policies import Policy
-from ..models.row_decoder import Query
+from ..models.row import Query
 from ..models.schedule import WORD_ENDS, Peek, Schedule, training_row
 from .forced import AttentionRecorder, ForcedTarget
 from .plots import plot_masks

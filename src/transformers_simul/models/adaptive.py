@@ -47,12 +47,12 @@ class Evidence(NamedTuple):
     def margin(self) -> float:
         """The probability of the likeliest word start minus that of the second."""
         first, second = self._starts().topk(2).values.exp().tolist()
-        return first - second
+        return float(first - second)
 
     @property
     def entropy(self) -> float:
         """Of the next token's distribution, in nats."""
-        return -torch.special.xlogy(self.log_probs.exp(), self.log_probs.exp()).sum().item()
+        return -float(torch.special.xlogy(self.log_probs.exp(), self.log_probs.exp()).sum())
 
     @property
     def divergence(self) -> float:

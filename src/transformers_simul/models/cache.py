@@ -4,7 +4,7 @@ CacheStep says where the tokens of one forward are stored."""
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from transformers.cache_utils import Cache
@@ -71,7 +71,9 @@ class CacheStep(Cache):
         """Where the step's tokens are stored, shape `(streams, longest)`."""
         return self.split(self.tokens.slots[None])
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs):
+    def update(  # type: ignore[override]
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Store one layer's keys and values of the step, and return all that its streams have stored.
 
         Args:
@@ -83,14 +85,15 @@ class CacheStep(Cache):
             Two tensors of shape `(streams, kv_heads, stored, head_dim)`.
         """
         stored = self.keys.offsets.shape[1]
-        found = []
+        found: list[torch.Tensor] = []
         for table, states in zip(
             self.cache.layer(layer_idx, key_states, value_states), (key_states, value_states), strict=True
         ):
             table[self.tokens.rows, :, self.tokens.slots] = states[0].transpose(0, 1)
             table = table.narrow(2, 0, stored)
             found.append(table if self.rows is None else table.index_select(0, self.rows))
-        return tuple(found)
+        keys, values = found
+        return keys, values
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return the number of tokens of the longest stream."""
@@ -223,7 +226,7 @@ class SimulCache(Cache):
                 tables.append(like.new_zeros(self.batch_size, like.shape[1], self._capacity, like.shape[3]))
         return self._keys[layer_idx], self._values[layer_idx]
 
-    def update(self, *args, **kwargs):
+    def update(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raise an error: a forward gets what [`SimulCache.place`] returns, never the cache itself."""
         raise ValueError("past_key_values must be what SimulCache.place() returns, got the SimulCache itself.")
 

@@ -3,7 +3,7 @@
 model; saved and loaded with it."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from transformers.generation.configuration_utils import GenerationConfig
 
@@ -75,8 +75,7 @@ class SimulGenerationConfig(GenerationConfig):
         """Return the configuration as one of ours. A stock one has our settings if it was loaded with them."""
         if isinstance(config, cls):
             return config
-        ours: Any = cls.from_dict(config.to_dict())
-        return ours
+        return cast(SimulGenerationConfig, cls.from_dict(config.to_dict()))
 
     def to_dict(self) -> dict[str, Any]:
         """Do as the stock method, but leave out our settings where they are None."""

@@ -75,7 +75,7 @@ class TextEncoder:
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of some ids, with the space before it."""
         # After the anchor: some tokenizers take the space from the start of what they decode.
-        text = self.tokenizer.decode([*self._anchor, *ids], clean_up_tokenization_spaces=False)
+        text: str = self.tokenizer.decode([*self._anchor, *ids], clean_up_tokenization_spaces=False)
         return text.removeprefix(self._anchor_text)
 
     def _once(self, piece: str, encode: Callable[[], list[int]]) -> list[int]:
@@ -125,7 +125,7 @@ def _is_mark(name: str) -> bool:
     return len(name) > 1 and not name.isspace() and not name.isalnum()
 
 
-def _controls(tokenizer, eos_token_id: int, template: str) -> tuple[frozenset[int], re.Pattern]:
+def _controls(tokenizer: Any, eos_token_id: int, template: str) -> tuple[frozenset[int], re.Pattern[str]]:
     """Return the ids that no text becomes, and a pattern of the texts that the tokenizer would turn into control
     tokens."""
     controls = control_tokens(tokenizer)

@@ -59,7 +59,7 @@ class SimulProcessor(ProcessorMixin):
 
     def __init__(
         self,
-        tokenizer,
+        tokenizer: Any,
         source_lang: str = "en",
         target_lang: str = "fr",
         template: str = FALCON_TEMPLATE,
@@ -93,7 +93,10 @@ class SimulProcessor(ProcessorMixin):
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
-        cls, pretrained_model_name_or_path: str | os.PathLike, trust_remote_code: bool | None = False, **kwargs: Any
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        trust_remote_code: bool | None = False,
+        **kwargs: Any,
     ) -> "SimulProcessor":
         """Load the processor of a saved folder. Code from the folder runs only if `trust_remote_code` is True; nobody
         is asked on the terminal, since standard input may be a pipe of text.
@@ -115,7 +118,7 @@ class SimulProcessor(ProcessorMixin):
 
     @classmethod
     def get_processor_dict(
-        cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Do as the stock method, but refuse a folder without `processor_config.json`, which would give the default
         template and languages.
@@ -134,7 +137,7 @@ class SimulProcessor(ProcessorMixin):
     @classmethod
     def from_chat_template(
         cls,
-        tokenizer,
+        tokenizer: Any,
         source_lang: str = "en",
         target_lang: str = "fr",
         instruction: str = CHAT_INSTRUCTION,
@@ -470,15 +473,15 @@ def _languages(name: str, language: str, known: Sequence[str] | None, template: 
     return languages
 
 
-def _eos_token_id(tokenizer, eos_token: str | None) -> int:
+def _eos_token_id(tokenizer: Any, eos_token: str | None) -> int:
     if eos_token is None:
         if tokenizer.eos_token_id is None:
             raise ValueError("tokenizer must have an eos_token, or eos_token must be given: it ends the target.")
-        return tokenizer.eos_token_id
+        return int(tokenizer.eos_token_id)
     found = tokenizer.get_vocab().get(eos_token)
     if found is None:
         raise ValueError(f"eos_token must be one token of the tokenizer, got {eos_token!r}.")
-    return found
+    return int(found)
 
 
 __all__ = ["CHAT_INSTRUCTION", "FALCON_TEMPLATE", "SimulProcessor"]

@@ -50,8 +50,8 @@ class SimulSpeechProcessor(SimulProcessor):
 
     def __init__(
         self,
-        tokenizer,
-        feature_extractor,
+        tokenizer: Any,
+        feature_extractor: Any,
         source_lang: str = "en",
         target_lang: str = "fr",
         template: str = FALCON_TEMPLATE,
@@ -173,7 +173,7 @@ class SimulSpeechProcessor(SimulProcessor):
                 'tokenizer.add_special_tokens({"additional_special_tokens": [...]}), and '
                 "model.resize_token_embeddings(len(tokenizer)) for a model that was trained without it."
             )
-        return found
+        return int(found)
 
 
 __all__ = ["SimulSpeechProcessor"]

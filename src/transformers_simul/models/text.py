@@ -4,6 +4,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -91,7 +92,7 @@ def ends_sentence(word: str) -> bool:
     return body.endswith(".") and not short
 
 
-def token_kinds(tokenizer, unit: str, eos_token_id: int) -> torch.Tensor:
+def token_kinds(tokenizer: Any, unit: str, eos_token_id: int) -> torch.Tensor:
     """Make the table that loss and decoder share: what each token is to the unit that it is part of.
 
     Args:
@@ -108,19 +109,23 @@ def token_kinds(tokenizer, unit: str, eos_token_id: int) -> torch.Tensor:
         ValueError: if the vocabulary marks neither bytes nor word starts in a known way.
     """
     texts = _token_bytes(tokenizer)
-    kind_of = {"word": _kind_in_word, "char": _kind_in_chars, "token": lambda text: STARTS if text else NEVER}[unit]
+    kind_of = {"word": _kind_in_word, "char": _kind_in_chars, "token": _kind_alone}[unit]
     kinds = torch.tensor([NEVER if text is None else kind_of(text) for text in texts], dtype=torch.int8)
     kinds[eos_token_id] = EOS
     return kinds
 
 
-def control_tokens(tokenizer) -> dict[int, str]:
+def control_tokens(tokenizer: Any) -> dict[int, str]:
     """Return ids and names of the tokens that are not text: special tokens, and those with a role, such as EOS."""
     # Chat models mark turns with tokens that are special without having a role of their own; single bytes are text.
     added = tokenizer.added_tokens_decoder.items()
     special = {index: token.content for index, token in added if token.special}
     roles = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     return {index: name for index, name in special.items() if not BYTE_PIECE.fullmatch(name)} | roles
+
+
+def _kind_alone(text: bytes) -> int:
+    return STARTS if text else NEVER
 
 
 def _kind_in_word(text: bytes) -> int:
@@ -140,7 +145,7 @@ def _kind_in_chars(text: bytes) -> int:
     return STARTS if leads else CONTINUES
 
 
-def _token_bytes(tokenizer) -> list[bytes | None]:
+def _token_bytes(tokenizer: Any) -> list[bytes | None]:
     """Return the bytes of each token, and None for control tokens and unused ids."""
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     controls, to_bytes = control_tokens(tokenizer), _byte_reader(tokens)
