@@ -14,6 +14,7 @@ from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengt
 from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationMixin
 
 from .cache import SimulCache
+from .committed import Committed, committed_words
 from .configuration_generation import SimulGenerationConfig
 from .decoding import decode_rows
 from .policies import WaitKPolicy
@@ -94,6 +95,8 @@ class SimulGenerationMixin(GenerationMixin):
             generators (`Sequence[torch.Generator]`, *optional*): one per row, for sampling that does not depend on
                 the row's neighbours.
             max_word_tokens (`int`, *optional*, defaults to 64): longest word; a word start is forced then.
+            committed (`Sequence[Sequence]`, *optional*): for each row, words that were shown before, pairs of ids and
+                delay, or [`Word`]s: the target begins with them. A streamer gets only what comes after.
             row_decoder (`type`, *optional*): how a row reads and writes, a subclass of [`RowDecoder`]; the baselines
                 bring their own.
             streamer (`SimulStreamer`, *optional*): gets each word as it is committed; stock streamers get its ids.
@@ -146,6 +149,7 @@ class SimulGenerationMixin(GenerationMixin):
         generators=None,
         max_word_tokens=None,
         row_decoder=None,
+        committed=None,
         tokenizer=None,
         **kwargs,
     ):
@@ -166,6 +170,7 @@ class SimulGenerationMixin(GenerationMixin):
         generators: Sequence[torch.Generator] | None = None,
         max_word_tokens: int = 64,
         row_decoder: Any = None,
+        committed: Sequence[Sequence[Any]] | None = None,
         past_key_values: Any = None,
         **kwargs: Any,
     ):
@@ -200,6 +205,8 @@ class SimulGenerationMixin(GenerationMixin):
         fitted = {id(each): each.fit(self) for each in {id(each): each for each in prompts}.values()}
         for each in fitted.values():
             check_room(self.config, cache.max_tokens, len(each.head), len(each.tail))
+        given = _per_row("committed", committed or [()] * batch, batch)
+        shown = [committed_words(w, fitted[id(p)].rule) for w, p in zip(given, prompts, strict=True)]
 
         rows = []
         for index in range(batch):
@@ -215,7 +222,8 @@ class SimulGenerationMixin(GenerationMixin):
                     max_word_tokens=max_word_tokens,
                     keeps_logits=keeps_logits,
                     started=started,
-                    on_word=_word_callback(streamer, index),
+                    on_word=_word_callback(streamer, index, shown[index]),
+                    committed=shown[index],
                 )
             )
         forwards = decode_rows(self, cache, rows, synced_gpus)
@@ -350,10 +358,13 @@ def _stack(logits: list[torch.Tensor], vocab_size: int) -> torch.Tensor:
     return torch.stack(logits) if logits else torch.zeros(0, vocab_size)
 
 
-def _word_callback(streamer: Any, row: int):
+def _word_callback(streamer: Any, row: int, shown: Sequence[Committed]):
     if streamer is None:
         return None
     if hasattr(streamer, "put_word"):
+        for word in shown:
+            # The last may end within a character, which the next word completes.
+            streamer.word(row, word.ids, 0, 0.0)
         return lambda ids, delay, elapsed_ms: streamer.put_word(row, ids, delay, elapsed_ms)
     return lambda ids, delay, elapsed_ms: streamer.put(torch.tensor(ids))
 

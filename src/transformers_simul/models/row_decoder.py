@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from .adaptive import Evidence
+from .committed import Committed
 from .head_attention import HeadAttention
 from .policies import Policy, Progress
 from .row import Ask, Doubled, Drafts, Prompt, Query, Reading, RowStopped, all_words
@@ -36,6 +37,8 @@ class RowDecoder:
         started (`float`, *optional*): `time.perf_counter()` of the call; now, unless told.
         on_word (`Callable`, *optional*): called with `(ids, delay, elapsed_ms)` of each committed word.
         head_is_fed (`bool`, *optional*): whether the cache holds the head already.
+        committed (`Sequence[Committed]`, *optional*): words that were shown before: the target begins with them. They
+            are written as they are, under the source that they saw, and `on_word` is not called for them.
 
     Attributes:
         feeds_ahead (`bool`): whether source may be fed before it is read, since it is hidden: all of it if it is known,
@@ -46,7 +49,8 @@ class RowDecoder:
         drafts (`Drafts`): what a policy that looks has seen of words to come.
 
     Raises:
-        ValueError: while it runs, if logits are NaN, or what logits processors make of them.
+        ValueError: for committed words where `feeds_ahead` is False. While it runs: if logits are NaN, or what logits
+            processors make of them; or if the source ends before it has as many words as a committed one had read.
     """
 
     feeds_ahead = True
@@ -65,12 +69,15 @@ class RowDecoder:
         started: float | None = None,
         on_word: Callable[[list[int], int, float], None] | None = None,
         head_is_fed: bool = False,
+        committed: Sequence[Committed] = (),
     ):
+        if committed and not self.feeds_ahead:
+            raise ValueError(f"committed words need a decoder that keeps its cache, got {type(self).__name__}.")
         self.source, self.policy = source, policy
         self.head, self.tail, self.rule = prompt.head, prompt.tail, prompt.rule
         self.processors, self.criteria, self.generator = processors, criteria, generator
         self.max_new_tokens, self.max_word_tokens = max_new_tokens, max_word_tokens
-        self.keeps_logits, self.on_word = keeps_logits, on_word
+        self.keeps_logits, self.on_word, self.committed = keeps_logits, on_word, committed
         self.started = time.perf_counter() if started is None else started
         self.reading = Reading(self.head, head_is_fed)
         if source.is_known and self.feeds_ahead:
@@ -93,7 +100,7 @@ class RowDecoder:
         When it is over, `stop_reason` says why, and `target` holds the committed words."""
         try:
             yield from self._read_until_write()
-            logits = yield from self._ask(self.feed(self.tail))
+            logits = yield from self._write_committed()
             token = yield from self._start_word((yield from self._wait_to_write(logits)))
             while token != self.rule.eos_token_id:
                 token = yield from self._write_word(token)
@@ -161,6 +168,41 @@ class RowDecoder:
         """Head, source and tail: a known source whole, of a live one what was read."""
         unread = [token for word in all_words(self.source) for token in word] if self.source.is_known else []
         return self.reading.ids[: self.reading.visible] + unread + self.tail
+
+    def _write_committed(self) -> Generator[Ask | None, torch.Tensor, torch.Tensor]:
+        """Write what was shown before, each token under the source that it saw; returns what the model says then. All
+        that decides from here on, the drafts of a policy that asks for them too, is what it would be without a break.
+        """
+        newest = self.tail
+        for word, delay in self.committed:
+            if self.policy.draft_words:
+                yield from self._wait_to_write((yield from self._ask(self.feed(newest))))
+            visible = self.reading.visible
+            while self._reads_committed(delay):
+                yield from self._read()
+            if self.policy.draft_words:
+                if self.reading.visible != visible:
+                    yield from self._ask_again()
+                newest = []
+            self.target += word[:-1]
+            if ids := [*newest, *word[:-1]]:
+                yield from self._ask(self.feed(ids))
+            self.target += word[-1:]
+            self._commit(word, self.reading.words, is_shown=True)
+            newest = word[-1:]
+        if self.committed and (reason := self._limit_reached()):
+            raise RowStopped(reason)
+        return (yield from self._ask(self.feed(newest)))
+
+    def _reads_committed(self, delay: int | None) -> bool:
+        """Whether more was read before the next committed word."""
+        reads = self._reads(len(self.words)) if delay is None else self.reading.words < delay
+        if reads is None or (reads and self.reading.is_over):
+            raise ValueError(
+                f"committed words must have delays, with {self.policy!r}, within the source, but word "
+                f"{len(self.words)} has {delay} and the source {self.reading.words} words."
+            )
+        return reads
 
     def _write_word(self, token: int) -> Generator[Ask | None, torch.Tensor, int]:
         """Write the word that `token` starts; returns the token that starts the next, or EOS."""
@@ -254,7 +296,13 @@ class RowDecoder:
         return token
 
     def _reads(self, written: int) -> bool | None:
-        return False if self.reading.is_over else self.policy.reads(Progress(self.reading.words, written))
+        if self.reading.is_over:
+            return False
+        delay = self.committed[written].delay if written < len(self.committed) else None
+        if delay is not None and self.reading.words >= delay:
+            # It was written then, whatever the policy says now.
+            return False
+        return self.policy.reads(Progress(self.reading.words, written))
 
     def _read_until_write(self) -> Generator[None, None, None]:
         while self._reads(len(self.words)):
@@ -344,27 +392,30 @@ class RowDecoder:
         """What logits processors and stopping criteria may see: nothing of the unread source."""
         return torch.tensor([self.reading.ids[: self.reading.visible] + self.tail + self.target], device=device)
 
-    def _check_limits(self, word: list[int], delay: int) -> None:
+    def _limit_reached(self) -> str:
+        """The reason to stop after the newest token; empty if there is none."""
         limit = self.max_new_tokens
         if limit is None:
             limit = 20 + 3 * (self.reading.visible - len(self.head))
-        reason = "max_new_tokens" if len(self.target) >= limit else ""
-        if not reason and self.criteria:
-            ids = self._shown_ids(self.rule.ends_word.device)
-            if any(bool(criterion(ids, None).all()) for criterion in self.criteria):
-                reason = "stopping_criteria"
-        if reason:
+        if len(self.target) >= limit:
+            return "max_new_tokens"
+        ids = self._shown_ids(self.rule.ends_word.device) if self.criteria else None
+        stops = any(bool(criterion(ids, None).all()) for criterion in self.criteria)
+        return "stopping_criteria" if stops else ""
+
+    def _check_limits(self, word: list[int], delay: int) -> None:
+        if reason := self._limit_reached():
             # Of lone spaces nothing can be seen yet.
             if not all(map(self.rule.is_blank, word)):
                 self._commit(word, delay)
             raise RowStopped(reason)
 
-    def _commit(self, word: list[int], delay: int) -> None:
+    def _commit(self, word: list[int], delay: int, is_shown: bool = False) -> None:
         self.words.append(word)
         self.drafts.write(word)
         self.delays.append(delay)
-        self.elapsed_ms.append(1000 * (time.perf_counter() - self.started))
-        if self.on_word is not None:
+        self.elapsed_ms.append(0.0 if is_shown else 1000 * (time.perf_counter() - self.started))
+        if self.on_word is not None and not is_shown:
             self.on_word(word, delay, self.elapsed_ms[-1])
 
 

@@ -84,6 +84,16 @@ class WordRule:
         """
         return scores.masked_fill(self.barred[expected], -torch.inf)
 
+    def may_hold(self, token: int, expected: Expected) -> bool:
+        """Whether a word may have the token there; EOS is in no word.
+
+        Args:
+            token (`int`): any number.
+            expected (`Expected`): what may follow what is before it.
+        """
+        known = 0 <= token < len(self._kinds) and token != self.eos_token_id
+        return known and not bool(self.barred[expected][token])
+
     def is_blank(self, token: int) -> bool:
         """Whether the token is a lone space, which something visible must follow."""
         return int(self._kinds[token]) == BLANK_START

@@ -6,14 +6,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from ..models.cache import SimulCache
+from ..models.committed import Committed, committed_words, encoded_unit
 from ..models.decoding import decode_step
-from ..models.policies import Policy
+from ..models.policies import Policy, check_count
 from ..models.policy_names import named
 from ..models.processing import SimulProcessor
 from ..models.room import check_room, with_room
@@ -23,7 +24,7 @@ from ..models.streams import SourceCancelled, SourceReader, SourceStream, Source
 from ..models.text import ends_sentence
 from .engine_stream import EngineStream
 from .options import decoder_options
-from .sentences import SentenceReader
+from .sentences import SentenceReader, committed_in, pass_over
 from .streamer import SimulStreamer
 
 _logger = logging.getLogger(__name__)
@@ -125,6 +126,8 @@ class StreamEngine:
         wait_s: float = 0.0,
         row_decoder: type[RowDecoder] = RowDecoder,
         streamer: SimulStreamer | None = None,
+        committed: Iterable[Any] = (),
+        words_before: int = 0,
         **kwargs: Any,
     ) -> EngineStream:
         """Begin a translation; from any thread.
@@ -141,6 +144,11 @@ class StreamEngine:
             wait_s (`float`, *optional*): how long to wait for a place.
             row_decoder (`type`, *optional*): how it reads and writes.
             streamer (`SimulStreamer`, *optional*): takes the words and the ends of sentences; a new one without.
+            committed (`Iterable`, *optional*): words of a stream that was cut off, which the target begins with: its
+                [`Word`]s, or pairs of text or ids and delay. The same source must be put again; only words that come
+                after are given out. Of an endless stream, sentences that ended before the last one are passed over.
+            words_before (`int`, *optional*): source units that are not put again, since their sentences have ended;
+                delays count them too.
             **kwargs: arguments of `generate()` that concern one row: `generation_config`, or its fields such as
                 `max_new_tokens` and `do_sample`; `logits_processor`, `stopping_criteria`, `generators` (one) and
                 `max_word_tokens`.
@@ -149,21 +157,28 @@ class StreamEngine:
             EngineFull: if there is no place.
             RuntimeError: if the engine is closed or has failed.
             ValueError: for arguments that `generate()` would not know or take, if the source counts other units than
-                the processor, for languages that the processor does not know, or for `max_sentence_words` without
-                `sentences`.
+                the processor, for languages that the processor does not know, for `max_sentence_words` without
+                `sentences`, or for committed words that no decoder writes.
         """
         if max_sentence_words is not None and not sentences:
             raise ValueError(f"max_sentence_words={max_sentence_words} needs sentences=True.")
+        check_count("words_before", words_before, least=0)
         policy = named(policy, self.model)
         processor = self.processor.with_languages(source_lang, target_lang)
         prompt = self._prompt_of(processor)
         options = decoder_options(self.model, processor, **kwargs)
+        shown = committed_words(committed, prompt.rule, encoded_unit(processor), words_before)
+        if sentences and any(word.delay is None for word in shown):
+            raise ValueError("committed must have delays with sentences=True: they say which a word belongs to.")
         number = next(self._numbers)
         if source is None:
             source = self.processor.stream(max_waiting=self.max_waiting, name=f"the source of stream {number}")
         bound = source.bind(self.processor)
         reader = SentenceReader(bound, max_sentence_words, ends_sentence) if sentences else bound
         words = streamer or SimulStreamer(self.processor, max_unread=self.max_unread, name=f"stream {number}")
+        for word in shown:
+            # The last may end within a character, which the next word completes.
+            words.word(0, word.ids, 0, 0.0)
         stream = EngineStream(number, source, words)
         with self._changed:
             self._changed.wait_for(lambda: self._free or self._is_closed, wait_s)
@@ -176,7 +191,9 @@ class StreamEngine:
                     f"max_streams is {self.cache.batch_size}, and all places were taken for wait_s={wait_s}."
                 )
             row = self._free.pop()
-            steps = self._translate(row, stream, reader, policy, row_decoder, options | {"prompt": prompt}, sentences)
+            steps = self._translate(
+                row, stream, reader, policy, row_decoder, options | {"prompt": prompt}, shown, words_before
+            )
             self._joining.append((row, _Run(stream, reader, steps)))
         source.listen(self._arrived.set)
         self._arrived.set()
@@ -340,7 +357,8 @@ class StreamEngine:
         policy: Policy,
         row_decoder: type[RowDecoder],
         options: dict[str, Any],
-        sentences: bool,
+        committed: Sequence[Committed],
+        words_before: int,
     ) -> Generator[Ask | None, torch.Tensor | None, str]:
         """A stream's life, one decoder for all of it or for each sentence; returns the reason to stop."""
         reason, started, head = "eos", time.perf_counter(), options["prompt"].head
@@ -353,12 +371,23 @@ class StreamEngine:
                 if begun is None:
                     yield None
                     continue
+                shown = committed
+                if isinstance(reader, SentenceReader):
+                    newest = yield from committed_in(reader, committed)
+                    if newest is None:
+                        yield from pass_over(reader)
+                        stream.words.end_sentence(words_before + reader.words_before + reader.words, "eos")
+                        continue
+                    shown = newest
                 decoder = row_decoder(
                     source=reader,
                     policy=policy,
                     head_is_fed=self.cache.used_tokens(row) == len(head),
                     started=started,
-                    on_word=lambda ids, delay, ms: stream.words.put_word(0, ids, reader.words_before + delay, ms),
+                    on_word=lambda ids, delay, ms: stream.words.put_word(
+                        0, ids, words_before + reader.words_before + delay, ms
+                    ),
+                    committed=shown,
                     **options,
                 )
                 yield from decoder.run()
@@ -369,10 +398,8 @@ class StreamEngine:
                 if not isinstance(reader, SentenceReader) or ended:
                     break
                 # A decoder that stopped early leaves the rest of its sentence unread.
-                while not (polled := reader.poll())[0] or polled[1] is not None:
-                    if not polled[0]:
-                        yield None
-                stream.words.end_sentence(reader.words_before + reader.words, decoder.stop_reason)
+                yield from pass_over(reader)
+                stream.words.end_sentence(words_before + reader.words_before + reader.words, decoder.stop_reason)
         except SourceCancelled:
             reason = "cancelled"
         except SourceTimeout:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An endless source, sentence by sentence, while it arrives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 
+from ..models.committed import Committed
 from ..models.streams import SourceReader
 from ..models.text import UNITS, ends_sentence
 
@@ -146,4 +147,57 @@ class SentenceReader:
         return self.reader.wait_s
 
 
-__all__ = ["SentenceReader"]
+def committed_in(
+    reader: SentenceReader, committed: Sequence[Committed]
+) -> Generator[None, None, list[Committed] | None]:
+    """The committed words of the sentence that has begun, with delays that count from its start.
+
+    A word has read at least one unit of its sentence, and none of the next: its delay says where it belongs.
+
+    Args:
+        reader (`SentenceReader`): of the stream.
+        committed (`Sequence[Committed]`): all that were committed, with delays that count from the stream's start.
+
+    Yields:
+        None: while the unit that the last of them had read is not there.
+
+    Returns:
+        `list[Committed]`: those of this sentence, the newest of all; None if a later sentence has some, so that this
+        one is over.
+
+    Raises:
+        ValueError: if the source ends before that unit.
+        SourceTimeout, SourceCancelled: as the reader's.
+    """
+    before = reader.words_before
+    here = [(ids, delay - before) for ids, delay in committed if delay is not None and delay > before]
+    if here:
+        last = here[-1][1] - 1
+        while not (peeked := reader.peek(last))[0]:
+            reader.reader.note_wait(True)
+            yield None
+        reader.reader.note_wait(False)
+        if reader.reader.peek(last) == (True, None):
+            raise ValueError(
+                f"committed must not have read more than the source has, but the last had read {before + last + 1}."
+            )
+        if peeked[1] is None:
+            return None
+    return [Committed(*word) for word in here]
+
+
+def pass_over(reader: SentenceReader) -> Generator[None, None, None]:
+    """Read to the end of the sentence that has begun.
+
+    Args:
+        reader (`SentenceReader`): of the stream.
+
+    Yields:
+        None: while its next unit is not there.
+    """
+    while not (polled := reader.poll())[0] or polled[1] is not None:
+        if not polled[0]:
+            yield None
+
+
+__all__ = ["SentenceReader", "committed_in", "pass_over"]

@@ -18,12 +18,14 @@ class Word(NamedTuple):
         delay (`int`): source units that had been read when it was written.
         elapsed_ms (`float`): time since `generate()` started.
         row (`int`): its row in the batch.
+        ids (`list[int]`): its token ids, with which a stream that was cut off is resumed.
     """
 
     text: str
     delay: int
     elapsed_ms: float
     row: int = 0
+    ids: Sequence[int] = ()
 
 
 def reader_error(error: BaseException, name: str) -> Exception:
@@ -112,11 +114,11 @@ class SimulStreamer(BaseStreamer):
 
     def word(self, row: int, ids: list[int], delay: int, elapsed_ms: float) -> Word:
         """Return a committed unit as its readers get it; a half character stays empty until its other half comes."""
-        ids = [*self._held.pop(row, []), *ids]
-        text = self.processor.words([ids])[0]
+        whole = [*self._held.pop(row, []), *ids]
+        text = self.processor.words([whole])[0]
         if self.processor.is_half(text):
-            self._held[row], text = ids, ""
-        return Word(text, delay, elapsed_ms, row)
+            self._held[row], text = whole, ""
+        return Word(text, delay, elapsed_ms, row, ids)
 
     def end_sentence(self, source_units: int, reason: str) -> None:
         """Called by an engine when a sentence of an endless stream is over; here nothing more is said of it.

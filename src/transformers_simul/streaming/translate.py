@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+from ..models.committed import committed_words, encoded_unit
 from ..models.policies import Policy
 from ..models.processing import SimulProcessor
 from ..models.streams import SourceStream
@@ -42,7 +43,8 @@ def translate_stream(
         source_words (`Iterable[str]`): source words as they come; it may block.
         policy (`Policy` or `str`): when to READ and WRITE, or a name as in `generate()`.
         source_lang, target_lang (`str`, *optional*): languages, of those that the processor knows.
-        **kwargs: further arguments of `generate()`.
+        **kwargs: further arguments of `generate()`; `committed` is a list of words here, as [`StreamEngine.open`]
+            takes them: those of a translation that was cut off, after which this one goes on.
 
     Yields:
         [`Word`]: as soon as it is committed.
@@ -182,12 +184,15 @@ def _start(
 ) -> threading.Thread:
     """Run the model in a thread, which sends what happens; the last event is an [`_End`]."""
     stream.listen_for_waits(lambda: send(None))
+    rule, shown = processor.prompt.fit(model).rule, kwargs.pop("committed", ())
+    committed = committed_words(shown, rule, encoded_unit(processor))
     criteria = StoppingCriteriaList([*(kwargs.pop("stopping_criteria", None) or []), _Cancelled(stream)])
 
     def generate() -> None:
         try:
             inputs, streamer = processor(source=stream), _Sender(processor, send)
-            model.generate(**inputs, policy=policy, streamer=streamer, stopping_criteria=criteria, **kwargs)
+            options = kwargs | {"stopping_criteria": criteria, "committed": [committed]}
+            model.generate(**inputs, policy=policy, streamer=streamer, **options)
         except BaseException as error:
             send(_End(error))
         else:
