@@ -23,7 +23,7 @@ class Committed(NamedTuple):
 def committed_words(
     words: Iterable[Any],
     rule: WordRule,
-    encode: Callable[[str, int], list[int]] | None = None,
+    encode: Callable[[str, int], Any] | None = None,
     words_before: int = 0,
 ) -> list[Committed]:
     """What a caller gives as committed, checked.
@@ -75,14 +75,14 @@ def committed_words(
     return found
 
 
-def encoded_unit(processor: Any) -> Callable[[str, int], list[int]]:
-    """The function that makes a committed unit's text ids, as the tokenizer would write it.
+def encoded_unit(processor: Any) -> Callable[[str, int], Any]:
+    """Return the function that makes a committed unit's text ids, as the tokenizer would write it.
 
     Args:
         processor (`SimulProcessor`): saved beside the model.
     """
 
-    def encode(text: str, number: int) -> list[int]:
+    def encode(text: str, number: int) -> Any:
         if processor.unit == "token":
             raise ValueError(f"committed[{number}] must be token ids with token units, got the text {text!r}.")
         if processor.unit == "char" and text == " ":
