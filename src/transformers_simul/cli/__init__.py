@@ -19,6 +19,7 @@ from . import (
     plot,
     programs,
     score,
+    serve,
     subtitles,
     translate,
 )
@@ -27,6 +28,7 @@ from .flags import CommandParser
 COMMANDS = (
     translate,
     listen,
+    serve,
     programs,
     score,
     subtitles,

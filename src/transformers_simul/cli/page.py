@@ -48,7 +48,7 @@ def _demo(args: argparse.Namespace) -> int:
     if args.max_streams < 1:
         raise ValueError(f"max-streams must be at least 1, got {args.max_streams}.")
     if args.port is not None:
-        _check_port(args.host, args.port)
+        check_port(args.host, args.port)
     find_model(args.model)
     from ..live_page import build_page, check_gradio
 
@@ -71,8 +71,16 @@ def _demo(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_port(host: str, port: int) -> None:
-    """Fail before the model is loaded."""
+def check_port(host: str, port: int) -> None:
+    """Fail before the model is loaded.
+
+    Args:
+        host (`str`): address to listen on.
+        port (`int`): to listen on.
+
+    Raises:
+        ValueError: if it is no port, or not free.
+    """
     if not 0 < port < 65536:
         raise ValueError(f"port must be between 1 and 65535, got {port}.")
     try:
@@ -86,4 +94,4 @@ def _not_ours(host: str, port: int | None, error: OSError) -> ValueError:
     return ValueError(f"host and port must be ours to listen on, got {host!r} and {port}: {error}")
 
 
-__all__ = ["add_command"]
+__all__ = ["add_command", "check_port"]

@@ -289,7 +289,33 @@ class RoomState(_FromServer):
     )
     source_lang: str | None = None
     target_langs: list[str] = Field(default_factory=list)
+    unit: Literal["word", "char", "token"] | None = Field(default=None, description="spaces stand between words alone")
     first: dict[str, int] = Field(default_factory=dict, description="by language, index of the first word still kept")
+
+
+class TranslateRequest(_FromClient):
+    """The body of `POST /v1/translate`."""
+
+    text: str = Field(max_length=MAX_TEXT)
+    model: Name | None = None
+    source_lang: Language | None = None
+    target_lang: Language | None = None
+    policy: Name | None = None
+    sentences: bool = True
+    max_sentence_words: int | None = Field(default=None, ge=1, le=1000)
+    options: Options = Options()
+    stream: bool = Field(default=False, description="answer with server-sent events")
+
+
+class Translation(_FromServer):
+    """The answer to `POST /v1/translate`."""
+
+    text: str
+    model: str
+    source_lang: str
+    target_lang: str
+    reason: StopReason
+    words: list[WordMessage]
 
 
 def _one_of(*models: type[BaseModel]) -> TypeAdapter[Any]:
@@ -359,6 +385,8 @@ __all__ = [
     "Started",
     "TrackEnd",
     "TrackResume",
+    "TranslateRequest",
+    "Translation",
     "WordMessage",
     "what_is_wrong",
 ]

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`transformers-simul serve`: live translation over the network."""
+
+import argparse
+import importlib.util
+import ipaddress
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from .loading import find_model
+from .page import check_port
+
+TOKENS = "TRANSFORMERS_SIMUL_TOKENS"
+_EXTRA = ("fastapi", "uvicorn", "websockets", "prometheus_client")
+EXAMPLES = f"""
+examples:
+  transformers-simul serve output/demo
+  transformers-simul serve de=output/en-de fr=output/en-fr --policy wait-5 --max-streams 16
+  transformers-simul serve output/demo --host 0.0.0.0 --token-file tokens.txt --origin https://captions.example
+
+Tokens stand one in a line, in the file or in the variable {TOKENS}; 'listen' after one lets it listen to rooms alone.
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Add the command and its flags to the parser."""
+    parser = commands.add_parser(
+        "serve",
+        help="serve live translation over WebSocket and HTTP",
+        description="Serve live translation: streams over WebSocket, whole texts over HTTP, rooms with many listeners.",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument(
+        "model", nargs="+", metavar="MODEL", help="a trained folder or a name on the Hub; NAME=MODEL names it"
+    )
+    parser.add_argument("--trust-remote-code", action="store_true", help="allow running code that comes with MODEL")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 for a free one (8000)")
+    parser.add_argument("--policy", default="wait-3", help="of streams that name none (wait-3)")
+    parser.add_argument("--max-streams", type=int, default=64, help="of each model, at once; more are refused (64)")
+    parser.add_argument("--max-tokens", type=int, default=512, help="of a stream, or of each sentence (512)")
+    parser.add_argument("--token-file", help="a file of tokens, one in a line")
+    parser.add_argument("--no-token", action="store_true", help="serve other machines without asking for a token")
+    parser.add_argument("--origin", action="append", default=[], help="whose pages may use the server; repeat for more")
+    parser.add_argument(
+        "--host-name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="further host name to answer to where no token is asked for; * for any",
+    )
+    parser.add_argument("--streams-per-token", type=int, default=64, help="at once (64)")
+    parser.add_argument("--words-per-second", type=float, default=50.0, help="of source, that a stream may send (50)")
+    parser.add_argument("--idle-s", type=float, default=60.0, help="that a stream may be silent (60)")
+    parser.add_argument("--total-s", type=float, default=14400.0, help="that a stream may last (14400)")
+    parser.add_argument("--drain-s", type=float, default=30.0, help="that streams get to finish after SIGTERM (30)")
+    parser.add_argument("--root-path", default="", help="path under which a proxy shows the server")
+    parser.add_argument("--verbose", action="store_true", help="log each stream's beginning and end to stderr")
+    parser.set_defaults(run=_serve)
+
+
+def _serve(args: argparse.Namespace) -> int:
+    _check_extra()
+    models = _named_models(args.model)
+    lines = _token_lines(args.token_file)
+    _check_host(args, bool([line for line in lines if line.strip() and not line.startswith("#")]))
+    if args.port:
+        check_port(args.host, args.port)
+    for name, option in (("max-streams", args.max_streams), ("max-tokens", args.max_tokens)):
+        if option < 1:
+            raise ValueError(f"{name} must be at least 1, got {option}.")
+    for folder in models.values():
+        find_model(folder)
+    from ..serving.settings import Settings
+    from ..serving.tokens import Tokens
+
+    settings = Settings(
+        policy=args.policy,
+        streams_per_token=args.streams_per_token,
+        words_per_second=args.words_per_second,
+        idle_s=args.idle_s,
+        total_s=args.total_s,
+        drain_s=args.drain_s,
+    )
+    tokens = Tokens(lines)
+    if args.verbose:
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    from ..models.policy_names import policy_from_name
+
+    policy_from_name(args.policy)
+    return _run(args, models, settings, tokens)
+
+
+def _run(args: argparse.Namespace, models: dict[str, str], settings: Any, tokens: Any) -> int:
+    from ..serving.app import build_app
+    from ..serving.metrics import Metrics
+    from ..serving.models import serve_models
+    from ..serving.server import make_server
+    from ..serving.service import Service
+    from .loading import load
+
+    metrics = Metrics()
+    loaded = {name: load(folder, args.trust_remote_code) for name, folder in models.items()}
+    served = serve_models(loaded, metrics, args.max_streams, args.max_tokens)
+    service = Service(served, settings, tokens, metrics)
+    app = build_app(service, args.origin, None if tokens else args.host_name)
+
+    def on_start(url: str) -> None:
+        names = ", ".join(f"{each.name} ({each.source_lang} to {each.target_lang})" for each in served)
+        print(f"serving {names} at {url}; Ctrl-C ends it", file=sys.stderr, flush=True)
+
+    server = make_server(app, service, args.host, args.port, on_start, args.root_path)
+    server.run()
+    return 0 if server.started else 1
+
+
+def _check_extra() -> None:
+    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"the server needs {', '.join(missing)}: pip install 'transformers_simul[serve]'.")
+
+
+def _named_models(arguments: list[str]) -> dict[str, str]:
+    """Of each name the folder; without a name, the folder's own."""
+    models: dict[str, str] = {}
+    for argument in arguments:
+        name, equals, folder = argument.partition("=")
+        if not equals or Path(argument).exists():
+            name, folder = Path(argument).resolve().name if Path(argument).exists() else argument, argument
+        if not name or name in models:
+            raise ValueError(f"model must have a name of its own, as in NAME={folder}, got {name!r} twice or empty.")
+        models[name] = folder
+    return models
+
+
+def _token_lines(file: str | None) -> list[str]:
+    lines = os.environ.get(TOKENS, "").splitlines()
+    if file is not None:
+        try:
+            lines += Path(file).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            # The text of a decoding error holds bytes of the file.
+            reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+            raise ValueError(f"token-file must be a file that can be read, got {file!r}: {reason}.") from None
+    return lines
+
+
+def _check_host(args: argparse.Namespace, has_tokens: bool) -> None:
+    """A server that everybody can reach asks for a token, unless it is told not to."""
+    try:
+        is_local = ipaddress.ip_address(args.host).is_loopback
+    except ValueError:
+        is_local = args.host == "localhost"
+    if args.token_file is not None and not has_tokens:
+        raise ValueError(f"token-file must hold a token, got none in {args.token_file!r}.")
+    if not is_local and not has_tokens and not args.no_token:
+        raise ValueError(
+            f"host must be this machine's own (127.0.0.1) where no token is asked for, got {args.host!r}: give "
+            f"--token-file or {TOKENS}, or --no-token if everybody may use the server."
+        )
+
+
+__all__ = ["add_command"]

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The models of a server, each with an engine of its own."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..streaming.engine import StreamEngine
+from .failure import Failure
+from .messages import Start
+from .metrics import Metrics
+
+# What a model without a language is said to speak: "undetermined", as BCP 47 has it.
+UNKNOWN = "und"
+
+
+class MeasuredEngine(StreamEngine):
+    """An engine that tells how long its forwards take.
+
+    Args:
+        *args, **kwargs: of [`StreamEngine`].
+        observe (`Callable[[float], None]`): called with the seconds of each.
+    """
+
+    def __init__(self, *args: Any, observe: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._observe = observe
+
+    def step(self) -> int:
+        started = time.perf_counter()
+        answered = super().step()
+        if answered:
+            self._observe(time.perf_counter() - started)
+        return answered
+
+
+class Served(NamedTuple):
+    """One model.
+
+    Attributes:
+        name (`str`): clients choose it by.
+        engine (`StreamEngine`): of it.
+        source_lang, target_lang (`str`): that it translates.
+    """
+
+    name: str
+    engine: StreamEngine
+    source_lang: str
+    target_lang: str
+
+    @property
+    def unit(self) -> str:
+        """What it counts."""
+        unit: str = self.engine.processor.unit
+        return unit
+
+    def about(self) -> dict[str, Any]:
+        """As `/v1/models` shows it."""
+        return {
+            "id": self.name,
+            "source_lang": self.source_lang,
+            "target_lang": self.target_lang,
+            "unit": self.unit,
+            "max_streams": self.engine.cache.batch_size,
+            "active_streams": self.engine.active_streams,
+            "max_tokens": self.engine.max_tokens,
+        }
+
+
+def serve_models(
+    models: Mapping[str, tuple[Any, Any]], metrics: Metrics, max_streams: int = 64, max_tokens: int = 512
+) -> list[Served]:
+    """Give each model an engine, not started yet.
+
+    Args:
+        models (`Mapping[str, tuple]`): of each name the model and its processor.
+        metrics (`Metrics`): gets the engines' figures.
+        max_streams, max_tokens (`int`, *optional*): of each engine.
+    """
+    served = []
+    for name, (model, processor) in models.items():
+        engine = MeasuredEngine(
+            model,
+            processor,
+            max_streams=max_streams,
+            max_tokens=max_tokens,
+            observe=metrics.step_s.labels(name).observe,
+        )
+        metrics.places.labels(name).set(max_streams)
+        metrics.gauge(metrics.streams, lambda engine=engine: engine.active_streams, model=name)  # type: ignore[misc]
+        languages = (processor.source_lang or UNKNOWN, processor.target_lang or UNKNOWN)
+        served.append(Served(name, engine, *languages))
+    return served
+
+
+def choose(served: Sequence[Served], start: Start) -> list[Served]:
+    """The models that a client asks for, one for each target language.
+
+    Args:
+        served (`Sequence[Served]`): all of them.
+        start (`Start`): of the client.
+
+    Raises:
+        Failure: if there is none, or they cannot share a source.
+    """
+    named = [each for each in served if start.model in (None, each.name)]
+    if not named:
+        raise Failure("unknown_model", f"There is no model {start.model!r} here.")
+    spoken = [each for each in named if start.source_lang in (None, each.source_lang)]
+    if start.target_langs is None:
+        if not spoken:
+            raise Failure("unknown_model", f"No such model here translates from {start.source_lang!r}.")
+        return spoken[:1]
+    if len(set(start.target_langs)) < len(start.target_langs):
+        raise Failure("bad_message", "start.target_langs must name each language once.")
+    chosen: list[Served] = []
+    for target in start.target_langs:
+        # What the first target is translated from, the others are too.
+        source = chosen[0].source_lang if chosen else None
+        found = [each for each in spoken if each.target_lang == target and source in (None, each.source_lang)]
+        if not found:
+            pair = f"from {start.source_lang or source or 'any language'} to {target!r}"
+            raise Failure("unknown_model", f"No such model here translates {pair}.")
+        chosen.append(found[0])
+    if len({each.unit for each in chosen}) > 1:
+        raise Failure("unknown_model", "These models count different units, and cannot share a source.")
+    return chosen
+
+
+__all__ = ["Served", "choose", "serve_models"]

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`POST /v1/translate`: a whole text, answered as one JSON or as server-sent events."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+from fastapi.sse import format_sse_event
+
+from ..models.text import split_words
+from .failure import Failure
+from .messages import Ended, Start, TranslateRequest, Translation, WordMessage
+from .service import Service
+from .session import Session
+from .tokens import Principal
+
+
+async def translate(service: Service, wanted: TranslateRequest, request: Request, who: Principal) -> Response:
+    """Answer a request.
+
+    Args:
+        service (`Service`): of the server.
+        wanted (`TranslateRequest`): its body.
+        request (`Request`): it.
+        who (`Principal`): who asks.
+
+    Raises:
+        Failure: if it is refused, or ends with an error.
+    """
+    most, count = service.settings.burst_words, len(split_words(wanted.text))
+    start = Start(
+        model=wanted.model,
+        source_lang=wanted.source_lang,
+        target_langs=None if wanted.target_lang is None else [wanted.target_lang],
+        policy=wanted.policy,
+        sentences=wanted.sentences,
+        max_sentence_words=wanted.max_sentence_words,
+        options=wanted.options,
+    )
+    if count > most:
+        raise Failure("message_too_big", f"A text may have {most} words here, got {count}; /v1/stream takes more.")
+    session = service.open(start, who)
+    is_handed_on = False
+    try:
+        try:
+            session.put(wanted.text)
+        except Failure as failure:
+            # Characters are units too.
+            raise Failure("message_too_big", str(failure)) from failure
+        session.end()
+        if wanted.stream or "text/event-stream" in request.headers.get("accept", ""):
+            response = _Events(service, session)
+            is_handed_on = True
+            return response
+        return Response(await _whole(session, request), media_type="application/json")
+    finally:
+        if not is_handed_on:
+            service.release(session)
+
+
+async def _whole(session: Session, request: Request) -> bytes:
+    """All of the translation as one JSON."""
+    watcher = asyncio.create_task(_give_up_with(request, session))
+    words: list[WordMessage] = []
+    reason: Any = "cancelled"
+    try:
+        async for message in session.messages():
+            if isinstance(message, WordMessage):
+                words.append(message)
+            elif isinstance(message, Ended):
+                reason = message.reason
+    finally:
+        watcher.cancel()
+    started = session.started()
+    (target_lang,) = started.target_langs
+    joiner = " " if started.unit == "word" else ""
+    answer = Translation(
+        text=joiner.join(word.text for word in words),
+        model=started.models[target_lang],
+        source_lang=started.source_lang,
+        target_lang=target_lang,
+        reason=reason,
+        words=words,
+    )
+    return answer.model_dump_json(exclude_none=True).encode()
+
+
+async def _give_up_with(request: Request, session: Session) -> None:
+    """End the translation once the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    session.cancel()
+
+
+class _Events(StreamingResponse):
+    """The messages of a stream as server-sent events."""
+
+    def __init__(self, service: Service, session: Session):
+        super().__init__(_events(service, session), media_type="text/event-stream")
+        self.headers["x-accel-buffering"] = "no"
+        self.service, self.session = service, session
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # Also where the client left before the first event.
+            self.service.release(self.session)
+
+
+async def _events(service: Service, session: Session) -> AsyncIterator[bytes]:
+    try:
+        async for message in session.messages():
+            yield format_sse_event(event=message.type, data_str=message.model_dump_json(exclude_none=True))
+    except Failure as failure:
+        service.refuse(failure)
+        yield format_sse_event(event="error", data_str=failure.message().model_dump_json(exclude_none=True))
+
+
+__all__ = ["translate"]

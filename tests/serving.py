@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of serving share: a server in this process, on a free port, and a plain client of its protocol."""
+
+import asyncio
+import contextlib
+import json
+from typing import Any
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError
+
+from helpers import make_model, make_processor
+from transformers_simul.serving.app import build_app
+from transformers_simul.serving.metrics import Metrics
+from transformers_simul.serving.models import serve_models
+from transformers_simul.serving.server import make_server
+from transformers_simul.serving.service import Service
+from transformers_simul.serving.settings import Settings
+from transformers_simul.serving.tokens import Tokens
+
+# Far more than anything here takes.
+LIMIT_S = 60.0
+
+
+def tiny(**kwargs):
+    """A tiny random model, which writes more than it would by itself, and its processor."""
+    processor = make_processor(**{"source_lang": "en"} | kwargs)
+    model = make_model(processor)
+    model.generation_config.sequence_bias = [[[0], -2.0]]
+    return model, processor
+
+
+class Running:
+    """A server that runs: `url` and `ws` are its addresses."""
+
+    def __init__(self, server, service):
+        self.server, self.service, self.url = server, service, server.url
+        self.ws = server.url.replace("http", "ws")
+
+    def connect(self, path="/v1/stream", **options):
+        return connect(self.ws + path, max_size=None, **options)
+
+    async def idle(self):
+        """Wait until nothing runs any more."""
+        while self.service.sessions or any(served.engine.active_streams for served in self.service.served):
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def running(models, tokens=(), max_streams=8, max_tokens=256, origins=(), host_names=(), **settings):
+    """A server with these models, until the block is left."""
+    metrics = Metrics()
+    served = serve_models(models, metrics, max_streams, max_tokens)
+    service = Service(served, Settings(**{"policy": "wait-1"} | settings), Tokens(tokens), metrics)
+    app = build_app(service, origins, None if tokens else host_names)
+    listens = asyncio.Event()
+    server = make_server(app, service, port=0, on_start=lambda url: listens.set())
+    work = asyncio.create_task(server.serve())
+    try:
+        await asyncio.wait_for(listens.wait(), LIMIT_S)
+        yield Running(server, service)
+    finally:
+        server.should_exit = True
+        await asyncio.wait_for(work, LIMIT_S)
+
+
+def run(main):
+    return asyncio.run(asyncio.wait_for(main, 2 * LIMIT_S))
+
+
+async def say(socket, *messages: Any):
+    for message in messages:
+        await socket.send(json.dumps(message))
+
+
+async def rest(socket):
+    """Everything to the end of the connection."""
+    messages = []
+    with contextlib.suppress(ConnectionClosedError):
+        async for text in socket:
+            messages.append(json.loads(text))
+    return messages
+
+
+async def until(socket, kind):
+    """Messages up to the first of a kind."""
+    messages = []
+    while not messages or messages[-1]["type"] != kind:
+        messages.append(json.loads(await socket.recv()))
+    return messages
+
+
+def start(**kwargs):
+    return {"type": "start", "options": {"max_new_tokens": 12}, **kwargs}
+
+
+def source(text, **kwargs):
+    return {"type": "source", "text": text, **kwargs}
+
+
+END = {"type": "end"}
+
+
+def words(messages):
+    return [message for message in messages if message["type"] == "word"]
+
+
+async def translate(server, text, **kwargs):
+    """A whole text over a stream of its own."""
+    async with server.connect() as socket:
+        await say(socket, start(**kwargs), source(text), END)
+        return await rest(socket)
