@@ -404,6 +404,26 @@ def test_a_page_of_characters_says_so(parts):
         build_page(model, make_processor(unit="char"))
 
 
+def test_policies_by_name_are_chosen_from_and_translate(parts, engine):
+    page = build_page(*parts, max_streams=2, policies=["confidence:0.5,max=4", "agree-2"])
+    visitors = page.visitors
+    lists = {block.elem_id: block for block in page.blocks.values() if block.elem_id in ("left", "right")}
+    assert [name for name, _ in lists["left"].choices][-2:] == ["confidence:0.5,max=4", "agree-2"]
+    assert (lists["left"].value, lists["right"].value) == ("wait-3", "confidence:0.5,max=4")
+    visitors.engine.close()
+    visitors.engine = engine
+
+    async def main():
+        shown = await everything(visitors.play("one", TEXT, 20, "confidence:0.5,max=4", "agree-2"))
+        assert "12 source words" in shown[-1][1]
+        assert "confidence:0.5,max=4" in shown[-1][1]
+
+    run(main())
+    for name, message in (("weit-3", "policy must be one of"), ("alignatt-2", "transformers-simul heads writes")):
+        with pytest.raises(ValueError, match=message):
+            build_page(*parts, policies=[name])
+
+
 @pytest.mark.parametrize(
     ("host", "is_ours"),
     [

@@ -8,7 +8,15 @@ import torch
 
 from families import WINDOW, make_family
 from helpers import make_model, make_processor, random_sentence
-from transformers_simul import FixedChunkPolicy, OfflinePolicy, WaitKPolicy
+from transformers_simul import (
+    AlignAttPolicy,
+    ConfidencePolicy,
+    FixedChunkPolicy,
+    HoldPolicy,
+    LearnedReadPolicy,
+    OfflinePolicy,
+    WaitKPolicy,
+)
 from transformers_simul.evaluation.mask_picture import draw_mask
 from transformers_simul.evaluation.plots import curves_figure, plot_path
 from transformers_simul.evaluation.quality import Quality
@@ -47,6 +55,31 @@ def test_every_family_can_be_drawn(parts, tmp_path, name, positions):
     same, cells = picture.agreement
     assert same == cells
     assert picture.logit_difference < 1e-5
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        LearnedReadPolicy(0.01, 1, 4),
+        ConfidencePolicy(0.05, None, 1, 3),
+        AlignAttPolicy(1, 1, 4, heads=[(1, 2), (0, 1)]),
+    ],
+    ids=repr,
+)
+def test_policies_that_look_see_what_the_model_says_though_the_target_is_given(parts, policy, tmp_path):
+    draw, looks, lags = random.Random(1), 0, set()
+    for _ in range(4):
+        source = random_sentence(draw, 5, 8)
+        picture = draw_mask(tmp_path / "mask.png", *parts, source, random_sentence(draw, 3, 6), policy)
+        same, cells = picture.agreement
+        assert same == cells
+        assert picture.logit_difference < 1e-5
+        looks += picture.peek_rows
+        lags.add(picture.peek_rows)
+    assert looks > 8
+    assert len(lags) > 1
+    with pytest.raises(ValueError, match="must ask for no drafts"):
+        draw_mask(tmp_path / "mask.png", *parts, "a", "b", HoldPolicy(2))
 
 
 @pytest.mark.parametrize(("layer", "head"), [(0, 1), (1, 3)])

@@ -4,7 +4,7 @@
 import argparse
 from typing import Any
 
-from .flags import check_output, read_policy
+from .flags import add_policy_flags, check_output, chosen_policy
 from .loading import add_model, find_model
 
 EXAMPLES = """
@@ -12,6 +12,7 @@ examples:
   transformers-simul mask output/demo --source "Already configured." --target "Bereits konfiguriert."
   transformers-simul mask output/demo --source "..." --target "..." --layer 0 --head 3 --output head.png
   transformers-simul mask output/demo --source "..." --target "..." --path path.svg
+  transformers-simul mask output/demo --source "..." --target "..." --policy learned:0.5,max=5
 """
 
 
@@ -26,7 +27,7 @@ def add_command(commands: Any) -> None:
     add_model(parser)
     parser.add_argument("--source", required=True, help="source sentence")
     parser.add_argument("--target", required=True, help="its translation")
-    parser.add_argument("--wait-k", default="2", help="source words read ahead, or 'full' (2)")
+    add_policy_flags(parser, wait_k="2")
     parser.add_argument(
         "--layer", type=int, help="layer, from 0; with --head, draw one head's attention instead of the mask"
     )
@@ -40,7 +41,7 @@ def add_command(commands: Any) -> None:
 
 
 def _mask(args: argparse.Namespace) -> int:
-    policy = read_policy(args.wait_k)
+    policy = chosen_policy(args)
     check_output("output", args.output)
     if args.path:
         check_output("path", args.path)

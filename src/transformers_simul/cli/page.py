@@ -12,6 +12,7 @@ EXAMPLES = """
 examples:
   transformers-simul demo output/demo
   transformers-simul demo output/demo --port 8000 --max-streams 4
+  transformers-simul demo output/demo --policy learned:0.5 --policy confidence:0.6,max=7
   transformers-simul demo output/demo --example "The room is dark." --example "Turn on the light in the kitchen."
 """
 
@@ -41,6 +42,13 @@ def add_command(commands: Any) -> None:
         metavar="NAME",
         help="further host name to answer to, beside localhost, this machine's name and IP addresses; * for any",
     )
+    parser.add_argument(
+        "--policy",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="further policy to choose from, such as confidence:0.6,max=7 (docs/policies.md); repeat for more",
+    )
     parser.set_defaults(run=_demo)
 
 
@@ -50,6 +58,10 @@ def _demo(args: argparse.Namespace) -> int:
     if args.port is not None:
         check_port(args.host, args.port)
     find_model(args.model)
+    from ..models.policy_names import policy_from_name
+
+    for name in args.policy:
+        policy_from_name(name)
     from ..live_page import build_page, check_gradio
 
     # Before the model is loaded.
@@ -61,6 +73,7 @@ def _demo(args: argparse.Namespace) -> int:
         max_streams=args.max_streams,
         examples=args.example,
         host_names=args.host_name,
+        policies=args.policy,
     )
     try:
         _, url, _ = page.launch(server_name=args.host, server_port=args.port, quiet=True, prevent_thread_lock=True)

@@ -35,16 +35,17 @@ def add_command(commands: Any) -> None:
 def _plot(args: argparse.Namespace) -> int:
     check_output("output", args.output)
     from ..evaluation.plots import plot_curves
-    from ..evaluation.report import folder_lines
+    from ..evaluation.report import by_kind, folder_lines
 
     curves = {}
     for given in args.folders:
         # A folder of its own may have "=" in its name.
         name, _, folder = ("", "", given) if "=" not in given or Path(given).is_dir() else given.partition("=")
         label = name or Path(folder).resolve().name
-        if label in curves:
+        if any(label == known.partition(",")[0] for known in curves):
             raise ValueError(f"every curve must have a name of its own, got {label!r} twice: use NAME=FOLDER.")
-        curves[label] = folder_lines(Path(folder), args.metric)
+        kinds = by_kind(folder_lines(Path(folder), args.metric))
+        curves |= {label if len(kinds) == 1 else f"{label}, {kind}": lines for kind, lines in kinds.items()}
     plot_curves(args.output, curves, args.title, args.metric)
     print(f"written: {args.output}", file=sys.stderr)
     return 0

@@ -24,7 +24,9 @@ from .. import (
 )
 from ..corpora import Pair
 from ..evaluation.decode import finished_log, run_settings, translate_corpus, weights_key
-from ..evaluation.report import FULL_SOURCE, difference, markdown_table, report_line
+from ..evaluation.report import FULL_SOURCE, by_kind, difference, log_name, markdown_table, report_line
+from ..models.policies import Policy
+from ..models.policy_names import policy_from_name
 from ..publishing.model_card import training_sentence, write_model_card
 from ..text_files import write_text
 from ..training import (
@@ -50,7 +52,7 @@ from .loading import find_checkpoint
 
 # Arguments of ours that leave the trained weights as they are; wait_k is recorded as the policy, and a time limit
 # decides only whether there is more to do.
-_HARMLESS = ("wait_k", "eval_wait_k", "stream_sentences", "max_train_minutes", "predict_batch_size")
+_HARMLESS = ("wait_k", "eval_wait_k", "eval_policy", "stream_sentences", "max_train_minutes", "predict_batch_size")
 
 
 @dataclass
@@ -66,6 +68,14 @@ class SimulArguments:
     )
     eval_wait_k: list[int] = field(
         default_factory=lambda: [1, 3, 5, 7], metadata={"help": "Policies to translate with."}
+    )
+    eval_policy: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Further policies to translate with, by name, such as learned:0.5 or confidence:0.6,max=7 "
+            "(docs/policies.md).",
+            "aliases": ["--policy"],
+        },
     )
     peek_rows: float = field(default=1.0, metadata={"help": "Share of peek rows; 0 is the paper's plain form."})
     packing: bool = field(default=False, metadata={"help": "Lay several pairs into one row of --max_length."})
@@ -149,6 +159,8 @@ def check_policies(simul_args: SimulArguments, training_args: ProgramArguments) 
     training_policy(simul_args.wait_k)
     for k in simul_args.eval_wait_k:
         WaitKPolicy(k)
+    for name in simul_args.eval_policy:
+        policy_from_name(name)
     patience = simul_args.early_stopping_patience
     if patience is not None and not (training_args.metric_for_best_model and training_args.eval_strategy != "no"):
         raise ValueError(
@@ -231,12 +243,17 @@ def predict(model, processor, test: list[Pair], args: SimulArguments, output_dir
     # Before the work: it may be missing.
     from ..evaluation.plots import plot_curves
 
-    policies = {f"k = {k}": WaitKPolicy(k) for k in args.eval_wait_k} | {FULL_SOURCE: OfflinePolicy()}
+    names = [f"k = {k}" for k in args.eval_wait_k]
+    policies: dict[str, Policy] = {name: WaitKPolicy(k) for name, k in zip(names, args.eval_wait_k, strict=True)}
+    policies |= {name: policy_from_name(name) for name in args.eval_policy} | {FULL_SOURCE: OfflinePolicy()}
+    for policy in policies.values():
+        # What the model lacks shows before hours of work.
+        policy.for_model(model)
     sources, references = [pair.source for pair in test], [pair.target for pair in test]
     key = weights_key(folder, test)
     logs = {
         name: finished_log(
-            output_dir / "logs" / name.replace(" ", "") / "instances.log",
+            output_dir / "logs" / log_name(name) / "instances.log",
             key,
             functools.partial(translate_corpus, model, processor, sources, references, policy, args.predict_batch_size),
             run_settings(policy, model.dtype, model.device),
@@ -249,16 +266,14 @@ def predict(model, processor, test: list[Pair], args: SimulArguments, output_dir
         report_line(name, log, settings=run_settings(policies[name], model.dtype, model.device))
         for name, log in logs.items()
     ]
-    names = [name for name in policies if name != FULL_SOURCE]
     gain = difference(logs[names[-1]], logs[names[0]])
     table = f"{markdown_table(lines)}\n\nBLEU at {names[-1]} minus {names[0]}: {gain}, with its 95% interval."
     done = (read_record(Path(folder)) or {}).get("done")
     if done:
         table += f"\n\n{training_sentence(done)}"
     write_text(output_dir / "results.md", table + "\n")
-    plot_curves(
-        output_dir / "quality_latency.png", {"SimulMask": lines}, f"{processor.source_lang}-{processor.target_lang}"
-    )
+    curves = by_kind(lines) if args.eval_policy else {"SimulMask": lines}
+    plot_curves(output_dir / "quality_latency.png", curves, f"{processor.source_lang}-{processor.target_lang}")
     if folder == str(output_dir):
         write_model_card(output_dir, lines)
     print(

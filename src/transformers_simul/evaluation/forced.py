@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A decoder that writes a given target, and what its attention was: for pictures and for tests."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -9,6 +10,8 @@ from torch import nn
 from transformers import LogitsProcessor
 
 from ..models.cache import CacheStep, SimulCache
+from ..models.row_decoder import RowDecoder
+from ..models.word_rule import Expected
 
 # A token by its frame: whether it comes after the source, and its offset.
 _Token = tuple[bool, int]
@@ -49,6 +52,26 @@ class ForcedTarget(LogitsProcessor):
         return kept
 
 
+def forced_decoder(forced: Sequence[int]) -> type[RowDecoder]:
+    """A row decoder that writes a given target. Unlike under [`ForcedTarget`], a policy that looks sees what the model
+    itself would say.
+
+    Args:
+        forced (`Sequence[int]`): ids of the target, its EOS included.
+    """
+
+    class ForcedDecoder(RowDecoder):
+        """Writes the target whatever the model says."""
+
+        def word_ends(self, logits: torch.Tensor) -> bool:
+            return bool(self.rule.ends_word[forced[len(self.target)]])
+
+        def _choose(self, logits: torch.Tensor, expected: Expected) -> int:
+            return forced[len(self.target)]
+
+    return ForcedDecoder
+
+
 class AttentionRecorder:
     """Records what each question of one stream attended to. Its hook belongs on the attention of every layer.
 
@@ -79,10 +102,16 @@ class AttentionRecorder:
             for key, weight in zip(stored, weights[query].tolist(), strict=True):
                 seen[key] = max(seen.get(key, 0.0), weight)
 
-    def table(self, row: dict[str, list]) -> numpy.ndarray:
+    def table(self, row: dict[str, list], early: int = 0, tail: int = 0) -> numpy.ndarray:
         """Return the attention in the order of a row of [`training_row`], shape `(length, length)`. Peek rows take the
         questions in the order asked. A replacement that was asked for ahead and not needed comes last, and no row takes
-        it."""
+        it.
+
+        Args:
+            row (`dict[str, list]`): from [`training_row`].
+            early (`int`, *optional*): how often the whole tail was asked in vain, before the first word.
+            tail (`int`, *optional*): its tokens.
+        """
         tokens = list(zip(row["in_target"], row["offsets"], strict=True))
         peeks = [index for index, kind in enumerate(row["peeks"]) if kind]
         others = [index for index, kind in enumerate(row["peeks"]) if not kind]
@@ -90,6 +119,9 @@ class AttentionRecorder:
         questions: dict[_Token, list[dict[_Token, float]]] = {}
         for (token, *_), seen in self._asked.items():
             questions.setdefault(token, []).append(seen)
+        for offset in range(tail):
+            # A row of its own has them in training.
+            del questions[True, offset][:early]
         table = numpy.zeros((len(tokens), len(tokens)))
         for index in peeks + others:
             if waiting := questions.get(tokens[index]):

@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy
 import torch
-from transformers import LogitsProcessorList
 
 from ..models.masking import Pattern, visible
 from ..models.policies import Policy
 from ..models.row import Query
 from ..models.schedule import WORD_ENDS, Peek, Schedule, training_row
-from .forced import AttentionRecorder, ForcedTarget
+from .forced import AttentionRecorder, forced_decoder
 from .plots import plot_masks
 
 
@@ -57,7 +56,9 @@ def draw_mask(
     """Draw who sees whom when `target` is written while `source` is read; or one head's attention in training and
     decoding.
 
-    The target is forced by a logits processor, token by token; the decoder runs as always.
+    The target is forced token by token; the decoder runs as always, and a policy that looks sees what the model would
+    write. Questions before the first word that a READ follows are compared, each with a prompt of its own, but not
+    drawn.
 
     Args:
         path (`str` or `os.PathLike`): a PNG or SVG file.
@@ -69,7 +70,8 @@ def draw_mask(
         peek_rows (`bool`, *optional*): whether to draw the peek rows too. They are compared in any case.
 
     Raises:
-        ValueError: if the model computes attention in another way, or has no such layer or head.
+        ValueError: if the model computes attention in another way, or has no such layer or head, or for a policy that
+            drafts.
 
     Example:
 
@@ -87,10 +89,15 @@ def draw_mask(
     ```
     """
     _check_model(model.config, layer, head)
+    if policy.draft_words:
+        raise ValueError(f"policy must ask for no drafts, whose questions have no row in the picture, got {policy!r}.")
+    policy = policy.for_model(model)
     pair = processor.encode_pair(source, target)
     recorder = AttentionRecorder(layer, head)
     output = _stream(model, processor, source, pair["target_ids"], policy, recorder)
-    provisional = _provisional(output.queries[0])
+    queries, tail = output.queries[0], len(processor.tail_ids)
+    early = sum(query.offset < tail for query in queries) - 1
+    provisional = _provisional(queries[early:])
     peeks = [Peek(query.offset, query.visible_words, WORD_ENDS) for query in provisional.values()]
     row = training_row(
         processor.head_ids,
@@ -106,9 +113,16 @@ def draw_mask(
         seen = visible(Pattern.of(Schedule.of_row(row)), _widest(model.base_model.windows()))[0].int().numpy()
     else:
         seen = answers.attentions[layer][0, head].numpy().copy()
-    difference = _logit_difference(answers.logits[0].float(), row, output.queries[0], provisional, output.logits[0])
+    streamed = output.logits[0]
+    differences = [
+        _early_difference(model, processor, pair["source_ids"][: query.visible_words], answer)
+        for query, answer in zip(queries[:early], streamed[:early], strict=True)
+    ]
+    differences.append(
+        _logit_difference(answers.logits[0].float(), row, queries[early:], provisional, streamed[early:])
+    )
     labels = [repr(processor.tokenizer.decode([token]))[1:-1].strip() or "␣" for token in row["input_ids"]]
-    picture = _compare(row, labels, seen, recorder.table(row), difference)
+    picture = _compare(row, labels, seen, recorder.table(row, early, tail), max(differences))
     _plot(path, picture, "" if layer is None else f"layer {layer}, head {head}", peek_rows)
     return picture
 
@@ -142,7 +156,7 @@ def _stream(
             **processor(source=source),
             policy=policy,
             past_key_values=recorder.cache,
-            logits_processor=LogitsProcessorList([ForcedTarget(forced, processor.tail_ids)]),
+            row_decoder=forced_decoder(forced),
             max_new_tokens=len(forced) + 1,
             max_word_tokens=len(forced) + 1,
             return_dict_in_generate=True,
@@ -164,6 +178,12 @@ def _training_forward(model: Any, row: dict[str, list]) -> Any:
     fields = {name: torch.tensor([values]) for name, values in row.items() if name != "labels"}
     with torch.no_grad():
         return model(**fields, use_cache=False, output_attentions=True)
+
+
+def _early_difference(model: Any, processor: Any, source: list[list[int]], streamed: torch.Tensor) -> float:
+    """A question before the first word that a READ followed, against a training forward over its prompt alone."""
+    row = training_row(processor.head_ids, source, processor.tail_ids, [], processor.eos_token_id, [len(source)])
+    return float((_training_forward(model, row).logits[0, -2].float() - streamed).abs().max())
 
 
 def _logit_difference(

@@ -61,6 +61,7 @@ def curves_figure(curves: Mapping[str, Sequence[ReportLine]], title: str = "", m
     has_unnamed_level = False
     for (name, lines), colour, marker in zip(curves.items(), _COLOURS * 3, _MARKERS * 3, strict=False):
         points = [line for line in lines if line.name != FULL_SOURCE]
+        points.sort(key=lambda line: line.latency["LAAL"])
         if points:
             # Intervals of many curves would hide the curves.
             _draw_curve(axes, points, metric, name, colour, marker, interval_alpha=0.3 if many else 1.0)

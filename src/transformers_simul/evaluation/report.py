@@ -2,6 +2,7 @@
 """The table of a system: one line per policy with quality, intervals and latency, and the signatures below."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,6 +148,40 @@ def _is_speech(instances: Sequence[Instance]) -> bool:
     return True in kinds
 
 
+def log_name(name: str) -> str:
+    """The folder of a line's log: `"k=3"` of `"k = 3"`; a policy's name stays one that [`policy_from_name`] knows.
+
+    Args:
+        name (`str`): of the line.
+    """
+    # No file of Windows may have a colon.
+    return name.replace(" ", "").replace(":", "-")
+
+
+def by_kind(lines: Sequence[ReportLine]) -> dict[str, list[ReportLine]]:
+    """A curve for each kind of policy: wait-k, with the full source, and those that are named otherwise.
+
+    Args:
+        lines (`Sequence[ReportLine]`): such as `"k = 3"`, `"learned:0.5"` and `"full source"`.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.evaluation.report import ReportLine, by_kind
+    >>> names = ("k = 1", "learned:0.5", "learned:0.7", "full source")
+    >>> curves = by_kind([ReportLine(name, [], {}, 1, 0, 0, "") for name in names])
+    >>> {kind: [line.name for line in lines] for kind, lines in curves.items()}
+    {'wait-k': ['k = 1', 'full source'], 'learned': ['learned:0.5', 'learned:0.7']}
+
+    ```
+    """
+    curves: dict[str, list[ReportLine]] = {}
+    for line in lines:
+        is_wait_k = line.name == FULL_SOURCE or line.name.startswith("k = ")
+        curves.setdefault("wait-k" if is_wait_k else re.split("[-:,]", line.name)[0], []).append(line)
+    return curves
+
+
 def folder_lines(folder: Path, metric: str = "BLEU") -> list[ReportLine]:
     """Score every log of a folder such as `transformers-simul evaluate` writes, in the order of k, the full source
     last.
@@ -166,7 +201,7 @@ def folder_lines(folder: Path, metric: str = "BLEU") -> list[ReportLine]:
     for name in sorted(logs, key=lambda name: (name == full, int(name[2:]) if name[2:].isdigit() else 0, name)):
         settings = logs[name].with_name("settings.json")
         line = report_line(
-            FULL_SOURCE if name == full else name.replace("=", " = "),
+            FULL_SOURCE if name == full else name.replace("k=", "k = ") if name.startswith("k=") else name,
             read_instances(logs[name]),
             metrics=list(dict.fromkeys(("BLEU", "chrF++", metric))),
             settings=read_json(settings) if settings.is_file() else None,
@@ -305,4 +340,14 @@ def difference(better: Sequence[Instance], worse: Sequence[Instance], metric: st
     return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
-__all__ = ["FULL_SOURCE", "ReportLine", "data_digest", "difference", "latency_scores", "markdown_table", "report_line"]
+__all__ = [
+    "FULL_SOURCE",
+    "ReportLine",
+    "by_kind",
+    "data_digest",
+    "difference",
+    "latency_scores",
+    "log_name",
+    "markdown_table",
+    "report_line",
+]

@@ -5,6 +5,7 @@ import importlib.util
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
 
+from ..models.policy_names import named
 from ..streaming.engine import StreamEngine
 from .board import STYLE, status
 from .examples import examples_of
@@ -45,6 +46,7 @@ def build_page(
     max_streams: int = 8,
     examples: Sequence[str] | None = None,
     host_names: Sequence[str] = (),
+    policies: Sequence[str] = (),
 ) -> Any:
     """Build the page, ready for `launch()`. Its engine works until the process ends.
 
@@ -55,9 +57,12 @@ def build_page(
         examples (`Sequence[str]`, *optional*): sources to play; by default sentences in the source language.
         host_names (`Sequence[str]`, *optional*): names under which the page is reached, beside `localhost`, this
             machine's own name and IP addresses; `"*"` for any.
+        policies (`Sequence[str]`, *optional*): further ones to choose from, by names that [`policy_from_name`] knows;
+            the first is compared with wait-3 unless the visitor chooses.
 
     Raises:
-        ValueError: without Gradio, for `max_streams` below 1, or if the processor's unit is not words.
+        ValueError: without Gradio, for `max_streams` below 1, if the processor's unit is not words, or for a policy
+            that is none or that the model cannot follow.
 
     Returns:
         `gradio.Blocks`
@@ -67,17 +72,19 @@ def build_page(
         raise ValueError(f"the page shows words: unit must be 'word', got {processor.unit!r}.")
     if max_streams < 1:
         raise ValueError(f"max_streams must be at least 1, got {max_streams}.")
+    chosen = {name: named(name, model) for name in policies}
     # Gradio is imported here only: it is an extra, and slow.
     from .blocks import LivePage
 
     engine = StreamEngine(model, processor, max_streams=max_streams)
     engine.start()
-    visitors = Visitors(engine, max_waiting=max_streams)
+    visitors = Visitors(engine, max_waiting=max_streams, policies=POLICIES | chosen)
     languages = sorted(processor.target_langs, key=lambda language: language != processor.target_lang)
     title = f"Simultaneous translation, {processor.source_lang}\u00a0→\u00a0{', '.join(languages)}"
     samples = list(examples_of(processor.source_lang) if examples is None else examples)
+    right = next(iter(chosen), _RIGHT) if max_streams > 1 else NOTHING
     with LivePage(visitors, host_names, title=title, analytics_enabled=False) as page:
-        _fill(page, visitors, title, samples, languages, compares=max_streams > 1)
+        _fill(page, visitors, title, samples, languages, right)
     page.queue(max_size=100, api_open=False)
     return page
 
@@ -96,7 +103,7 @@ class _Fields(NamedTuple):
     outputs: list[Any]
 
 
-def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], languages: list[str], compares: bool) -> None:
+def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], languages: list[str], right: str) -> None:
     """Make the page, and connect what visitors do with what happens."""
     import gradio
 
@@ -104,7 +111,7 @@ def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], languag
     gradio.Markdown(
         f"# {title}\nThe translation is written **while the source arrives** and is never revised.", elem_id="intro"
     )
-    fields = _fields(languages, compares)
+    fields = _fields(list(visitors.policies), right, languages)
     at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     live = at_once | {"queue": True, "concurrency_limit": None, "trigger_mode": "multiple"}
     _listen(visitors, fields, live, at_once)
@@ -120,11 +127,10 @@ def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], languag
     page.unload(lambda: None)
 
 
-def _fields(languages: list[str], compares: bool) -> _Fields:
+def _fields(names: list[str], right_policy: str, languages: list[str]) -> _Fields:
     """Lay the page out from top to bottom, without the examples."""
     import gradio
 
-    left_policy, right_policy = _LEFT, _RIGHT if compares else NOTHING
     with gradio.Row(elem_id="top"):
         with gradio.Column(scale=3, min_width=300, elem_id="input"):
             source = gradio.Textbox(
@@ -142,9 +148,8 @@ def _fields(languages: list[str], compares: bool) -> _Fields:
                 clear = gradio.Button("Clear", min_width=80, elem_id="clear")
         with gradio.Column(scale=2, min_width=300, elem_id="settings"):
             with gradio.Row():
-                names = list(POLICIES)
-                left = gradio.Dropdown(names, value=left_policy, label="Policy", elem_id="left")
-                others = [*names, NOTHING] if compares else [NOTHING]
+                left = gradio.Dropdown(names, value=_LEFT, label="Policy", elem_id="left")
+                others = [NOTHING] if right_policy == NOTHING else [*names, NOTHING]
                 right = gradio.Dropdown(
                     others, value=right_policy, label="Compare with", min_width=120, elem_id="right"
                 )
@@ -154,7 +159,7 @@ def _fields(languages: list[str], compares: bool) -> _Fields:
             rate = gradio.Slider(*RATES, value=RATE, step=0.5, label="Words per second (Play)", elem_id="rate")
     with gradio.Column(elem_id="output"):
         state = gradio.HTML(status(FIRST), elem_id="status", padding=False)
-        boards = gradio.HTML(empty_boards(left_policy, right_policy), elem_id="boards", padding=False)
+        boards = gradio.HTML(empty_boards(_LEFT, right_policy), elem_id="boards", padding=False)
     return _Fields(source, play, stop, clear, left, right, language, rate, [state, boards])
 
 

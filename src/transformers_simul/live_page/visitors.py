@@ -5,7 +5,8 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import MappingProxyType
 
 from ..models.policies import OfflinePolicy, Policy, WaitKPolicy
 from ..models.text import split_words
@@ -77,10 +78,13 @@ class Visitors:
     Args:
         engine (`StreamEngine`): started, and used by nobody else.
         max_waiting (`int`, *optional*): how many may wait for a place; further ones are refused at once.
+        policies (`Mapping[str, Policy]`, *optional*): what visitors choose from, by name.
     """
 
-    def __init__(self, engine: StreamEngine, max_waiting: int = 8):
-        self.engine, self.max_waiting = engine, max_waiting
+    def __init__(
+        self, engine: StreamEngine, max_waiting: int = 8, policies: Mapping[str, Policy] = MappingProxyType(POLICIES)
+    ):
+        self.engine, self.max_waiting, self.policies = engine, max_waiting, policies
         self._turns: dict[str, _Turn] = {}
         self._line: deque[_Turn] = deque()
         # In the order in which they left.
@@ -241,7 +245,7 @@ class Visitors:
         panels: list[LiveTranslation] = []
         try:
             for title in turn.titles:
-                panels.append(LiveTranslation(self.engine, POLICIES[title], title, IDLE_S, turn.language))
+                panels.append(LiveTranslation(self.engine, self.policies[title], title, IDLE_S, turn.language))
         except EngineFull:
             for panel in panels:
                 panel.cancel()
