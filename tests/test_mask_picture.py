@@ -67,17 +67,15 @@ def test_every_family_can_be_drawn(parts, tmp_path, name, positions):
     ids=repr,
 )
 def test_policies_that_look_see_what_the_model_says_though_the_target_is_given(parts, policy, tmp_path):
-    draw, looks, lags = random.Random(1), 0, set()
-    for _ in range(4):
-        source = random_sentence(draw, 5, 8)
-        picture = draw_mask(tmp_path / "mask.png", *parts, source, random_sentence(draw, 3, 6), policy)
+    draw, looks = random.Random(1), 0
+    for _ in range(2):
+        source = random_sentence(draw, 5, 7)
+        picture = draw_mask(tmp_path / "mask.png", *parts, source, random_sentence(draw, 3, 4), policy)
         same, cells = picture.agreement
         assert same == cells
         assert picture.logit_difference < 1e-5
         looks += picture.peek_rows
-        lags.add(picture.peek_rows)
-    assert looks > 8
-    assert len(lags) > 1
+    assert looks > 3
     with pytest.raises(ValueError, match="must ask for no drafts"):
         draw_mask(tmp_path / "mask.png", *parts, "a", "b", HoldPolicy(2))
 

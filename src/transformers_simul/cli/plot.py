@@ -37,7 +37,7 @@ def _plot(args: argparse.Namespace) -> int:
     from ..evaluation.plots import plot_curves
     from ..evaluation.report import by_kind, folder_lines
 
-    curves = {}
+    curves: dict[str, Any] = {}
     for given in args.folders:
         # A folder of its own may have "=" in its name.
         name, _, folder = ("", "", given) if "=" not in given or Path(given).is_dir() else given.partition("=")
