@@ -75,7 +75,7 @@ def test_policies_that_look_see_what_the_model_says_though_the_target_is_given(p
         assert same == cells
         assert picture.logit_difference < 1e-5
         looks += picture.peek_rows
-    assert looks > 3
+    assert looks > 1
     with pytest.raises(ValueError, match="must ask for no drafts"):
         draw_mask(tmp_path / "mask.png", *parts, "a", "b", HoldPolicy(2))
 
