@@ -215,7 +215,8 @@ class Track:
                 ids=event.ids,
             )
         elif isinstance(event, _SentenceOver):
-            self.source_words = self.resume.source_words + event.units
+            # Counted by the engine from the beginning of the whole stream, not from where it was resumed.
+            self.source_words = event.units
             self.sentences += 1
             read = self._read_up_to(self.source_words)
             yield SentenceEnd(
