@@ -82,6 +82,23 @@ def test_a_recording_that_was_cut_off_is_used_as_far_as_it_goes_and_told_of(tmp_
     assert any(word in caplog.text for word in ("cut off", "damaged after", "ends after"))
 
 
+def test_a_whole_recording_is_not_called_cut_off(tmp_path, caplog):
+    """An odd number of bytes, and a header that was written before the length was known, as into a pipe."""
+    odd = write(tmp_path / "odd.wav", tone(1)[:8001], 8000, subtype="PCM_U8")
+    piped = write(tmp_path / "piped.wav", tone(1))
+    data = bytearray(piped.read_bytes())
+    data[4:8] = data[40:44] = b"\xff" * 4
+    piped.write_bytes(data)
+    with caplog.at_level(logging.WARNING):
+        assert [len(read_audio(path)) for path in (odd, piped)] == [16002, 16000]
+    assert not caplog.text
+    data[40:44] = (1 << 20).to_bytes(4, "little")
+    piped.write_bytes(data)
+    with caplog.at_level(logging.WARNING):
+        assert len(read_audio(piped)) == 16000
+    assert "is shorter than its header says" in caplog.text
+
+
 def test_clipped_audio_is_told_of(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         read_audio(write(tmp_path / "a.wav", (5 * tone(1)).clip(-1, 1)))
@@ -123,12 +140,16 @@ def test_raw_stereo_at_another_rate():
 
 
 def test_raw_samples_that_are_none(caplog):
-    assert len(joined(pcm_blocks(io.BytesIO(b""), 0.1))) == 0
+    with pytest.raises(ValueError, match="must hold raw samples, but ended before the first"):
+        joined(pcm_blocks(io.BytesIO(b""), 0.1))
     assert len(joined(pcm_blocks(io.BytesIO(b"ab"), 0.1))) == 0
     with caplog.at_level(logging.WARNING):
         assert len(joined(pcm_blocks(io.BytesIO(bytes(11)), 0.1))) == 5
     assert "within a sample" in caplog.text
-    for data, name in ((b"RIFF0000WAVE", "WAV"), (b"fLaC0000", "FLAC"), (b"OggS0000", "Ogg")):
+    for data, name in (
+        (b"RIFF0000WAVE", "WAV"), (b"fLaC0000", "FLAC"), (b"OggS0000", "Ogg"), (b"\0\0\0\x20ftypisom", "MP4"),
+        (b"\x1a\x45\xdf\xa30000", "Matroska or WebM"),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=f"must be raw samples, but begins as a {name} file"):
             list(pcm_blocks(io.BytesIO(data), 0.1))
     with pytest.raises(ValueError, match="pcm_format must be one of u8, s16le"):

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Speech in, translation out: a language of tones, a few lines that recognise it, a tiny model that translates."""
 
+import contextlib
 import io
 import json
+import logging
 import signal
 import sys
 import threading
@@ -14,6 +16,7 @@ import pytest
 from helpers import make_model, make_processor
 from speech_helpers import RATE, Loudness, ToneTranscriber, say, tone, write
 from transformers_simul import StreamEngine, WaitKPolicy, cli
+from transformers_simul.cli import listen as listen_command
 from transformers_simul.evaluation import SpeechInstance, read_instances
 from transformers_simul.speech import listening, microphone, recogniser, voice
 from transformers_simul.speech.agreement import LocalAgreementRecogniser
@@ -164,6 +167,7 @@ def test_a_recording(at_hand, capsys):
     status, out, err = run(capsys, "--audio", "talk.wav", "--log", "instances.log", "--srt", "a.srt", "--vtt", "a.vtt")
     assert status == 0
     assert "5.8 s of audio, 12 source words" in err
+    assert " s of work for each second; " in err
     (log,) = read_instances("instances.log")
     assert isinstance(log, SpeechInstance)
     assert log.source == "talk.wav"
@@ -197,6 +201,65 @@ def test_raw_samples_on_standard_input(at_hand, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(b"RIFFxxxxWAVE")))
     status, _, err = run(capsys, "--audio", "-")
     assert (status, "begins as a WAV file" in err) == (1, True)
+
+
+def test_standard_input_that_is_no_audio(at_hand, capsys, monkeypatch):
+    class Terminal(io.BytesIO):
+        def isatty(self):
+            return True
+
+    for file, message in ((io.BytesIO(), "ended before the first"), (Terminal(), "from a program, not a terminal")):
+        monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=file))
+        status, _, err = run(capsys, "--audio", "-")
+        assert (status, message in err) == (1, True), err
+
+
+def test_the_recogniser_is_scored_against_a_transcript(at_hand, capsys):
+    (at_hand / "talk.en").write_text("W0 w1 w2 w3, w4 w5.\nw6 w7 w8 w9 w10 eleven\n")
+    (at_hand / "none.en").write_text("\n")
+    status, _, err = run(capsys, "--audio", "talk.wav", "--transcript", "talk.en")
+    assert status == 0
+    assert "word error rate 8.3%: WordErrors(words=12, substitutions=1, deletions=0, insertions=0)" in err
+    status, _, err = run(capsys, "--audio", "talk.wav", "--transcript", "none.en")
+    assert (status, "transcript must hold words" in err) == (1, True)
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_warnings_do_not_stand_within_a_translation(processor, capsys, monkeypatch, is_terminal):
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(getattr(sys, stream), "isatty", lambda: is_terminal, raising=False)
+    args = types.SimpleNamespace(log=None, srt=None, vtt=None, json=False, show_source=False)
+    with contextlib.ExitStack() as stack:
+        session = listen_command._Session(args, "", "", processor, stack)
+        for text in ("Ein", "Hund", "", "Zwei"):
+            word = listening.TranslatedWord(text, 1, 0.5, 1.0, 1.5)
+            session.show(listening.Event(1.0, [], [word]))
+            if text == "Ein":
+                logging.getLogger("transformers_simul.speech.audio").warning("too loud")
+        session.end(1.0, 0.5)
+    said = capsys.readouterr()
+    assert said.out == ("Ein\nHund\nZwei\n" if is_terminal else "Ein Hund\nZwei\n")
+    assert said.err.splitlines() == ["warning: too loud", "1.0 s of audio: no speech was heard in it."]
+    assert not logging.getLogger("transformers_simul.speech").handlers
+
+
+def test_a_recording_at_its_own_pace_is_heard_as_a_microphone_would(monkeypatch):
+    now, slept = [0.0], []
+    monkeypatch.setattr(listen_command.time, "monotonic", lambda: now[0])
+
+    def sleep(seconds):
+        slept.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(listen_command.time, "sleep", sleep)
+    sizes = []
+    for block in listen_command._paced(iter(blocks_of(numpy.zeros(5 * RATE, "float32")))):
+        sizes.append(len(block) / RATE)
+        assert now[0] >= sum(sizes)
+        # The third is slow: what was said meanwhile comes as one.
+        now[0] += 1.7 if len(sizes) == 3 else 0.1
+    assert sizes == [0.5, 0.5, 0.5, 1.5, 0.5, 0.5, 0.5, 0.5]
+    assert max(slept) <= 0.5
 
 
 @pytest.mark.parametrize(

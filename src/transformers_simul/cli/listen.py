@@ -5,6 +5,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import logging
 import signal
 import sys
 import threading
@@ -57,6 +58,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--vtt", metavar="FILE", help="WebVTT to write while it comes")
     parser.add_argument("--log", metavar="FILE", help="instances.log to write, with delays in milliseconds, for score")
     parser.add_argument("--references", metavar="FILE", help="the translation, for the log; its lines are joined")
+    parser.add_argument("--transcript", metavar="FILE", help="what is said: prints the recogniser's word error rate")
     parser.set_defaults(run=_listen)
 
 
@@ -71,19 +73,22 @@ def _listen(args: argparse.Namespace) -> int:
     from ..text_files import read_lines
 
     reference = " ".join(read_lines(args.references)) if args.references else ""
+    transcript = " ".join(read_lines(args.transcript)) if args.transcript else ""
+    if args.transcript and not transcript.strip():
+        raise ValueError(f"transcript must hold words, got none in {args.transcript!r}.")
     stop = threading.Event()
     with contextlib.ExitStack() as stack:
         # What is wrong with the audio shows before the models are loaded.
         blocks, is_live = _blocks(args, stack, stop)
         listener = _make_listener(args, policy, is_live or args.real_time)
-        session = _Session(args, reference, listener.processor, stack)
+        session = _Session(args, reference, transcript, listener.processor, stack)
         stack.callback(listener.close)
         if args.microphone is not None:
             stack.enter_context(_ending_by_interrupt(stop))
         print("listening", file=sys.stderr, flush=True)
         for event in listener.listen(_paced(blocks) if args.real_time and not is_live else blocks):
             session.show(event)
-        session.end(listener.heard_s)
+        session.end(listener.heard_s, listener.worked_s)
     return 0
 
 
@@ -96,6 +101,8 @@ def _blocks(args: argparse.Namespace, stack: contextlib.ExitStack, stop: threadi
         device = int(args.microphone) if args.microphone.isdecimal() else args.microphone or None
         return _begun(microphone_blocks(_BLOCK_S, device, stop)), True
     if args.audio == "-":
+        if sys.stdin.buffer.isatty():
+            raise ValueError("standard input must be raw samples from a program, not a terminal: see listen --help.")
         return pcm_blocks(sys.stdin.buffer, _BLOCK_S, args.pcm_rate, args.pcm_channels, args.pcm_format), True
     return _begun(stack.enter_context(AudioFile(args.audio)).blocks(_BLOCK_S)), False
 
@@ -106,14 +113,21 @@ def _begun(blocks: Iterator[Any]) -> Iterator[Any]:
 
 
 def _paced(blocks: Iterator[Any]) -> Iterator[Any]:
-    """Blocks of a recording, each once it would have been said."""
-    from ..speech.audio import RATE
+    """Blocks of a recording, each once it was said; those that are late at once, as a microphone gives them."""
+    from ..speech.audio import RATE, joined
 
     started, heard = time.monotonic(), 0
+    due: list[Any] = []
     for block in blocks:
         heard += len(block)
-        time.sleep(max(0.0, started + heard / RATE - time.monotonic()))
-        yield block
+        due_s = started + heard / RATE
+        if due and due_s > time.monotonic():
+            yield joined(due)
+            due = []
+        time.sleep(max(0.0, due_s - time.monotonic()))
+        due.append(block)
+    if due:
+        yield joined(due)
 
 
 def _make_listener(args: argparse.Namespace, policy: Any, is_live: bool) -> Any:
@@ -151,18 +165,48 @@ def _ending_by_interrupt(stop: threading.Event) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextlib.contextmanager
+def _warnings_to(session: "_Session") -> Iterator[None]:
+    """What the parts that hear warn of, for instance that a recording was cut off."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            session.warn(record.getMessage())
+
+    logger, handler = logging.getLogger("transformers_simul.speech"), Handler(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
 class _Session:
     """Where the words go: terminal, subtitles, log, figures."""
 
-    def __init__(self, args: argparse.Namespace, reference: str, processor: Any, stack: contextlib.ExitStack):
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        reference: str,
+        transcript: str,
+        processor: Any,
+        stack: contextlib.ExitStack,
+    ):
         from ..speech.record import SpeechRecord
 
-        self.args, self.reference, self.processor = args, reference, processor
-        self.record = SpeechRecord(keeps_words=bool(args.log))
+        self.args, self.reference, self.transcript, self.processor = args, reference, transcript, processor
+        self.record = SpeechRecord(keeps_words=bool(args.log or transcript))
         self.subtitles = [
             _SubtitleFile(path, kind, stack) for kind, path in (("srt", args.srt), ("vtt", args.vtt)) if path
         ]
         self._is_mid_line = False
+        stack.enter_context(_warnings_to(self))
+
+    def warn(self, message: str) -> None:
+        """A warning, on a line of its own."""
+        if sys.stdout.isatty() and sys.stderr.isatty():
+            self._print("")
+        print(f"warning: {message}", file=sys.stderr, flush=True)
 
     def show(self, event: Any) -> None:
         """What came of a block."""
@@ -191,7 +235,7 @@ class _Session:
             print(flush=True)
             self._is_mid_line = False
 
-    def end(self, heard_s: float) -> None:
+    def end(self, heard_s: float, worked_s: float) -> None:
         """The end of all."""
         self._print("")
         for file in self.subtitles:
@@ -201,7 +245,12 @@ class _Session:
 
             name = "microphone" if self.args.audio is None else "stdin" if self.args.audio == "-" else self.args.audio
             write_instances(self.args.log, [self.record.instance(0, name, heard_s, self.reference, self.processor)])
-        print(self.record.summary(heard_s), file=sys.stderr)
+        print(self.record.summary(heard_s, worked_s), file=sys.stderr)
+        if self.transcript:
+            from ..speech.accuracy import word_errors
+
+            errors = word_errors([self.transcript], [" ".join(self.record.source)])
+            print(f"word error rate {100 * errors.rate:.1f}%: {errors}", file=sys.stderr)
 
 
 class _SubtitleFile:

@@ -3,6 +3,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +21,10 @@ PCM_FORMATS = {
 }
 # What files of other formats begin with, where raw samples are expected.
 _CONTAINERS = {b"RIFF": "WAV", b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3", b"caff": "CAF", b"FORM": "AIFF"}
+_FTYP, _MATROSKA = b"ftyp", b"\x1a\x45\xdf\xa3"
+# What libsndfile says of a header that promises more bytes than there are; a program that writes into a pipe promises
+# the most that a header can.
+_CUT_OFF, _UNKNOWN_SIZES = re.compile(r"^data : (\d+) \(should be \d+\)", re.MULTILINE), {0, 2**31 - 1, 2**32 - 1}
 # Share of samples at full scale from which a recording counts as clipped.
 _CLIPPED = 0.01
 
@@ -54,7 +59,7 @@ class AudioFile:
             ) from error
         if not self._file.frames:
             raise ValueError(f"audio {self.path!r} must hold at least one sample.")
-        if "should be" in self._file.extra_info:
+        if any(int(size) not in _UNKNOWN_SIZES for size in _CUT_OFF.findall(self._file.extra_info)):
             _logger.warning("audio %r is shorter than its header says: it was cut off.", self.path)
         self.duration_s = self._file.frames / self._file.samplerate
 
@@ -154,7 +159,7 @@ def pcm_blocks(
         `numpy.ndarray`: float32, `(samples,)`.
 
     Raises:
-        ValueError: for another format, a rate or a count of channels that is none, or bytes that are a file's.
+        ValueError: for another format, a rate or a count of channels that is none, bytes that are a file's, or no byte.
 
     Example:
 
@@ -185,6 +190,8 @@ def pcm_blocks(
         if whole:
             samples = numpy.frombuffer(data[:whole], dtype).reshape(-1, channels).astype(numpy.float32)
             yield convert((samples - middle) / numpy.float32(scale))
+    if is_first and not rest:
+        raise ValueError("standard input must hold raw samples, but ended before the first.")
     if rest:
         _logger.warning("raw audio ended within a sample: %d bytes are left out.", len(rest))
     last = convert.end()
@@ -198,12 +205,14 @@ def _reader(file: BinaryIO) -> Any:
 
 
 def _check_raw(data: bytes) -> None:
-    for magic, name in _CONTAINERS.items():
-        if data.startswith(magic):
-            raise ValueError(
-                f"standard input must be raw samples, but begins as a {name} file: name the file, or convert it with "
-                f"ffmpeg -i FILE -f s16le -ar {RATE} -ac 1 -."
-            )
+    name = next((name for magic, name in _CONTAINERS.items() if data.startswith(magic)), None)
+    # These need eight bytes; a first read that brings fewer is rare.
+    name = "MP4" if data[4:8] == _FTYP else "Matroska or WebM" if data[:4] == _MATROSKA else name
+    if name is not None:
+        raise ValueError(
+            f"standard input must be raw samples, but begins as a {name} file: name the file, or convert it with "
+            f"ffmpeg -i FILE -f s16le -ar {RATE} -ac 1 -."
+        )
 
 
 class Converter:

@@ -125,6 +125,7 @@ class Listener:
 
     Attributes:
         heard_s (`float`): audio heard so far.
+        worked_s (`float`): time spent on it so far.
 
     Raises:
         ValueError: for a processor that counts tokens.
@@ -163,7 +164,7 @@ class Listener:
             raise ValueError("processor must count words or characters: a recogniser knows no tokens.")
         self.recogniser, self.writer, self.clock = recogniser, writer, clock or ReplayClock()
         self.processor = processor
-        self.heard_s = 0.0
+        self.heard_s = self.worked_s = 0.0
         # When the source units that may still be asked about had been said, and the number of the first of them.
         self._spoken: deque[float] = deque([0.0])
         self._first = 0
@@ -201,6 +202,7 @@ class Listener:
         Raises:
             RuntimeError: if the translation has broken.
         """
+        began = time.perf_counter()
         self.heard_s += len(samples) / RATE
         self.clock.hear(self.heard_s)
         words = self.recogniser.hear(samples, is_last)
@@ -218,6 +220,7 @@ class Listener:
         for _ in self._stream.words if self._stream.stop_reason else ():
             pass
         target, self._target = self._target, []
+        self.worked_s += time.perf_counter() - began
         return Event(self.heard_s, words, target)
 
     def close(self) -> None:

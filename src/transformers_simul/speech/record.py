@@ -2,6 +2,7 @@
 """What became of a stream of speech: its log for `score`, and how late its words were."""
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -24,10 +25,11 @@ class SpeechRecord:
         self.keeps_words = keeps_words
         self.words: list[TranslatedWord] = []
         self.source: list[str] = []
-        # Seconds from a source word's end to its recognition, computing aside, and to the target words that follow it.
+        # Source and target words so far.
+        self.counts = [0, 0]
         self._recognised: deque[float] = deque(maxlen=_MOST_WORDS)
-        self._lags: deque[float] = deque(maxlen=_MOST_WORDS)
-        self._counts = [0, 0]
+        self._heard: deque[float] = deque(maxlen=_MOST_WORDS)
+        self._there: deque[float] = deque(maxlen=_MOST_WORDS)
 
     def add(self, event: Event) -> None:
         """What came of a block.
@@ -38,11 +40,26 @@ class SpeechRecord:
         spoken = [word for word in event.source if word.text]
         self._recognised.extend(event.heard_s - word.end_s for word in spoken)
         target = [word for word in event.target if word.text]
-        self._lags.extend(word.elapsed_s - word.spoken_s for word in target)
-        self._counts = [self._counts[0] + len(spoken), self._counts[1] + len(target)]
+        self._heard.extend(word.heard_s - word.spoken_s for word in target)
+        self._there.extend(word.elapsed_s - word.spoken_s for word in target)
+        self.counts = [self.counts[0] + len(spoken), self.counts[1] + len(target)]
         if self.keeps_words:
             self.words += target
             self.source += [word.text for word in spoken]
+
+    def lags(self) -> dict[str, Sequence[float]]:
+        """How late the newest words were.
+
+        Returns:
+            `dict[str, Sequence[float]]`: seconds from the end of a source word to its recognition, and to each target
+            word for which it was the last that had been read: by audio that had been heard, which leaves computing
+            aside, and by the clock.
+        """
+        return {
+            "word to its recognition": self._recognised,
+            "word to its translation, computing aside": self._heard,
+            "word to its translation": self._there,
+        }
 
     def instance(self, index: int, audio: str, heard_s: float, reference: str, processor: Any) -> SpeechInstance:
         """The log's line.
@@ -70,18 +87,21 @@ class SpeechRecord:
             **milliseconds,
         )
 
-    def summary(self, heard_s: float) -> str:
+    def summary(self, heard_s: float, worked_s: float | None = None) -> str:
         """A sentence or two on what was heard and how late words were.
 
         Args:
             heard_s (`float`): audio that was heard.
+            worked_s (`float`, *optional*): time that was spent on it; above `heard_s` nobody keeps up with a speaker.
         """
-        source, target = self._counts
+        source, target = self.counts
         if not source:
             return f"{heard_s:.1f} s of audio: no speech was heard in it."
         text = f"{heard_s:.1f} s of audio, {source} source words, {target} target words"
+        if worked_s is not None:
+            text += f", {worked_s / heard_s:.2f} s of work for each second"
         text += f"; from a word's end to its recognition {_percentiles(self._recognised)}"
-        return f"{text}, to the translation that it allows {_percentiles(self._lags)}" if self._lags else text
+        return f"{text}, to the translation that it allows {_percentiles(self._there)}" if self._there else text
 
 
 def _percentiles(values: "deque[float]") -> str:

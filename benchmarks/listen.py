@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`listen`, measured on recordings: computing for each second of audio, how late words are, word errors, memory.
+
+`python benchmarks/listen.py MODEL talk.wav --transcript talk.en --most-minutes 5`
+`python benchmarks/listen.py MODEL talk.wav --audio-minutes 60`
+
+The recordings are heard one after the other, as one stream, as fast as can be; again from the first if
+`--audio-minutes` asks for more audio than they have. It stops after `--most-minutes` in any case, and says how much was
+heard until then. Memory is what the process holds, every so many minutes of audio; a stream that forgets nothing would
+grow.
+"""
+
+import argparse
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy
+import psutil
+
+from transformers_simul.cli.loading import load
+from transformers_simul.models.policy_names import policy_from_name
+from transformers_simul.speech.accuracy import word_errors
+from transformers_simul.speech.agreement import LocalAgreementRecogniser
+from transformers_simul.speech.audio import RATE, AudioFile
+from transformers_simul.speech.listening import Listener
+from transformers_simul.speech.recogniser import make_transcriber
+from transformers_simul.speech.record import SpeechRecord
+from transformers_simul.speech.voice import SileroVoice
+from transformers_simul.speech.writing import SentenceWriter
+from transformers_simul.text_files import read_lines
+
+BLOCK_S, PAUSE_S = 0.5, 1.0
+
+
+class Timed:
+    """Seconds that a method takes, on the clock and of computing, and how often it is called."""
+
+    def __init__(self, owner: Any, name: str):
+        self.calls, self.clock_s, self.computing_s = 0, 0.0, 0.0
+        self._method = getattr(owner, name)
+        setattr(owner, name, self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        clock, computing = time.perf_counter(), time.process_time()
+        try:
+            return self._method(*args, **kwargs)
+        finally:
+            self.calls += 1
+            self.clock_s += time.perf_counter() - clock
+            self.computing_s += time.process_time() - computing
+
+
+def heard(paths: list[str], seconds: float | None) -> Iterator[numpy.ndarray]:
+    """The recordings with a pause after each; again and again until there are so many seconds, or once."""
+    left = float("inf") if seconds is None else seconds
+    for path in paths if seconds is None else itertools.cycle(paths):
+        with AudioFile(path) as file:
+            for block in itertools.chain(file.blocks(BLOCK_S), [numpy.zeros(round(PAUSE_S * RATE), "float32")]):
+                if left <= 0:
+                    return
+                left -= len(block) / RATE
+                yield block
+
+
+def measure(args: argparse.Namespace) -> dict[str, float]:
+    transcriber = make_transcriber(args.recogniser, args.language)
+    voice = SileroVoice()
+    parts = {"voice activity": Timed(voice, "probability"), "recognition": Timed(transcriber, "transcribe")}
+    recogniser = LocalAgreementRecogniser(transcriber, voice, args.step, args.window)
+    writer = None if transcriber.punctuates else SentenceWriter(args.language)
+    listener = Listener(*load(args.model), recogniser, policy_from_name(args.policy), writer)
+    parts["translation"] = Timed(listener._engine, "step")
+    record, words, process = SpeechRecord(keeps_words=False), [], psutil.Process()
+    figures: dict[str, float] = {}
+    began, computing, seconds = time.perf_counter(), time.process_time(), args.audio_minutes
+    blocks = heard(args.audio, seconds and 60 * seconds)
+    mark_s = 60.0 * args.every
+    for block in itertools.chain(blocks, [None]):
+        late = time.perf_counter() - began > 60 * args.most_minutes
+        is_last = block is None or late
+        event = listener.hear(numpy.zeros(0, "float32") if block is None else block, is_last)
+        record.add(event)
+        if args.transcript:
+            words += [word.text for word in event.source]
+        if listener.heard_s >= mark_s:
+            figures[f"MB after {mark_s / 60:g} min of audio"] = process.memory_info().rss / 1e6
+            mark_s += 60.0 * args.every
+        if is_last:
+            break
+    audio_s = listener.heard_s
+    figures |= {"minutes of audio": audio_s / 60, "source words": record.counts[0], "target words": record.counts[1]}
+    figures["seconds for each second of audio"] = (time.perf_counter() - began) / audio_s
+    figures["seconds of computing"] = (time.process_time() - computing) / audio_s
+    for name, part in parts.items():
+        figures[f"seconds of computing: {name}"] = part.computing_s / audio_s
+    figures["transcriptions a minute"] = 60 * parts["recognition"].calls / audio_s
+    for name, values in record.lags().items():
+        for percent in (50, 95):
+            figures[f"{name}, s, p{percent}"] = float(numpy.percentile(values, percent)) if len(values) else numpy.nan
+    if args.transcript:
+        if late:
+            raise SystemExit("error: most-minutes ended the run before all was heard, so words cannot be compared.")
+        errors = word_errors([" ".join(read_lines(args.transcript))], [" ".join(words)])
+        figures |= {"WER": errors.rate, "WER: words": errors.words}
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("model", help="a trained folder")
+    parser.add_argument("audio", nargs="+", help="recordings")
+    parser.add_argument("--transcript", help="what is said in them, for word errors; its lines are joined")
+    parser.add_argument("--audio-minutes", type=float, help="minutes of audio to hear (all recordings, once)")
+    parser.add_argument("--most-minutes", type=float, default=10.0, help="minutes that it may take (10)")
+    parser.add_argument("--every", type=float, default=1.0, help="minutes of audio between two looks at memory (1)")
+    parser.add_argument("--policy", default="wait-3", help="when to READ and WRITE (wait-3)")
+    parser.add_argument("--recogniser", default="tiny.en", help="as in listen (tiny.en)")
+    parser.add_argument("--language", default="en", help="code of the language that is spoken (en)")
+    parser.add_argument("--step", type=float, default=1.0, help="seconds of new audio that are worth recognising (1)")
+    parser.add_argument("--window", type=float, default=12.0, help="most seconds that are recognised at once (12)")
+    for name, value in measure(parser.parse_args()).items():
+        print(f"{name:<60} {value:10.3f}")
+
+
+if __name__ == "__main__":
+    main()
