@@ -176,5 +176,5 @@ def test_a_folder_without_its_processor_is_refused(tmp_path):
         SimulProcessor.from_pretrained(tmp_path)
     settings.rename(tmp_path / "processor_config.json")
     (tmp_path / "tokenizer.json").unlink()
-    with pytest.raises(ValueError, match=r"must hold a tokenizer, but has no tokenizer\.json"):
+    with pytest.raises(ValueError, match=r"must hold a tokenizer, but it has no tokenizer\.json"):
         SimulProcessor.from_pretrained(tmp_path)

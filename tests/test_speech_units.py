@@ -249,7 +249,14 @@ def test_invariant_with_other_encoders(name):
     model, sources = make_speech("Llama", processor, audio=audio), recordings(2, 2)
     output = run(model, processor, feed_audio_later(processor, sources), WaitKPolicy(1))
     assert_streamed_equals_trained(model, processor, sources, [WaitKPolicy(1)] * 2, output)
-    assert heard(model, processor, sources[0]).std() > 0.01
+    together = heard(model, processor, sources[1])
+    assert together.std() > 0.01
+    # To the bit: what a unit becomes does not depend on how many are encoded with it.
+    with torch.inference_mode():
+        units = source_features(itertools.chain.from_iterable(processor.encode(sources[1])))["source_features"]
+        alone = torch.cat([model.embed_units(unit[None]) for unit in units])
+    assert len(alone) > 1
+    assert torch.equal(alone, together)
 
 
 # Alone, in a batch, in the engine.

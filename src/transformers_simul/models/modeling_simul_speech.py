@@ -108,12 +108,13 @@ class SimulSpeechForCausalLM(SimulGenerationMixin, PreTrainedModel):  # type: ig
     >>> from transformers import WhisperConfig
     >>> from transformers_simul import SimulLlamaConfig, SimulSpeechConfig, SimulSpeechForCausalLM
     >>> sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
-    >>> audio = WhisperConfig(d_model=16, encoder_layers=1, encoder_attention_heads=2, max_source_positions=48)
+    >>> heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    >>> audio = WhisperConfig(d_model=16, encoder_layers=1, decoder_layers=1, max_source_positions=48, **heads)
     >>> config = SimulSpeechConfig(
     ...     text_config=SimulLlamaConfig(vocab_size=50, **sizes), audio_config=audio, audio_token_id=49
     ... )
-    >>> model = SimulSpeechForCausalLM(config).eval()
-    >>> model.embed_units(torch.zeros(2, 80, 96)).shape  # two units
+    >>> hears = SimulSpeechForCausalLM(config).eval()
+    >>> hears.embed_units(torch.zeros(2, 80, 96)).shape  # two units
     torch.Size([2, 4, 32])
 
     ```
@@ -166,8 +167,14 @@ class SimulSpeechForCausalLM(SimulGenerationMixin, PreTrainedModel):  # type: ig
         Raises:
             ValueError: if the encoder makes too few frames of a window.
         """
-        inputs = {self.encoder.main_input_name: source_features.to(self.device, self.dtype)}
-        states = self.encoder(**inputs, return_dict=True).last_hidden_state
+        features = source_features.to(self.device, self.dtype)
+        # One at a time on CPUs, where a batch is not faster and its size would change how convolutions round: a unit
+        # gets the same embeddings in training, alone and beside other streams.
+        batch = 1 if features.device.type == "cpu" else len(features)
+        return torch.cat([self._embed_batch(each) for each in features.split(batch)])
+
+    def _embed_batch(self, features: torch.Tensor) -> torch.Tensor:
+        states = self.encoder(**{self.encoder.main_input_name: features}, return_dict=True).last_hidden_state
         frames = self.config.unit_tokens * self.config.frames_per_token
         if states.shape[1] < frames:
             raise ValueError(
