@@ -21,6 +21,7 @@ _MODULES = {
     "models.configuration_generation": ["SimulGenerationConfig"],
     "models.families": ["adopt"],
     "models.generation": ["SimulGenerateOutput"],
+    "models.glossary": ["Glossary"],
     "models.modeling_simul_bloom": ["SimulBloomConfig", "SimulBloomForCausalLM", "SimulBloomModel"],
     "models.modeling_simul_falcon": ["SimulFalconConfig", "SimulFalconForCausalLM", "SimulFalconModel"],
     "models.modeling_simul_gemma3": ["SimulGemma3Config", "SimulGemma3ForCausalLM", "SimulGemma3Model"],
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from .models.configuration_generation import SimulGenerationConfig
     from .models.families import adopt
     from .models.generation import SimulGenerateOutput
+    from .models.glossary import Glossary
     from .models.modeling_simul_bloom import SimulBloomConfig, SimulBloomForCausalLM, SimulBloomModel
     from .models.modeling_simul_falcon import SimulFalconConfig, SimulFalconForCausalLM, SimulFalconModel
     from .models.modeling_simul_gemma3 import SimulGemma3Config, SimulGemma3ForCausalLM, SimulGemma3Model

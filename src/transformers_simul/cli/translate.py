@@ -24,6 +24,7 @@ examples:
   transformers-simul translate output/demo news.en --output news.de
   transformers-simul translate output/demo news.en --references news.de --json > instances.log
   transformers-simul translate output/demo news.en --wait-k full --whole-lines
+  transformers-simul translate output/demo news.en --glossary terms.tsv
   transformers-simul translate output/demo news.en --policy confidence:0.6,min=1,max=7
 """
 # Tokens that a sentence from standard input may have with its prompt and its translation.
@@ -55,6 +56,10 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("--source-lang", help="source language, for a model that knows several")
     parser.add_argument("--target-lang", help="target language, for a model that knows several")
+    parser.add_argument(
+        "--glossary", help="terms to prefer: a file with a source term, a tab and its target term a line"
+    )
+    parser.add_argument("--glossary-strength", type=float, help="how much to prefer them, in nats (6)")
     parser.add_argument("--whole-lines", action="store_true", help="treat every line as one sentence")
     parser.add_argument("--max-sentence-words", type=int, default=100, help="end a sentence after so many words (100)")
     parser.set_defaults(run=_translate)
@@ -70,7 +75,10 @@ def _translate(args: argparse.Namespace) -> int:
             raise ValueError(f"{name} needs a file to translate, and no show-delays: what streams goes to stdout.")
     if args.references and not args.json:
         raise ValueError(f"references need json, whose log holds them, got {args.references!r}.")
+    if args.glossary_strength is not None and not args.glossary:
+        raise ValueError(f"glossary-strength needs a glossary, got {args.glossary_strength}.")
     # Before the model is loaded: a wrong file should cost nothing.
+    args.terms = _read_glossary(args) if args.glossary else None
     find_model(args.model)
     sources = _read_sources(args.file) if args.file else []
     references = read_lines(args.references) if args.references else [""] * len(sources)
@@ -88,6 +96,12 @@ def _translate(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(text)
     return 0
+
+
+def _read_glossary(args: argparse.Namespace) -> Any:
+    from ..models.glossary import STRENGTH, Glossary
+
+    return Glossary.from_file(args.glossary, STRENGTH if args.glossary_strength is None else args.glossary_strength)
 
 
 def _read_sources(file: str) -> list[str]:
@@ -108,11 +122,12 @@ def _translate_file(args: argparse.Namespace, policy: Policy, sources: list[str]
     from ..evaluation.lines import translate_lines
 
     if args.whole_lines:
-        log = translate_corpus(model, processor, sources, references, policy, args.batch_size)
+        log = translate_corpus(model, processor, sources, references, policy, args.batch_size, glossary=args.terms)
     else:
         log, cut = translate_lines(
-            model, processor, sources, references, policy, args.batch_size, args.max_sentence_words
-        )
+            model, processor, sources, references, policy, args.batch_size, args.max_sentence_words,
+            glossary=args.terms,
+        )  # fmt: skip
         for index in cut:
             _warn(index + 1, "max_new_tokens")
     return "".join(instance_line(each) if args.json else f"{each.prediction}\n" for each in log)
@@ -182,8 +197,15 @@ def _open(engine: Any, policy: Policy, args: argparse.Namespace) -> Any:
 
     source = SourceStream(unit=engine.processor.unit, max_waiting=engine.max_waiting)
     if args.whole_lines:
-        return engine.open(policy, source, wait_s=60)
-    return engine.open(policy, source, sentences=True, max_sentence_words=args.max_sentence_words, wait_s=60)
+        return engine.open(policy, source, wait_s=60, glossary=args.terms)
+    return engine.open(
+        policy,
+        source,
+        sentences=True,
+        max_sentence_words=args.max_sentence_words,
+        wait_s=60,
+        glossary=args.terms,
+    )
 
 
 def _put(stream: Any, word: str, shown: Future) -> None:

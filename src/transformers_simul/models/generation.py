@@ -17,6 +17,7 @@ from .cache import SimulCache
 from .committed import Committed, committed_words
 from .configuration_generation import SimulGenerationConfig
 from .decoding import decode_rows
+from .glossary import BoundGlossary, bound_glossary
 from .policies import WaitKPolicy
 from .policy_names import named
 from .room import check_room
@@ -99,6 +100,8 @@ class SimulGenerationMixin(GenerationMixin):
                 delay, or [`Word`]s: the target begins with them. A streamer gets only what comes after.
             row_decoder (`type`, *optional*): how a row reads and writes, a subclass of [`RowDecoder`]; the baselines
                 bring their own.
+            glossary (`Glossary`, `Mapping[str, str]` or a sequence of these or None, *optional*): terms to prefer, for
+                all rows or for each; see [`Glossary`].
             streamer (`SimulStreamer`, *optional*): gets each word as it is committed; stock streamers get its ids.
             **kwargs: as in the stock method. Without `max_new_tokens` or `max_length` a row may write 20 tokens and
                 three for each source token that it has read.
@@ -126,6 +129,8 @@ class SimulGenerationMixin(GenerationMixin):
             if policy is None:
                 if hasattr(kwargs.get("past_key_values"), "place"):
                     raise ValueError("past_key_values must not be a SimulCache without a policy: give one, or wait_k.")
+                if kwargs.get("glossary") is not None:
+                    raise ValueError("glossary needs a policy, or wait_k: without one, decoding is stock.")
                 return super().generate(inputs, generation_config, *args, **kwargs)
             if self.training:
                 raise ValueError("model must be in evaluation mode with a policy, without dropout: call model.eval().")
@@ -150,6 +155,7 @@ class SimulGenerationMixin(GenerationMixin):
         max_word_tokens=None,
         row_decoder=None,
         committed=None,
+        glossary=None,
         tokenizer=None,
         **kwargs,
     ):
@@ -171,6 +177,7 @@ class SimulGenerationMixin(GenerationMixin):
         max_word_tokens: int = 64,
         row_decoder: Any = None,
         committed: Sequence[Sequence[Any]] | None = None,
+        glossary: Any = None,
         past_key_values: Any = None,
         **kwargs: Any,
     ):
@@ -207,6 +214,7 @@ class SimulGenerationMixin(GenerationMixin):
             check_room(self.config, cache.max_tokens, len(each.head), len(each.tail))
         given = _per_row("committed", committed or [()] * batch, batch)
         shown = [committed_words(w, fitted[id(p)].rule) for w, p in zip(given, prompts, strict=True)]
+        glossaries = _glossaries(glossary, [fitted[id(each)] for each in prompts])
 
         rows = []
         for index in range(batch):
@@ -224,6 +232,7 @@ class SimulGenerationMixin(GenerationMixin):
                     started=started,
                     on_word=_word_callback(streamer, index, shown[index]),
                     committed=shown[index],
+                    glossary=glossaries[index],
                 )
             )
         forwards = decode_rows(self, cache, rows, synced_gpus)
@@ -317,6 +326,19 @@ def _per_row(name: str, values: Sequence[Any], batch: int) -> Sequence[Any]:
     if len(values) != batch:
         raise ValueError(f"{name} must hold one entry per row, {batch}, got {len(values)}.")
     return values
+
+
+def _glossaries(glossary: Any, prompts: Sequence[Prompt]) -> list[BoundGlossary | None]:
+    """Of each row; what several rows share is bound once."""
+    given = _per_row(
+        "glossary", glossary if isinstance(glossary, (list, tuple)) else [glossary] * len(prompts), len(prompts)
+    )
+    keys = [(id(each), id(prompt)) for each, prompt in zip(given, prompts, strict=True)]
+    bound = {
+        key: bound_glossary(*pair)
+        for key, pair in dict(zip(keys, zip(given, prompts, strict=True), strict=True)).items()
+    }
+    return [bound[key] for key in keys]
 
 
 def row_generators(

@@ -87,7 +87,9 @@ class SimulProcessor(ProcessorMixin):
         # What no text becomes is not written either, marks of the template that are not special among them.
         kinds[[index for index in self._encoder.control_ids if index != self._eos_token_id]] = NEVER
         rule = WordRule(kinds, bare_first_word=is_bare and unit != "char")
-        self._prompt = Prompt(self._encoder.head_ids, self._encoder.tail_ids, rule)
+        self._prompt = Prompt(
+            self._encoder.head_ids, self._encoder.tail_ids, rule, self._encoder if unit == "word" else None
+        )
         # This processor for other languages.
         self._siblings: dict[tuple[str, str], SimulProcessor] = {(source_lang, target_lang): self}
 
@@ -234,7 +236,8 @@ class SimulProcessor(ProcessorMixin):
             other.source_lang, other.target_lang = pair
             head, tail, _ = split_template(self.template, language_names(*pair))
             other._encoder = TextEncoder(self.tokenizer, self._eos_token_id, head, tail)
-            other._prompt = Prompt(other._encoder.head_ids, other._encoder.tail_ids, self._prompt.rule)
+            encoder = None if self._prompt.encoder is None else other._encoder
+            other._prompt = Prompt(other._encoder.head_ids, other._encoder.tail_ids, self._prompt.rule, encoder)
             self._siblings[pair] = other
         return self._siblings[pair]
 

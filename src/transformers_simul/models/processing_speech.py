@@ -2,6 +2,7 @@
 """SimulSpeechProcessor: audio to speech units; the target is text, as [`SimulProcessor`] makes it."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -73,6 +74,8 @@ class SimulSpeechProcessor(SimulProcessor):
             chat_template,
             feature_extractor=feature_extractor,
         )
+        # The source is no text, whose terms could be found.
+        self._prompt = replace(self._prompt, encoder=None)
         if not isinstance(unit_tokens, int) or unit_tokens < 1:
             raise ValueError(f"unit_tokens must be at least 1, a whole number, got {unit_tokens!r}.")
         self.chunk_ms, self.context_ms, self.unit_tokens = chunk_ms, context_ms, unit_tokens

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .encoding import TextEncoder
 from .head_attention import HeadAttention
 from .streams import Source
 from .word_rule import WordRule
@@ -20,11 +21,14 @@ class Prompt:
     Attributes:
         head, tail (`list[int]`): ids before and after the source; the tail has at least one.
         rule (`WordRule`): keeps words whole.
+        encoder (`TextEncoder`, *optional*): gives ids of words and their texts; None where source and target are not
+            both words.
     """
 
     head: list[int]
     tail: list[int]
     rule: WordRule
+    encoder: TextEncoder | None = None
 
     def fit(self, model: Any) -> "Prompt":
         """The same prompt with the rule for a model's vocabulary, on its device.

@@ -11,6 +11,7 @@ import torch
 
 from .adaptive import Evidence
 from .committed import Committed
+from .glossary import BoundGlossary
 from .head_attention import HeadAttention
 from .policies import Policy, Progress
 from .row import Ask, Doubled, Drafts, Prompt, Query, Reading, RowStopped, all_words
@@ -39,6 +40,7 @@ class RowDecoder:
         head_is_fed (`bool`, *optional*): whether the cache holds the head already.
         committed (`Sequence[Committed]`, *optional*): words that were shown before: the target begins with them. They
             are written as they are, under the source that they saw, and `on_word` is not called for them.
+        glossary (`BoundGlossary`, *optional*): terms to prefer once they were read.
 
     Attributes:
         feeds_ahead (`bool`): whether source may be fed before it is read, since it is hidden: all of it if it is known,
@@ -70,6 +72,7 @@ class RowDecoder:
         on_word: Callable[[list[int], int, float], None] | None = None,
         head_is_fed: bool = False,
         committed: Sequence[Committed] = (),
+        glossary: BoundGlossary | None = None,
     ):
         if committed and not self.feeds_ahead:
             raise ValueError(f"committed words need a decoder that keeps its cache, got {type(self).__name__}.")
@@ -78,6 +81,7 @@ class RowDecoder:
         self.processors, self.criteria, self.generator = processors, criteria, generator
         self.max_new_tokens, self.max_word_tokens = max_new_tokens, max_word_tokens
         self.keeps_logits, self.on_word, self.committed = keeps_logits, on_word, committed
+        self.glossary = None if glossary is None else glossary.row()
         self.started = time.perf_counter() if started is None else started
         self.reading = Reading(self.head, head_is_fed)
         if source.is_known and self.feeds_ahead:
@@ -148,14 +152,17 @@ class RowDecoder:
             return bool(ends > 0.5)
         return bool(torch.rand((), generator=self.generator, device=ends.device) < ends)
 
-    def scores(self, logits: torch.Tensor, expected: Expected) -> torch.Tensor:
-        """Logits after the rule for words and the logits processors.
+    def scores(self, logits: torch.Tensor, expected: Expected, prefers_terms: bool = True) -> torch.Tensor:
+        """Logits after the rule for words, the glossary and the logits processors.
 
         Args:
             logits (`torch.Tensor` of shape `(vocabulary,)`): the model's.
             expected (`Expected`): what may follow.
+            prefers_terms (`bool`, *optional*): whether the glossary counts.
         """
         scores = self.rule.bar(logits[None], expected)
+        if self.glossary is not None and prefers_terms:
+            scores = self.glossary.prefer(scores, expected, self.reading, self.target)
         ids = self._shown_ids(logits.device) if self.processors else None
         for processor in self.processors:
             scores = processor(ids, scores)
@@ -247,7 +254,8 @@ class RowDecoder:
 
     def _look(self, logits: torch.Tensor) -> Generator[Ask, torch.Tensor, Evidence]:
         """What the policy may see."""
-        log_probs = self.scores(logits, self._next_start).log_softmax(-1)
+        # When to READ is no question of terms.
+        log_probs = self.scores(logits, self._next_start, prefers_terms=False).log_softmax(-1)
         self._first_look = log_probs if self._first_look is None else self._first_look
         if self.policy.draft_words and not self.drafts.begin(self.reading.words):
             self.drafts.add((yield from self._draft(logits)))

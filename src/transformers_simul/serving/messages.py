@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 PROTOCOL_VERSION = 1
 # Characters of a text, words of a resumed sentence, and bytes of a message unless the server says otherwise.
 MAX_TEXT, MAX_COMMITTED, MAX_MESSAGE_BYTES = 65_536, 4096, 65_536
+MAX_TERMS = 2000
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 RoomName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -73,6 +74,14 @@ class Options(_FromClient):
     )
 
 
+class Term(_FromClient):
+    """An entry of a glossary: once the source term has been read, its target term is preferred."""
+
+    source: str = Field(min_length=1, max_length=200, description="of one or more words")
+    target: str = Field(min_length=1, max_length=200, description="the same as `source` for what is to be copied")
+    target_lang: Language | None = Field(default=None, description="for this target language alone")
+
+
 class CommittedWord(_FromClient):
     """A target word that was shown, as the server had sent it."""
 
@@ -127,6 +136,8 @@ class Start(_FromClient):
         default=None, ge=1, le=1000, description="where to end a sentence without an end"
     )
     options: Options = Options()
+    glossary: list[Term] = Field(default_factory=list, max_length=MAX_TERMS, description="terms to prefer")
+    glossary_strength: float | None = Field(default=None, gt=0, le=100, description="the bonus of a term, in nats")
     resume: Resume | None = None
     room: RoomName | None = Field(default=None, description="publish into this room")
 
@@ -304,6 +315,8 @@ class TranslateRequest(_FromClient):
     sentences: bool = True
     max_sentence_words: int | None = Field(default=None, ge=1, le=1000)
     options: Options = Options()
+    glossary: list[Term] = Field(default_factory=list, max_length=MAX_TERMS)
+    glossary_strength: float | None = Field(default=None, gt=0, le=100)
     stream: bool = Field(default=False, description="answer with server-sent events")
 
 
@@ -383,6 +396,7 @@ __all__ = [
     "SourcePiece",
     "Start",
     "Started",
+    "Term",
     "TrackEnd",
     "TrackResume",
     "TranslateRequest",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ..models.glossary import STRENGTH, Glossary
 from ..models.streams import SourceStream
 from ..streaming.engine import EngineFull
 from ..streaming.streamer import SimulStreamer
@@ -166,6 +167,7 @@ class Track:
         except ValueError as error:
             raise Failure("bad_policy", str(error)) from error
         try:
+            options["glossary"] = _glossary_of(start, self.target_lang)
             return engine.open(
                 policy,
                 self.source,
@@ -276,6 +278,16 @@ def policy_of(name: str) -> Any:
     from ..models.policy_names import policy_from_name
 
     return policy_from_name(name)
+
+
+def _glossary_of(start: Start, target_lang: str) -> Glossary | None:
+    """The terms of one target language.
+
+    Raises:
+        ValueError: for terms that are none, or contradict one another.
+    """
+    terms = [(term.source, term.target) for term in start.glossary if term.target_lang in (None, target_lang)]
+    return Glossary(terms, start.glossary_strength or STRENGTH) if terms else None
 
 
 def _resume_of(start: Start, served: Served) -> TrackResume:

@@ -38,6 +38,8 @@ async def translate(service: Service, wanted: TranslateRequest, request: Request
         sentences=wanted.sentences,
         max_sentence_words=wanted.max_sentence_words,
         options=wanted.options,
+        glossary=wanted.glossary,
+        glossary_strength=wanted.glossary_strength,
     )
     if count > most:
         raise Failure("message_too_big", f"A text may have {most} words here, got {count}; /v1/stream takes more.")

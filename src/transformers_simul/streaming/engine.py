@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ import torch
 from ..models.cache import SimulCache
 from ..models.committed import Committed, committed_words, encoded_unit
 from ..models.decoding import decode_step
+from ..models.glossary import Glossary, bound_glossary
 from ..models.policies import Policy, check_count
 from ..models.policy_names import named
 from ..models.processing import SimulProcessor
@@ -128,6 +129,7 @@ class StreamEngine:
         streamer: SimulStreamer | None = None,
         committed: Iterable[Any] = (),
         words_before: int = 0,
+        glossary: Glossary | Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> EngineStream:
         """Begin a translation; from any thread.
@@ -149,6 +151,7 @@ class StreamEngine:
                 after are given out. Of an endless stream, sentences that ended before the last one are passed over.
             words_before (`int`, *optional*): source units that are not put again, since their sentences have ended;
                 delays count them too.
+            glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer once they were read.
             **kwargs: arguments of `generate()` that concern one row: `generation_config`, or its fields such as
                 `max_new_tokens` and `do_sample`; `logits_processor`, `stopping_criteria`, `generators` (one) and
                 `max_word_tokens`.
@@ -158,7 +161,8 @@ class StreamEngine:
             RuntimeError: if the engine is closed or has failed.
             ValueError: for arguments that `generate()` would not know or take, if the source counts other units than
                 the processor, for languages that the processor does not know, for `max_sentence_words` without
-                `sentences`, or for committed words that no decoder writes.
+                `sentences`, for committed words that no decoder writes, or for a glossary that
+                is none or whose terms it cannot write.
         """
         if max_sentence_words is not None and not sentences:
             raise ValueError(f"max_sentence_words={max_sentence_words} needs sentences=True.")
@@ -167,6 +171,7 @@ class StreamEngine:
         processor = self.processor.with_languages(source_lang, target_lang)
         prompt = self._prompt_of(processor)
         options = decoder_options(self.model, processor, **kwargs)
+        options |= {"prompt": prompt, "glossary": bound_glossary(glossary, prompt)}
         shown = committed_words(committed, prompt.rule, encoded_unit(processor), words_before)
         if sentences and any(word.delay is None for word in shown):
             raise ValueError("committed must have delays with sentences=True: they say which a word belongs to.")
@@ -191,9 +196,7 @@ class StreamEngine:
                     f"max_streams is {self.cache.batch_size}, and all places were taken for wait_s={wait_s}."
                 )
             row = self._free.pop()
-            steps = self._translate(
-                row, stream, reader, policy, row_decoder, options | {"prompt": prompt}, shown, words_before
-            )
+            steps = self._translate(row, stream, reader, policy, row_decoder, options, shown, words_before)
             self._joining.append((row, _Run(stream, reader, steps)))
         source.listen(self._arrived.set)
         self._arrived.set()

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a glossary does: the share of terms that are right with and without it, and BLEU, for any trained folder.
+
+The terms come from every other sentence of the test set: words of at least four letters that are rare there and are
+always linked to the same single word of the reference, and words with a capital or a digit that stand in both. The
+table shows these sentences and the others, which share the terms by chance. A term counts where source and reference
+have it, and is right where the translation has it, endings aside.
+
+    python benchmarks/glossary.py output/mine test.en test.de --train train.en train.de --max_samples 500
+"""
+
+import argparse
+from collections import defaultdict
+
+from transformers_simul import AutoSimulModel, Glossary, SimulProcessor, policy_from_name
+from transformers_simul.corpora import Pair, read_pairs
+from transformers_simul.evaluation import quality
+from transformers_simul.evaluation.decode import translate_corpus
+from transformers_simul.evaluation.quality import paired_difference
+from transformers_simul.training.alignment import align_words
+
+
+def bare(text: str) -> list[str]:
+    """The words without the signs around them."""
+    return [word.strip(".,;:!?…\"'()[]„“”‚‘’«»") for word in text.split()]
+
+
+def has(words: list[str], term: str) -> bool:
+    """Whether a word is the term, with any ending."""
+    return any(word.lower().startswith(term.lower()) for word in words)
+
+
+def draw_terms(pairs: list[Pair], links: list[str], most: int) -> dict[str, str]:
+    """Source words and the one word that each is linked to."""
+    found: dict[str, list[str | None]] = defaultdict(list)
+    for pair, line in zip(pairs, links, strict=True):
+        source, target = bare(pair.source), bare(pair.target)
+        partners = [tuple(map(int, link.split("-"))) for link in line.split()]
+        for index, word in enumerate(source):
+            mine = [there for here, there in partners if here == index]
+            is_single = len(mine) == 1 and sum(there == mine[0] for _, there in partners) == 1
+            is_copied = word in target and not word.islower() and word.isalnum()
+            found[word].append(word if is_copied else target[mine[0]] if is_single else None)
+    terms = {
+        source: targets[0]
+        for source, targets in found.items()
+        if len(source) >= 4 and targets[0] and len(set(targets)) == 1 and len(targets) <= most and len(targets[0]) >= 4
+    }
+    # One entry for a word in whatever case.
+    return {source: target for source, target in terms.items() if source.islower() or source.lower() not in terms}
+
+
+def occurrences(pairs: list[Pair], terms: dict[str, str]) -> list[tuple[int, str]]:
+    """Sentence and target term wherever source and reference have a term."""
+    keys = {source.lower(): target for source, target in terms.items()}
+    return [
+        (number, keys[word])
+        for number, pair in enumerate(pairs)
+        for word in dict.fromkeys(map(str.lower, bare(pair.source)))
+        if word in keys and has(bare(pair.target), keys[word])
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("files", nargs=2, metavar="FILE", help="test set: source, target")
+    parser.add_argument("--train", nargs=2, metavar="FILE", help="more text, from which the aligner learns")
+    parser.add_argument("--train_samples", type=int, default=30_000)
+    parser.add_argument("--max_samples", type=int, default=500)
+    parser.add_argument("--policies", nargs="+", default=["wait-3"])
+    parser.add_argument("--strength", nargs="+", type=float, default=[6.0])
+    parser.add_argument("--most", type=int, default=5, help="a rarer word of the test set is a term")
+    parser.add_argument("--batch_size", type=int, default=32)
+    args = parser.parse_args()
+    model = AutoSimulModel.from_pretrained(args.model).eval()
+    processor = SimulProcessor.from_pretrained(args.model)
+    pairs = read_pairs(args.files, "source", "target")[: args.max_samples]
+    more = read_pairs(args.train, "source", "target")[: args.train_samples] if args.train else []
+    sources, targets = zip(*[(pair.source.split(), pair.target.split()) for pair in [*pairs, *more]], strict=True)
+    links = align_words(sources, targets)
+    terms = draw_terms(pairs[::2], links[: len(pairs) : 2], args.most)
+    print(f"{len(pairs)} sentences, {len(terms)} terms, such as {dict(list(terms.items())[:5])}")
+    print(
+        "| policy | sentences | strength | terms right | BLEU (95%) | minus without (95%) |\n|---|---|---|---|---|---|"
+    )
+    for name in args.policies:
+        policy = policy_from_name(name)
+        texts = {}
+        for strength in (0.0, *args.strength):
+            glossary = Glossary(terms, strength) if strength else None
+            log = translate_corpus(
+                model, processor, *zip(*pairs, strict=True), policy, args.batch_size, glossary=glossary
+            )
+            texts[strength] = [each.prediction for each in log]
+            for start, half in enumerate(("terms' own", "others")):
+                report(
+                    name, half, strength, pairs[start::2], terms, *(texts[each][start::2] for each in (strength, 0.0))
+                )
+
+
+def report(
+    policy: str,
+    half: str,
+    strength: float,
+    pairs: list[Pair],
+    terms: dict[str, str],
+    texts: list[str],
+    plain: list[str],
+) -> None:
+    """A line of the table."""
+    places = occurrences(pairs, terms)
+    right = sum(has(bare(texts[number]), term) for number, term in places)
+    references = [pair.target for pair in pairs]
+    difference, low, high = paired_difference(texts, plain, references)
+    score = quality(texts, references, names=["BLEU"])[0]
+    share = f"{right} of {len(places)}" + (f", {100 * right / len(places):.0f}%" if places else "")
+    print(f"| {policy} | {half} | {strength:g} | {share} | {score} | {difference:+.1f} ({low:+.1f} to {high:+.1f}) |")
+
+
+if __name__ == "__main__":
+    main()

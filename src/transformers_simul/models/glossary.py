@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names and terms that a translation should use: a glossary, and what it does to the scores of one row."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from .row import Prompt, Reading
+from .text import split_words
+from .word_rule import Expected
+
+STRENGTH = 6.0
+_EDGES = ".,;:!?…\"'()[]{}„“”‘’‚«»‹›¿¡–—\u00a0\u202f"
+# A shorter word stands for itself alone; a source word may have so many letters more than its term ("des Hauses").
+_SHORTEST_STEM, _LONGEST_ENDING = 3, 3
+
+
+class Glossary:
+    """Source terms and how each is to be translated. A term that stays as it is, such as a name, is its own target.
+
+    Once a source term has been READ, the tokens that begin or continue its target term get a bonus, until it is
+    written. It changes scores, never logits; it does not change whether a word ends, whether the translation ends, or
+    what a policy looks at. Nothing is forced: a model that finds the term too unlikely does not write it.
+
+    A term is found whatever its case and the punctuation around its words. A source word of at least three letters may
+    have an ending of up to three ("Hauses" is "Haus"), and a target word any ending ("Hausbau" has written "Haus"):
+    other inflection, such as "Häuser", is an entry of its own.
+
+    Args:
+        terms (`Mapping[str, str]` or iterable of pairs of `str`): the target term of each source term; of one or more
+            words.
+        strength (`float`, *optional*, defaults to 6): the bonus, in nats: what is up to e^6 times less likely than the
+            likeliest token is preferred to it.
+
+    Attributes:
+        terms (`dict[str, str]`): the target term of each source term.
+
+    Raises:
+        ValueError: for a term without a letter or digit, two targets of one source term, or a strength that is not
+            above 0.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import Glossary, WaitKPolicy
+    >>> glossary = Glossary({"dog": "Dackel", "Home Assistant": "Home Assistant"})
+    >>> output = model.generate(
+    ...     **processor(source="a dog runs"), policy=WaitKPolicy(2), glossary=glossary, max_new_tokens=4
+    ... )
+
+    ```
+    """
+
+    def __init__(self, terms: Mapping[str, str] | Iterable[tuple[str, str]], strength: float = STRENGTH):
+        if isinstance(strength, bool) or not isinstance(strength, (int, float)) or not 0 < strength < math.inf:
+            raise ValueError(f"strength must be a number above 0, got {strength!r}.")
+        self.terms: dict[str, str] = {}
+        self.strength = float(strength)
+        self._targets: dict[tuple[str, ...], str] = {}
+        for source, target in terms.items() if isinstance(terms, Mapping) else terms:
+            self._add(source, target)
+
+    @classmethod
+    def from_file(cls, path: Any, strength: float = STRENGTH) -> "Glossary":
+        """Read UTF-8 text: on each line a source term, a tab and its target term; empty lines are passed over.
+
+        Args:
+            path (`str` or `os.PathLike`): of the file.
+            strength (`float`, *optional*): of the glossary.
+
+        Raises:
+            OSError: if the file cannot be read.
+            ValueError: naming file and line, for what is no such line or no term.
+
+        Example:
+
+        ```python
+        >>> import os, tempfile
+        >>> from transformers_simul import Glossary
+        >>> path = os.path.join(tempfile.mkdtemp(), "terms.tsv")
+        >>> with open(path, "w") as file:
+        ...     _ = file.write("dog\\tDackel\\nBerlin\\tBerlin\\n")
+        >>> Glossary.from_file(path)
+        Glossary({'dog': 'Dackel', 'Berlin': 'Berlin'}, strength=6.0)
+
+        ```
+        """
+        glossary = cls({}, strength)
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"glossary {str(path)!r} must be UTF-8 text: {error}.") from error
+        for number, line in enumerate(text.split("\n"), start=1):
+            if not line.strip():
+                continue
+            place, columns = f"glossary {str(path)!r}, line {number}", [column.strip() for column in line.split("\t")]
+            if len(columns) != 2:
+                raise ValueError(f"{place}: must be a source term, a tab and its target term, got {line.strip()!r}.")
+            try:
+                glossary._add(*columns)
+            except ValueError as error:
+                raise ValueError(f"{place}: {error}") from error
+        return glossary
+
+    def bind(self, prompt: Prompt) -> "BoundGlossary":
+        """The glossary for a processor's vocabulary.
+
+        Args:
+            prompt (`Prompt`): of the processor, fitted to the model.
+
+        Raises:
+            ValueError: if the processor's units are not words, or for a target term that it cannot write.
+        """
+        return BoundGlossary(self, prompt)
+
+    def _add(self, source: str, target: str) -> None:
+        for side, term in (("source", source), ("target", target)):
+            if not isinstance(term, str) or not any(map(str.isalnum, term)):
+                raise ValueError(f"a {side} term must have a letter or a digit, got {term!r}.")
+        known = self._targets.setdefault(_words_of(source), target)
+        if known != target:
+            raise ValueError(f"a source term must have one target term, but {source!r} has {known!r} and {target!r}.")
+        self.terms[source] = target
+
+    def __len__(self) -> int:
+        return len(self.terms)
+
+    def __eq__(self, other: object) -> bool:
+        return repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __repr__(self) -> str:
+        return f"Glossary({self.terms}, strength={self.strength})"
+
+
+class _Target(NamedTuple):
+    """A target term: its words, its ids, and its ids as the first words of a target."""
+
+    words: tuple[str, ...]
+    ids: list[int]
+    first_ids: list[int]
+
+
+class BoundGlossary:
+    """A [`Glossary`] for one processor; [`BoundGlossary.row`] follows one row of decoding.
+
+    Args:
+        glossary (`Glossary`): the terms.
+        prompt (`Prompt`): of the processor, fitted to the model.
+
+    Raises:
+        ValueError: as [`Glossary.bind`].
+    """
+
+    def __init__(self, glossary: Glossary, prompt: Prompt):
+        if prompt.encoder is None:
+            raise ValueError("glossary needs words as units of source and target; this processor has others.")
+        self.strength, self.rule, self._encoder = glossary.strength, prompt.rule, prompt.encoder
+        # Tokens that start a word, by what is expected.
+        self.starts = {name: ~prompt.rule.barred[name] for name in ("start", "bare")}  # type: ignore[index]
+        for mask in self.starts.values():
+            mask[prompt.rule.eos_token_id] = False
+        # By the beginning of its first word, each source term that begins so: its words and its target.
+        self._known: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+        self.targets: dict[str, _Target] = {}
+        for source, target in glossary.terms.items():
+            words = _words_of(source)
+            self._known.setdefault(words[0][:_SHORTEST_STEM], []).append((words, target))
+            self.targets[target] = self._encoded(target)
+        for terms in self._known.values():
+            terms.sort(key=lambda term: -len(term[0]))
+
+    def row(self) -> "RowGlossary":
+        """What one row has read and written of it."""
+        return RowGlossary(self)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of a word, as it is compared."""
+        return _normalised(self._encoder.decode(ids))
+
+    def found(self, words: Sequence[str]) -> Counter[str]:
+        """How often each target term is due by these source words; of terms that overlap, the first and longest counts.
+
+        Args:
+            words (`Sequence[str]`): as they are compared.
+        """
+        due: Counter[str] = Counter()
+        place = 0
+        while place < len(words):
+            for term, target in self._known.get(words[place][:_SHORTEST_STEM], ()):
+                if _stands_at(place, words, term, _LONGEST_ENDING):
+                    due[target] += 1
+                    place += len(term) - 1
+                    break
+            place += 1
+        return due
+
+    def _encoded(self, target: str) -> _Target:
+        words, rule = split_words(target), self.rule
+        units = [self._encoder.word(word) for word in words]
+        first = self._encoder.target_start(words[0]) if rule.first == "bare" else units[0]
+        for number, unit in enumerate([first, *units]):
+            expected: Expected = "start" if number else rule.first
+            if not all(rule.may_hold(token, "continue" if place else expected) for place, token in enumerate(unit)):
+                raise ValueError(
+                    f"glossary has a target term that the tokenizer does not write word by word: {target!r}."
+                )
+        ids, rest = [token for unit in units for token in unit], [token for unit in units[1:] for token in unit]
+        return _Target(_words_of(target), ids, [*first, *rest])
+
+
+class RowGlossary:
+    """A [`BoundGlossary`] in one row of decoding: it sees what was READ and what is written.
+
+    Args:
+        bound (`BoundGlossary`): the terms.
+    """
+
+    def __init__(self, bound: BoundGlossary):
+        self._bound, self._rule = bound, bound.rule
+        self._source: list[str] = []
+        self._due: Counter[str] = Counter()
+        self._texts: dict[tuple[int, ...], str] = {}
+
+    def prefer(self, scores: torch.Tensor, expected: Expected, reading: Reading, target: list[int]) -> torch.Tensor:
+        """Scores in which tokens of terms that are due have their bonus.
+
+        Tokens that start a word, EOS aside, share among themselves the probability that they had together: so a bonus
+        says which word comes, not whether one does. A term that was begun goes on with a bonus against all else.
+
+        Args:
+            scores (`torch.Tensor` of shape `(1, vocabulary)`): after the rule for words.
+            expected (`Expected`): what may follow.
+            reading (`Reading`): what was READ.
+            target (`list[int]`): ids that were written.
+        """
+        tokens = {token for term in self._missing(reading, target) if (token := _next(term, target)) is not None}
+        if not tokens:
+            return scores
+        # The first word of a target may begin with a token that elsewhere goes on with a word.
+        starts = {token for token in tokens if expected == "bare" or self._rule.is_start(token)}
+        scores = _raised(scores, tokens - starts, self._bound.strength)
+        if not starts or expected == "continue":
+            return scores
+        group = self._bound.starts["bare" if expected == "bare" else "start"]
+        raised = _raised(scores, starts, self._bound.strength)
+        less = _mass(scores, group) - _mass(raised, group)
+        return torch.where(group, raised + less, scores)
+
+    def _missing(self, reading: Reading, target: list[int]) -> Iterator[_Target]:
+        """Terms that were READ more often than they are written."""
+        is_new = False
+        for start, end in zip(reading.ends[len(self._source) : -1], reading.ends[len(self._source) + 1 :], strict=True):
+            self._source.append(self._text(reading.ids[start:end]))
+            is_new = True
+        if is_new:
+            self._due = self._bound.found([word for word in self._source if word])
+        if not self._due:
+            return
+        words = [text for word in self._split(target) if (text := self._text(word))]
+        for name, times in self._due.items():
+            term = self._bound.targets[name]
+            written = sum(_stands_at(place, words, term.words) for place in range(len(words)))
+            if written < times:
+                yield term
+
+    def _text(self, ids: Sequence[int]) -> str:
+        key = tuple(ids)
+        if key not in self._texts:
+            self._texts[key] = self._bound.text(ids)
+        return self._texts[key]
+
+    def _split(self, target: list[int]) -> list[list[int]]:
+        """The words of a target, the last of which may go on."""
+        words: list[list[int]] = []
+        for token in target:
+            if not words or self._rule.is_start(token):
+                words.append([])
+            words[-1].append(token)
+        return words
+
+
+def bound_glossary(glossary: Any, prompt: Prompt) -> BoundGlossary | None:
+    """The glossary of one row, bound.
+
+    Args:
+        glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms; None for none.
+        prompt (`Prompt`): as for [`Glossary.bind`].
+
+    Raises:
+        ValueError: if it is neither, or as [`Glossary.bind`].
+    """
+    if glossary is None:
+        return None
+    if isinstance(glossary, Mapping):
+        glossary = Glossary(glossary)
+    if not hasattr(glossary, "bind"):
+        raise ValueError(f"glossary must be a Glossary or a mapping of terms, got {glossary!r}.")
+    bound: BoundGlossary = glossary.bind(prompt)
+    return bound
+
+
+def _next(term: _Target, target: list[int]) -> int | None:
+    """The token that goes on with a term, or begins it; None where it is written up to its end."""
+    for ids in (term.first_ids, term.ids):
+        for length in range(min(len(ids), len(target)), 0, -1):
+            if target[len(target) - length :] == ids[:length] and (ids is term.ids or length == len(target)):
+                return ids[length] if length < len(ids) else None
+    return (term.ids if target else term.first_ids)[0]
+
+
+def _raised(scores: torch.Tensor, tokens: set[int], strength: float) -> torch.Tensor:
+    if not tokens:
+        return scores
+    bonus = torch.zeros_like(scores)
+    bonus[:, sorted(tokens)] = strength
+    return scores + bonus
+
+
+def _mass(scores: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
+    return scores.masked_fill(~group, -torch.inf).logsumexp(-1, keepdim=True)
+
+
+def _stands_at(place: int, words: Sequence[str], term: Sequence[str], most: int | None = None) -> bool:
+    """Whether a term's words stand there, each with an ending of at most so many letters."""
+    return place + len(term) <= len(words) and all(
+        _is_form(words[place + number], word, most) for number, word in enumerate(term)
+    )
+
+
+def _is_form(word: str, stem: str, most: int | None) -> bool:
+    if word == stem:
+        return True
+    may_end = len(stem) >= _SHORTEST_STEM and stem[-1].isalpha()
+    return may_end and word.startswith(stem) and (most is None or len(word) - len(stem) <= most)
+
+
+def _normalised(word: str) -> str:
+    return word.removeprefix(" ").strip(_EDGES).casefold()
+
+
+def _words_of(term: str) -> tuple[str, ...]:
+    return tuple(word for each in split_words(term) if (word := _normalised(each)))
+
+
+__all__ = ["STRENGTH", "BoundGlossary", "Glossary", "RowGlossary", "bound_glossary"]

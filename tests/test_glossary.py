@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Glossaries: what they find, what they change, what they leave, alone, in batches and in the engine."""
+
+import random
+
+import httpx
+import pytest
+import torch
+
+import serving
+from helpers import WORDS, make_model, make_processor, teach
+from speech import make_speech_processor
+from test_generation import assert_streamed_equals_trained, feed_later, run, sentences
+from transformers_simul import (
+    ConfidencePolicy,
+    Glossary,
+    HoldPolicy,
+    OfflinePolicy,
+    StreamEngine,
+    WaitKPolicy,
+    translate_stream,
+)
+from transformers_simul.cli import main
+from transformers_simul.models.glossary import bound_glossary
+from transformers_simul.models.row import Reading
+
+TERMS = {"dog": "Dackel", "green meadow": "grüne Wiese am Hang", "children": "children", "high": "high"}
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return make_processor()
+
+
+@pytest.fixture(scope="module")
+def model(processor):
+    """Copies most words."""
+    return teach(make_model(processor, seed=5), processor, random.Random(0), 200)
+
+
+def due(terms, source, processor):
+    glossary = bound_glossary(terms, processor.prompt)
+    return dict(glossary.found([glossary.text(ids) for ids in processor.encode(source)]))
+
+
+def test_terms_are_found_in_any_case_with_punctuation_and_endings(processor):
+    terms = {"Haus": "house", "Rotes Kreuz": "Red Cross", "Kreuz": "cross", "42": "42", "Ei": "egg", "C++": "C++"}
+    assert due(terms, "das HAUS, des „Hauses“: Häuser Hausboote", processor) == {"house": 2}
+    assert due(terms, "Rotes Kreuz! Rotes Haus rotes Kreuz", processor) == {"Red Cross": 2, "house": 1}
+    assert due(terms, "42 421 eier ei C C++", processor) == {"42": 1, "egg": 1, "C++": 1}
+    assert due(terms, "Rotes", processor) == {}
+
+
+@pytest.mark.parametrize(
+    ("terms", "strength", "message"),
+    [
+        ({"...": "a"}, 1, r"a source term must have a letter or a digit, got '\.\.\.'"),
+        ({"a": ""}, 1, "a target term must have a letter or a digit, got ''"),
+        ({"a": 3}, 1, "a target term must have a letter or a digit, got 3"),
+        ([("Dog", "x"), ("dog", "y")], 1, "one target term, but 'dog' has 'x' and 'y'"),
+        ({}, 0, "strength must be a number above 0, got 0"),
+        ({}, float("nan"), "strength must be a number above 0, got nan"),
+    ],
+)
+def test_what_is_no_glossary_says_so(terms, strength, message):
+    with pytest.raises(ValueError, match=message):
+        Glossary(terms, strength)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"dog\tDackel\ndog Dackel\n", "line 2: must be a source term, a tab and its target term, got 'dog Dackel'"),
+        (b"a\tb\tc\n", "line 1: must be a source term, a tab"),
+        (b"\n\ndog\t\n", "line 3: a target term must have a letter or a digit, got ''"),
+        (b"dog\tx\nDog!\ty\n", "line 2: a source term must have one target term, but 'Dog!' has 'x' and 'y'"),
+        (b"\xff\t\n", "must be UTF-8 text"),
+    ],
+)
+def test_a_file_that_is_wrong_names_its_line(tmp_path, text, message):
+    (tmp_path / "terms.tsv").write_bytes(text)
+    with pytest.raises(ValueError, match=rf"glossary '.*terms.tsv'.*{message}"):
+        Glossary.from_file(tmp_path / "terms.tsv")
+
+
+def test_a_file_is_read_whatever_its_line_ends(tmp_path):
+    (tmp_path / "terms.tsv").write_bytes("\ufeffdog\tDackel\r\n\r\ngreen meadow \t Wiese\r\n".encode())
+    read = Glossary.from_file(tmp_path / "terms.tsv", strength=2)
+    assert read == Glossary({"dog": "Dackel", "green meadow": "Wiese"}, 2) != Glossary({"dog": "Dackel"}, 2)
+    assert len(read) == 2
+
+
+def test_a_glossary_needs_a_policy_words_and_terms(model, processor):
+    with pytest.raises(ValueError, match="glossary needs a policy, or wait_k"):
+        model.generate(**{"input_ids": torch.tensor([[5]])}, glossary=TERMS)
+    with pytest.raises(ValueError, match=r"glossary must be a Glossary or a mapping of terms, got 'terms.tsv'"):
+        model.generate(**processor(source="a dog"), wait_k=1, glossary="terms.tsv")
+    with pytest.raises(ValueError, match="glossary must hold one entry per row, 1, got 2"):
+        model.generate(**processor(source="a dog"), wait_k=1, glossary=[TERMS, None])
+    for other in (make_processor(unit="char"), make_processor(unit="token"), make_speech_processor()):
+        with pytest.raises(ValueError, match="glossary needs words as units of source and target"):
+            bound_glossary(TERMS, other.prompt)
+
+
+def words_of(model, processor, source, glossary=None, **options):
+    output = model.generate(
+        **processor(source=source), policy=WaitKPolicy(2), glossary=glossary, return_dict_in_generate=True, **options
+    )
+    return [processor.words(words) for words in output.words]
+
+
+def test_terms_are_written_once_they_were_read_and_the_rest_stays(model, processor):
+    sources = ["a dog runs over him", "two children watch the dog", "dog over the meadow"]
+    plain = words_of(model, processor, sources)
+    inputs, glossary = processor(source=sources), Glossary({"dog": "jumping today"}, 30.0)
+    output = model.generate(**inputs, wait_k=2, glossary=glossary, return_dict_in_generate=True)
+    for row, source in enumerate(sources):
+        words = processor.words(output.words[row])
+        place = words.index("jumping")
+        assert output.delays[row][place] >= source.split().index("dog") + 1
+        assert words[place : place + 2] == ["jumping", "today"]
+        assert words.count("jumping") == 1
+        assert "jumping" not in plain[row]
+        assert words[:place] == plain[row][:place]
+    # A glossary whose terms are not there changes nothing.
+    assert words_of(model, processor, sources, {"jumping": "hüpfend"}) == plain
+
+
+@pytest.mark.parametrize(
+    "policy", [WaitKPolicy(1), WaitKPolicy(3), OfflinePolicy(), ConfidencePolicy(0.5), HoldPolicy(1)], ids=repr
+)
+@pytest.mark.parametrize("live", [False, True])
+def test_logits_are_those_of_the_masked_forward(model, processor, policy, live):
+    sources = sentences(3, 6)
+    given = feed_later(sources) if live else sources
+    glossary = Glossary(TERMS, 12.0)
+    plain = run(model, processor, sources, policy, logits_processor=None)
+    output = run(model, processor, given, policy, logits_processor=None, glossary=glossary)
+    assert output.words != plain.words
+    if not policy.heads and type(policy) in (WaitKPolicy, OfflinePolicy):
+        assert_streamed_equals_trained(model, processor, sources, [policy] * 6, output)
+    else:
+        assert_streamed_equals_trained(model, processor, sources, [_AsItWas(each) for each in output.delays], output)
+
+
+class _AsItWas:
+    """The schedule that a policy which looks has followed."""
+
+    def __init__(self, delays):
+        self._delays = delays
+
+    def delays(self, source_words, target_words):
+        return [*self._delays, source_words]
+
+
+def test_a_row_gets_the_same_alone_in_any_batch_and_in_the_engine(model, processor):
+    sources, glossary = sentences(7, 8), Glossary(TERMS, 12.0)
+    alone = [words_of(model, processor, source, glossary)[0] for source in sources]
+    assert alone != words_of(model, processor, sources)
+    assert words_of(model, processor, sources, glossary) == alone
+    # Rows with and without, each as it is alone.
+    mixed = words_of(model, processor, sources, [glossary if row % 2 else None for row in range(8)])
+    assert mixed[1::2] == alone[1::2]
+    assert mixed[::2] == words_of(model, processor, sources)[::2]
+    assert words_of(model, processor, feed_later(sources), glossary) == alone
+    with StreamEngine(model, processor, max_streams=4) as engine:
+        for start in (0, 4):
+            streams = [engine.open(WaitKPolicy(2), glossary=glossary, wait_s=60) for _ in range(4)]
+            for stream, source in zip(streams, sources[start:], strict=False):
+                stream.source.put(source)
+                stream.source.end()
+            assert [[word.text for word in stream] for stream in streams] == alone[start : start + 4]
+    words = translate_stream(model, processor, sources[1].split(), WaitKPolicy(2), glossary=glossary)
+    assert [word.text for word in words] == alone[1]
+
+
+def test_sampling_knows_no_neighbours_either(model, processor):
+    sources, glossary = sentences(9, 4), Glossary(TERMS, 12.0)
+
+    def sampled(sources, first):
+        generators = [torch.Generator().manual_seed(first + row) for row in range(len(sources))]
+        return words_of(model, processor, sources, glossary, do_sample=True, generators=generators)
+
+    assert sampled(sources, 0) == [sampled([source], row)[0] for row, source in enumerate(sources)]
+
+
+def test_unread_terms_change_nothing(model, processor):
+    source = "a runs over the meadow while two dog"
+    plain, with_terms = (
+        run(model, processor, source, WaitKPolicy(2), glossary=glossary) for glossary in (None, Glossary(TERMS, 30.0))
+    )
+    read = len(source.split())
+    before = [word for word, delay in zip(plain.words[0], plain.delays[0], strict=True) if delay < read]
+    after = [word for word, delay in zip(with_terms.words[0], with_terms.delays[0], strict=True) if delay < read]
+    assert before == after
+    assert before
+
+
+def prefer(processor, terms, source, target, expected, read=None, strength=2.0):
+    """Scores, all 0 before, with one row's glossary."""
+    row = bound_glossary(Glossary(terms, strength), processor.prompt).row()
+    reading = Reading([], head_is_fed=True)
+    for word in processor.encode(source)[:read]:
+        reading.read(word)
+    ids = [token for word in processor.encode(target, "target") for token in word] if target else []
+    rule = processor.prompt.rule
+    scores = rule.bar(torch.zeros(1, len(processor.tokenizer)), expected)
+    return ids, scores, row.prefer(scores, expected, reading, ids)
+
+
+def test_a_bonus_keeps_what_word_starts_have_together_and_eos(processor):
+    rule = processor.prompt.rule
+    start = processor.encode_piece("Dackel")[0][0]
+    for expected in ("start", "any"):
+        _, before, after = prefer(processor, TERMS, "a dog runs", "ein", expected)
+        old, new = before.softmax(-1)[0], after.softmax(-1)[0]
+        starts = rule.ends_word.clone()
+        starts[rule.eos_token_id] = False
+        assert torch.allclose(old[starts].sum(), new[starts].sum())
+        assert torch.allclose(old[~starts], new[~starts])
+        others = starts.clone()
+        others[start] = False
+        assert torch.allclose(new[start] / new[others][0], torch.tensor(2.0).exp())
+
+
+def test_a_bonus_is_for_what_was_read_and_is_not_written(processor):
+    def is_changed(*args, **kwargs):
+        _, before, after = prefer(processor, TERMS, *args, **kwargs)
+        return not torch.equal(before, after)
+
+    assert is_changed("a dog", "", "start")
+    assert not is_changed("a dog", "", "start", read=1)
+    assert not is_changed("a dog", "ein Dackel", "start")
+    assert not is_changed("a dog", "ein Dackelblick ist", "start")
+    assert is_changed("a dog and dog", "ein Dackel ist", "start")
+    assert not is_changed("a dog and dog", "Dackel Dackel", "start")
+    assert is_changed("the green meadow", "die grüne Wiese", "start")
+    assert not is_changed("the green meadow", "die grüne Wiese am Hang", "start")
+    assert not is_changed("a dog", "ein", "continue")
+
+
+def test_what_was_begun_goes_on_and_is_not_begun_again(processor):
+    first, second, *_ = ids = processor.encode_piece("Dackel")[0]
+    rule = processor.prompt.rule
+    assert len(ids) > 2
+    row = bound_glossary(Glossary(TERMS, 2.0), processor.prompt).row()
+    reading = Reading([], head_is_fed=True)
+    for word in processor.encode("a dog"):
+        reading.read(word)
+    for expected in ("any", "continue"):
+        scores = rule.bar(torch.zeros(1, len(processor.tokenizer)), expected)
+        after = row.prefer(scores, expected, reading, [*processor.encode_piece("ein")[0], first])
+        assert (after - scores).nan_to_num().nonzero().tolist() == [[0, second]]
+        assert after[0, second] == scores[0, second] + 2.0
+
+
+def test_a_target_that_begins_without_a_space(processor):
+    bare = make_processor(template="{source} =>{target}")
+    first = bare.encode("Dackel", "target")[0][0]
+    assert first != bare.encode_piece("Dackel")[0][0]
+    _, before, after = prefer(bare, TERMS, "a dog", "", "bare")
+    assert after[0, first] > before[0, first]
+    row_of = make_model(bare, seed=2)
+    output = run(row_of, bare, ["a dog runs"], WaitKPolicy(2), glossary=Glossary(TERMS, 30.0), logits_processor=None)
+    assert_streamed_equals_trained(row_of, bare, ["a dog runs"], [WaitKPolicy(2)], output)
+    assert bare.words(output.words[0])[0].startswith("Dackel")
+
+
+def test_sentences_of_an_endless_stream_have_their_own_terms(model, processor):
+    glossary = Glossary(TERMS, 12.0)
+    texts = ["a dog runs", "two children watch him", "the dog"]
+    alone = [word for text in texts for word in words_of(model, processor, text, glossary)[0]]
+    with StreamEngine(model, processor, max_streams=1) as engine:
+        stream = engine.open(WaitKPolicy(2), sentences=True, glossary=glossary)
+        for text in texts:
+            stream.source.put(f"{text} ")
+            stream.source.end_sentence()
+        stream.source.end()
+        assert [word.text for word in stream] == alone
+
+
+def test_a_stream_that_was_cut_off_goes_on_with_its_terms(model, processor):
+    source, glossary = "a dog watch two children while dog runs", Glossary(TERMS, 12.0)
+    whole = run(model, processor, source, WaitKPolicy(2), glossary=glossary, logits_processor=None)
+    for cut in range(1, len(whole.words[0])):
+        shown = list(zip(whole.words[0], whole.delays[0], strict=True))[:cut]
+        again = run(
+            model, processor, source, WaitKPolicy(2), glossary=glossary, committed=[shown], logits_processor=None
+        )
+        assert again.words == whole.words
+
+
+def test_many_terms_cost_no_comparison_with_each(processor):
+    draw = random.Random(0)
+    terms = {f"{''.join(draw.choices('bcdfgklmnprst', k=3))}{number}": "x" for number in range(2000)}
+    glossary = bound_glossary(terms | {"dog": "Dackel"}, processor.prompt)
+    assert glossary.found(WORDS) == {"Dackel": 1}
+    assert max(map(len, glossary._known.values())) < 20
+
+
+@pytest.fixture(scope="module")
+def folder(model, processor, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    model.save_pretrained(path)
+    processor.save_pretrained(path)
+    return path
+
+
+def test_the_command_line_takes_a_file(folder, model, processor, tmp_path, monkeypatch, capsys):
+    sources = ["a dog runs over him", "two children watch him"]
+    (tmp_path / "text.en").write_text("".join(f"{source}\n" for source in sources))
+    (tmp_path / "terms.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in TERMS.items()))
+    flags = ["--wait-k", "2", "--glossary", str(tmp_path / "terms.tsv"), "--glossary-strength", "12"]
+    wanted = [" ".join(each) for each in words_of(model, processor, sources, Glossary(TERMS, 12.0))]
+    assert wanted != [" ".join(each) for each in words_of(model, processor, sources)]
+    for more in ([], ["--whole-lines"]):
+        assert main(["translate", str(folder), str(tmp_path / "text.en"), *flags, *more]) == 0
+        assert capsys.readouterr().out.splitlines() == wanted
+    assert main(["translate", str(folder), str(tmp_path / "text.en"), *flags, "--show-delays"]) == 0
+    shown = [line.split("\t")[2] for line in capsys.readouterr().out.splitlines() if line]
+    assert shown == " ".join(wanted).split()
+
+
+def test_a_glossary_that_is_wrong_costs_no_model(folder, tmp_path, capsys):
+    (tmp_path / "terms.tsv").write_text("dog Dackel\n")
+    for flags, message in (
+        (["--glossary", str(tmp_path / "terms.tsv")], "line 1: must be a source term"),
+        (["--glossary", str(tmp_path / "none.tsv")], "none.tsv"),
+        (["--glossary-strength", "3"], "glossary-strength needs a glossary, got 3.0"),
+    ):
+        assert main(["translate", str(folder), *flags]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_a_server_takes_terms_for_each_language():
+    parts = serving.tiny()
+    terms = [
+        {"source": "dog", "target": "Dackel", "target_lang": "de"},
+        {"source": "dog", "target": "chien", "target_lang": "fr"},
+        {"source": "two", "target": "high"},
+    ]
+    given = {"glossary": terms, "glossary_strength": 12.0}
+    text = "a dog runs over him. two children watch. "
+
+    def alone(glossary):
+        with StreamEngine(*parts, max_streams=1) as engine:
+            stream = engine.open(WaitKPolicy(1), sentences=True, glossary=glossary, max_new_tokens=12)
+            stream.source.put(text)
+            stream.source.end()
+            return [word.text for word in stream]
+
+    async def serve():
+        async with serving.running({"one": parts}) as server:
+            async with server.connect() as socket:
+                await serving.say(socket, serving.start(**given), serving.source(text), serving.END)
+                shown = [word["text"] for word in serving.words(await serving.rest(socket))]
+            async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+                body = {"text": text, "options": {"max_new_tokens": 12}, **given}
+                whole = (await client.post("/v1/translate", json=body)).json()
+            async with server.connect() as socket:
+                twice = [{"source": "dog", "target": "x"}, {"source": "Dog", "target": "y"}]
+                await serving.say(socket, serving.start(glossary=twice))
+                (error,) = await serving.rest(socket)
+        assert shown == whole["text"].split() == alone(Glossary({"dog": "Dackel", "two": "high"}, 12.0))
+        assert shown != alone(None)
+        assert (error["code"], error["action"]) == ("bad_option", "fix")
+        assert "'Dog' has 'x' and 'y'" in error["message"]
+
+    serving.run(serve())
