@@ -18,7 +18,9 @@ from transformers.models.falcon.modeling_falcon import FalconForCausalLM
 
 from transformers_simul import SimulFalconConfig, SimulFalconForCausalLM, SimulProcessor
 from transformers_simul.corpora import load_home_assistant
+from transformers_simul.models.choosing import Answer
 from transformers_simul.models.row_decoder import RowDecoder
+from transformers_simul.models.word_rule import Expected
 from transformers_simul.text_files import write_text
 from transformers_simul.training import split_pairs, train_tokenizer
 
@@ -44,14 +46,19 @@ class JustInTimeDecoder(RowDecoder):
 
 
 def forced_decoder(targets: list[list[int]], base: type[RowDecoder] = RowDecoder) -> type[RowDecoder]:
-    """A row decoder whose n-th instance is made to write the n-th target."""
+    """A row decoder whose n-th instance writes the n-th target, after the step has chosen for it as for any other."""
     waiting = iter(targets)
 
     class ForcedDecoder(base):  # type: ignore[misc, valid-type]
         def __init__(self, **kwargs: Any):
-            target = next(waiting)
-            kwargs["processors"] = [Forced(target, lambda ids: len(self.target))]
-            super().__init__(**kwargs | {"max_new_tokens": len(target) + 1})
+            self.forced = next(waiting)
+            super().__init__(**kwargs | {"max_new_tokens": len(self.forced) + 1})
+
+        def word_ends(self, answer: Answer) -> bool:
+            return self.rule.is_start(self.forced[len(self.target)])
+
+        def _choose(self, answer: Answer, expected: Expected) -> int:
+            return self.forced[len(self.target)]
 
     return ForcedDecoder
 

@@ -6,21 +6,20 @@ Usage: benchmarks/word_end_rule.py MODEL_FOLDER SOURCE_FILE TARGET_FILE
 
 import sys
 
-import torch
-
 from transformers_simul import AutoSimulModel, SimulProcessor, WaitKPolicy
 from transformers_simul.corpora import read_pairs
 from transformers_simul.evaluation.decode import translate_corpus
 from transformers_simul.evaluation.quality import paired_difference
 from transformers_simul.evaluation.report import markdown_table, report_line
+from transformers_simul.models.choosing import Answer
 from transformers_simul.models.row_decoder import RowDecoder
 
 
 class LikeliestToken(RowDecoder):
     """A word ends where the likeliest single token ends it."""
 
-    def word_ends(self, logits: torch.Tensor) -> bool:
-        return bool(self.rule.ends_word[self.scores(logits, "any").argmax()])
+    def word_ends(self, answer: Answer) -> bool:
+        return self.rule.is_start(self._likeliest(answer, "any"))
 
 
 def main(folder: str, *files: str) -> None:

@@ -136,7 +136,7 @@ def test_a_draft_whose_logits_are_nan_is_an_error(model, processor, monkeypatch)
 
     def breaks(model, cache, asks):
         answers = step(model, cache, asks)
-        return {row: answers[row] * torch.nan if ask.is_draft else answers[row] for row, ask in asks.items()}
+        return {row: [each._replace(is_nan=ask.is_draft) for each in answers[row]] for row, ask in asks.items()}
 
     monkeypatch.setattr(decoding, "decode_step", breaks)
     with pytest.raises(ValueError, match="logits are NaN"):

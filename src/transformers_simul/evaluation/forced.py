@@ -10,6 +10,7 @@ from torch import nn
 from transformers import LogitsProcessor
 
 from ..models.cache import CacheStep, SimulCache
+from ..models.choosing import Answer
 from ..models.row_decoder import RowDecoder
 from ..models.word_rule import Expected
 
@@ -63,10 +64,10 @@ def forced_decoder(forced: Sequence[int]) -> type[RowDecoder]:
     class ForcedDecoder(RowDecoder):
         """Writes the target whatever the model says."""
 
-        def word_ends(self, logits: torch.Tensor) -> bool:
-            return bool(self.rule.ends_word[forced[len(self.target)]])
+        def word_ends(self, answer: Answer) -> bool:
+            return self.rule.is_start(forced[len(self.target)])
 
-        def _choose(self, logits: torch.Tensor, expected: Expected) -> int:
+        def _choose(self, answer: Answer, expected: Expected) -> int:
             return forced[len(self.target)]
 
     return ForcedDecoder

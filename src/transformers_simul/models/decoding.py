@@ -11,6 +11,7 @@ import torch
 
 from .audio_units import source_features
 from .cache import SimulCache
+from .choosing import Answer, answers_of
 from .head_attention import AttentionProbe
 from .room import has_positions, with_room
 from .row import Ask, RowStopped
@@ -24,7 +25,7 @@ _SYNC_S = 0.01
 
 
 @torch.inference_mode()
-def decode_step(model: Any, cache: SimulCache, asks: Mapping[int, Ask]) -> dict[int, torch.Tensor]:
+def decode_step(model: Any, cache: SimulCache, asks: Mapping[int, Ask]) -> dict[int, list[Answer]]:
     """One forward for all rows that ask.
 
     Args:
@@ -33,8 +34,8 @@ def decode_step(model: Any, cache: SimulCache, asks: Mapping[int, Ask]) -> dict[
         asks (`Mapping[int, Ask]`): by row of the cache.
 
     Returns:
-        `dict[int, torch.Tensor]`: for each row, float32 of shape `(1, vocabulary)`, or `(2, vocabulary)` where a
-        replacement was asked for too: the logits of its last tokens.
+        `dict[int, list[Answer]]`: for each row one, or two where a replacement was asked for too: what its last tokens
+        say comes next.
 
     Raises:
         ValueError: if a row outgrows the cache or the model's positions; [`with_room`] tells before.
@@ -60,7 +61,9 @@ def decode_step(model: Any, cache: SimulCache, asks: Mapping[int, Ask]) -> dict[
     outputs = model(ids, past_key_values=step, logits_to_keep=kept, return_dict=True, **extra)
     if step.probe is not None:
         step.probe.answer()
-    return dict(zip(rows, outputs.logits[0].float().split(answers), strict=True))
+    rules = [asks[row].rule for row, size in zip(rows, answers, strict=True) for _ in range(size)]
+    found = iter(answers_of(outputs.logits[0].float(), rules))
+    return {row: [next(found) for _ in range(size)] for row, size in zip(rows, answers, strict=True)}
 
 
 def _columns(ask: Ask) -> tuple[list[int], list[int], list[int], list[int]]:
@@ -99,11 +102,11 @@ def decode_rows(model: Any, cache: SimulCache, rows: Sequence[RowDecoder], synce
     runs = [row.run() for row in rows]
     forwards = 0
     # What each row is sent next: its answer, or None to begin or to look for source again.
-    pending: dict[int, torch.Tensor | None] = dict.fromkeys(range(len(rows)))
+    pending: dict[int, list[Answer] | None] = dict.fromkeys(range(len(rows)))
     while pending or synced:
         arrived.clear()
         asks: dict[int, Ask] = {}
-        waiting: dict[int, torch.Tensor | None] = {}
+        waiting: dict[int, list[Answer] | None] = {}
         for index, answer in pending.items():
             try:
                 ask = runs[index].send(answer)

@@ -93,7 +93,8 @@ class AttentionProbe:
                 scores = torch.where(in_target[:, None], scores, distant)
             weights = self._weigh(scores.float() * scale, mask, streams, columns, heads)
             offsets = self.step.keys.offsets[streams].long()
-            by_offset = weights.new_zeros(*weights.shape[:2], int(offsets.max()) + 1)
+            # A row stores at least as many tokens as the largest offset says, so nothing has to be asked of the device.
+            by_offset = torch.zeros_like(weights)
             by_offset.scatter_add_(2, offsets[:, None].expand_as(weights), weights * ~in_target[:, None])
             found = self._found.setdefault(wished, {})
             for index, head in enumerate(heads):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .choosing import Answer
 from .encoding import TextEncoder
 from .head_attention import HeadAttention
 from .streams import Source
@@ -56,6 +57,7 @@ class Ask(NamedTuple):
         is_draft (`bool`): whether the row can do without the answer: where there is no room for it, [`RowStopped`]
             thrown into the row ends the draft, not the row.
         attention (`HeadAttention`, *optional*): what to tell of attention heads, for each answer.
+        rule (`WordRule`, *optional*): choose by it for each answer; None where the row chooses by itself.
     """
 
     source_ids: list[int]
@@ -67,6 +69,7 @@ class Ask(NamedTuple):
     replacement: int | None = None
     is_draft: bool = False
     attention: HeadAttention | None = None
+    rule: WordRule | None = None
 
     @property
     def tokens(self) -> int:
@@ -187,13 +190,13 @@ class Doubled(NamedTuple):
     given up by the next feed.
 
     Attributes:
-        answer (`torch.Tensor` of shape `(vocabulary,)`): to the token after that READ.
+        answer (`Answer`): to the token after that READ.
         visible_source (`int`): head and source tokens that the later one saw.
         attention (`torch.Tensor` of shape `(heads, tokens)`, *optional*): of the later one.
         is_read (`bool`): whether the READ has followed, so that the earlier one of the two is given up.
     """
 
-    answer: torch.Tensor
+    answer: Answer
     visible_source: int
     attention: torch.Tensor | None = None
     is_read: bool = False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One row's life: a coroutine that yields what it wants fed and is sent the logits of its newest token; it yields None
+"""One row's life: a coroutine that yields what it wants fed and is sent what its newest token says; it yields None
 while its source has nothing yet. So one stream's logic reads from top to bottom, and any set of rows makes a batch.
 """
 
@@ -10,13 +10,14 @@ from typing import Any
 import torch
 
 from .adaptive import Evidence
+from .choosing import Answer
 from .committed import Committed
 from .glossary import BoundGlossary
 from .head_attention import HeadAttention
 from .policies import Policy, Progress
 from .row import Ask, Doubled, Drafts, Prompt, Query, Reading, RowStopped, all_words
 from .streams import Source, SourceCancelled, SourceTimeout
-from .word_rule import Expected
+from .word_rule import Expected, WordRule
 
 
 class RowDecoder:
@@ -104,8 +105,8 @@ class RowDecoder:
         When it is over, `stop_reason` says why, and `target` holds the committed words."""
         try:
             yield from self._read_until_write()
-            logits = yield from self._write_committed()
-            token = yield from self._start_word((yield from self._wait_to_write(logits)))
+            answer = yield from self._write_committed()
+            token = yield from self._start_word((yield from self._wait_to_write(answer)))
             while token != self.rule.eos_token_id:
                 token = yield from self._write_word(token)
             self.stop_reason = "eos"
@@ -140,14 +141,16 @@ class RowDecoder:
         before the first word the whole tail, all of which sees what the first word sees."""
         return self.in_place(self.target[-1:] or self.tail)
 
-    def word_ends(self, logits: torch.Tensor) -> bool:
+    def word_ends(self, answer: Answer) -> bool:
         """Whether the word ends with the newest token: if word starts and EOS have more than half of the probability,
         or, sampling, by a draw with that probability.
 
         Args:
-            logits (`torch.Tensor` of shape `(vocabulary,)`): of the provisional row.
+            answer (`Answer`): to the provisional row.
         """
-        ends = self.scores(logits, "any").softmax(-1)[self.rule.ends_word].sum()
+        if answer.choice is not None:
+            return answer.choice.word_ends
+        ends = self.scores(answer.logits, "any").softmax(-1)[self.rule.ends_word].sum()
         if self.generator is None:
             return bool(ends > 0.5)
         return bool(torch.rand((), generator=self.generator, device=ends.device) < ends)
@@ -176,7 +179,7 @@ class RowDecoder:
         unread = [token for word in all_words(self.source) for token in word] if self.source.is_known else []
         return self.reading.ids[: self.reading.visible] + unread + self.tail
 
-    def _write_committed(self) -> Generator[Ask | None, torch.Tensor, torch.Tensor]:
+    def _write_committed(self) -> Generator[Ask | None, list[Answer], Answer]:
         """Write what was shown before, each token under the source that it saw; returns what the model says then. All
         that decides from here on, the drafts of a policy that asks for them too, is what it would be without a break.
         """
@@ -211,7 +214,7 @@ class RowDecoder:
             )
         return reads
 
-    def _write_word(self, token: int) -> Generator[Ask | None, torch.Tensor, int]:
+    def _write_word(self, token: int) -> Generator[Ask | None, list[Answer], int]:
         """Write the word that `token` starts; returns the token that starts the next, or EOS."""
         delay, word = self.reading.words, []
         while True:
@@ -223,54 +226,54 @@ class RowDecoder:
                 expected = "start"
             if expected != "continue" and self._reads(len(self.words) + 1) is not False:
                 # A provisional row: it is asked only whether the word ends, before the READ that may follow.
-                logits = yield from self._ask(self.feed([token], self._visible_after_word()))
-                if expected == "start" or self.word_ends(logits):
+                answer = yield from self._ask(self.feed([token], self._visible_after_word()))
+                if expected == "start" or self.word_ends(answer):
                     break
                 expected = "continue"
             else:
-                logits = yield from self._ask(self.feed([token]))
-            token = self._choose(logits, expected)
+                answer = yield from self._ask(self.feed([token]))
+            token = self._choose(answer, expected)
             if self.rule.is_start(token):
                 self._commit(word, delay)
                 return (yield from self._accept(token))
         self._commit(word, delay)
-        return (yield from self._start_word((yield from self._wait_to_write(logits))))
+        return (yield from self._start_word((yield from self._wait_to_write(answer))))
 
-    def _wait_to_write(self, logits: torch.Tensor) -> Generator[Ask | None, torch.Tensor, torch.Tensor]:
+    def _wait_to_write(self, answer: Answer) -> Generator[Ask | None, list[Answer], Answer]:
         """READ until the policy says WRITE; returns what the model says then. READs that take no look come one behind
         the other, before the model is asked again."""
         visible, self._first_look = self.reading.visible, None
         while True:
             reads = self._reads(len(self.words))
             if not reads and self.reading.visible != visible:
-                logits, visible = (yield from self._ask_again()), self.reading.visible
+                answer, visible = (yield from self._ask_again()), self.reading.visible
             if reads is None:
-                reads = self.policy.reads_after((yield from self._look(logits)))
+                reads = self.policy.reads_after((yield from self._look(answer)))
                 if reads is None:
                     raise ValueError(f"reads_after of {self.policy!r} must give True or False, got None.")
             if not reads:
-                return logits
+                return answer
             yield from self._read()
 
-    def _look(self, logits: torch.Tensor) -> Generator[Ask, torch.Tensor, Evidence]:
+    def _look(self, answer: Answer) -> Generator[Ask, list[Answer], Evidence]:
         """What the policy may see."""
         # When to READ is no question of terms.
-        log_probs = self.scores(logits, self._next_start, prefers_terms=False).log_softmax(-1)
+        log_probs = self.scores(answer.logits, self._next_start, prefers_terms=False).log_softmax(-1)
         self._first_look = log_probs if self._first_look is None else self._first_look
         if self.policy.draft_words and not self.drafts.begin(self.reading.words):
-            self.drafts.add((yield from self._draft(logits)))
+            self.drafts.add((yield from self._draft(answer)))
         progress = Progress(self.reading.words, len(self.words))
         newest, *earlier = self.drafts.words or [[]]
         attention = None if self._attention is None else self.reading.by_word(self._attention)
         return Evidence(progress, log_probs, self.rule.eos_token_id, self._first_look, newest, earlier, attention)
 
-    def _draft(self, logits: torch.Tensor) -> Generator[Ask, torch.Tensor, list[list[int]]]:
+    def _draft(self, answer: Answer) -> Generator[Ask, list[Answer], list[list[int]]]:
         """Words that the model would write now, without a READ; the next feed gives their tokens up."""
         start, words = len(self.target), list[list[int]]()
         expected = self._next_start
         try:
             while True:
-                token = int(self.scores(logits, expected).argmax())
+                token = self._likeliest(answer, expected)
                 if not words or self.rule.is_start(token):
                     if token == self.rule.eos_token_id or len(words) == self.policy.draft_words:
                         return words
@@ -280,21 +283,21 @@ class RowDecoder:
                 expected = "continue" if self.rule.is_blank(token) else "any"
                 expected = "start" if len(words[-1]) >= self.max_word_tokens else expected
                 ask = self._compose([token], drops=0, drafted=len(self.target) - start - 1)
-                logits = self._check((yield ask._replace(is_draft=True)))[0]
+                answer = self._check((yield ask._replace(is_draft=True, rule=self._rule_alone)))[0]
                 self.drafts.fed = len(self.target) - start
                 if self.keeps_logits:
                     query = Query(len(self.tail) + len(self.target) - 1, self.reading.words)
-                    self.drafts.asked.append((query, list(self.target), logits))
+                    self.drafts.asked.append((query, list(self.target), answer.logits))
         except RowStopped:
             # There is no room for the word that was begun.
             return words[:-1]
         finally:
             del self.target[start:]
 
-    def _start_word(self, logits: torch.Tensor) -> Generator[Ask | None, torch.Tensor, int]:
-        return (yield from self._accept(self._choose_start(logits)))
+    def _start_word(self, answer: Answer) -> Generator[Ask | None, list[Answer], int]:
+        return (yield from self._accept(self._choose_start(answer)))
 
-    def _accept(self, token: int) -> Generator[Ask | None, torch.Tensor, int]:
+    def _accept(self, token: int) -> Generator[Ask | None, list[Answer], int]:
         """A word start as it is; EOS only once the source has ended: until then it means READ and ask again."""
         while token == self.rule.eos_token_id and not self.reading.is_over:
             visible = self.reading.visible
@@ -352,23 +355,29 @@ class RowDecoder:
         forgets = tuple(sorted(spare.union(range(given_up + drops))))
         return Ask(fresh, start, ids, offset, self.reading.visible, forgets, replacement)
 
-    def _ask(self, ask: Ask) -> Generator[Ask, torch.Tensor, torch.Tensor]:
+    def _ask(self, ask: Ask) -> Generator[Ask, list[Answer], Answer]:
         looks = HeadAttention(self.policy.heads) if self.policy.heads else None
-        logits = self._check((yield ask._replace(attention=looks)))
-        attention = [None] * len(logits) if looks is None else looks.weights
+        answers = self._check((yield ask._replace(attention=looks, rule=self._rule_alone)))
+        attention = [None] * len(answers) if looks is None else looks.weights
         if ask.replacement is not None:
-            self._doubled = Doubled(logits[1], ask.replacement, attention[1])
+            self._doubled = Doubled(answers[1], ask.replacement, attention[1])
         self._attention = attention[0]
-        return self._note(logits[0])
+        return self._note(answers[0])
 
-    def _check(self, logits: torch.Tensor) -> torch.Tensor:
-        if torch.isnan(logits).any():
+    @property
+    def _rule_alone(self) -> WordRule | None:
+        """The rule for words, if the row decides by it alone: then the step chooses for all such rows at once."""
+        chooses = self.processors or self.generator is not None or self.glossary is not None
+        return None if chooses else self.rule
+
+    def _check(self, answers: list[Answer]) -> list[Answer]:
+        if any(answer.is_nan for answer in answers):
             raise ValueError(
                 f"logits are NaN after {len(self.target)} target tokens: check the weights and their dtype."
             )
-        return logits
+        return answers
 
-    def _ask_again(self) -> Generator[Ask, torch.Tensor, torch.Tensor]:
+    def _ask_again(self) -> Generator[Ask, list[Answer], Answer]:
         """The newest token once more, now that more source is visible."""
         doubled = self._doubled
         # EOS before the end of the source READs one word, whatever the policy would have READ.
@@ -377,24 +386,29 @@ class RowDecoder:
             return self._note(doubled.answer)
         return (yield from self._ask(self.feed_again()))
 
-    def _note(self, logits: torch.Tensor) -> torch.Tensor:
+    def _note(self, answer: Answer) -> Answer:
         self.queries.append(Query(len(self.tail) + len(self.target) - 1, self.reading.words))
         if self.keeps_logits:
-            self.logits.append(logits)
-        return logits
+            self.logits.append(answer.logits)
+        return answer
 
     @property
     def _next_start(self) -> Expected:
         return "start" if self.target else self.rule.first
 
-    def _choose_start(self, logits: torch.Tensor) -> int:
-        return self._choose(logits, self._next_start)
+    def _choose_start(self, answer: Answer) -> int:
+        return self._choose(answer, self._next_start)
 
-    def _choose(self, logits: torch.Tensor, expected: Expected) -> int:
-        scores = self.scores(logits, expected)
+    def _choose(self, answer: Answer, expected: Expected) -> int:
         if self.generator is None:
-            return int(scores.argmax())
+            return self._likeliest(answer, expected)
+        scores = self.scores(answer.logits, expected)
         return int(torch.multinomial(scores.softmax(-1), 1, generator=self.generator))
+
+    def _likeliest(self, answer: Answer, expected: Expected) -> int:
+        if answer.choice is not None:
+            return answer.choice.token(expected)
+        return int(self.scores(answer.logits, expected).argmax())
 
     def _shown_ids(self, device: torch.device) -> torch.Tensor:
         """What logits processors and stopping criteria may see: nothing of the unread source."""

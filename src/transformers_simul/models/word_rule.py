@@ -27,6 +27,7 @@ class WordRule:
         eos_token_id (`int`): the table's EOS.
         first (`Expected`): what the first token must be.
         ends_word (`torch.Tensor` of shape `(vocabulary,)`, bool): tokens that end the word before them.
+        parts (`torch.Tensor` of shape `(2, vocabulary)`, bool): these, and tokens that continue a word.
 
     Raises:
         ValueError: if the table is larger than the vocabulary, or does not have exactly one EOS.
@@ -52,14 +53,15 @@ class WordRule:
             )
         self.token_kinds = token_kinds
         kinds = torch.nn.functional.pad(token_kinds, (0, vocab_size - len(token_kinds)), value=NEVER)
-        # Looked at for every token that is written, so it is kept where no device has to be waited for.
-        self._kinds = kinds.cpu()
-        eos = (self._kinds == EOS).nonzero().flatten().tolist()
+        # Looked at for every token that is written, so it is kept where nothing has to be waited for.
+        self._kinds: list[int] = kinds.tolist()
+        eos = [token for token, kind in enumerate(self._kinds) if kind == EOS]
         if len(eos) != 1:
             raise ValueError(f"token_kinds must mark one token as EOS ({EOS}), got {eos}.")
         self.eos_token_id: int = eos[0]
         self.first: Expected = "bare" if bare_first_word else "start"
         self.ends_word = (kinds == STARTS) | (kinds == BLANK_START) | (kinds == EOS)
+        self.parts = torch.stack([self.ends_word, kinds == CONTINUES])
         self.barred = {
             "any": kinds == NEVER,
             "start": (kinds == NEVER) | (kinds == CONTINUES),
@@ -96,11 +98,11 @@ class WordRule:
 
     def is_blank(self, token: int) -> bool:
         """Whether the token is a lone space, which something visible must follow."""
-        return int(self._kinds[token]) == BLANK_START
+        return self._kinds[token] == BLANK_START
 
     def is_start(self, token: int) -> bool:
         """Whether the token starts a word or is EOS, so that the word before it has ended."""
-        return int(self._kinds[token]) in (STARTS, BLANK_START, EOS)
+        return self._kinds[token] in (STARTS, BLANK_START, EOS)
 
 
 class SimulLogitsProcessor(LogitsProcessor):

@@ -9,9 +9,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import torch
-
 from ..models.cache import SimulCache
+from ..models.choosing import Answer
 from ..models.committed import Committed, committed_words, encoded_unit
 from ..models.decoding import decode_step
 from ..models.glossary import Glossary, bound_glossary
@@ -38,7 +37,7 @@ class EngineFull(Exception):
 class _Run(NamedTuple):
     stream: EngineStream
     reader: SourceReader | SentenceReader
-    steps: Generator[Ask | None, torch.Tensor | None, str]
+    steps: Generator[Ask | None, list[Answer] | None, str]
 
 
 class StreamEngine:
@@ -328,7 +327,7 @@ class StreamEngine:
                 row, self._runs[row] = self._joining.popleft()
                 self._waiting.add(row)
 
-    def _advance(self, row: int, answer: torch.Tensor | None) -> None:
+    def _advance(self, row: int, answer: list[Answer] | None) -> None:
         """Let a stream go on until it asks, waits or ends; what goes wrong in it ends it alone."""
         self._waiting.discard(row)
         if self._runs[row].stream.source.is_cancelled:
@@ -362,7 +361,7 @@ class StreamEngine:
         options: dict[str, Any],
         committed: Sequence[Committed],
         words_before: int,
-    ) -> Generator[Ask | None, torch.Tensor | None, str]:
+    ) -> Generator[Ask | None, list[Answer] | None, str]:
         """A stream's life, one decoder for all of it or for each sentence; returns the reason to stop."""
         reason, started, head = "eos", time.perf_counter(), options["prompt"].head
         if self._heads.get(row) != head:

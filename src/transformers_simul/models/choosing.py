@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a forward's logits mean for decoding, for all rows of a step at once: one transfer to the host, however many."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from .word_rule import Expected, WordRule
+
+
+class Choice(NamedTuple):
+    """What greedy decoding makes of one answer.
+
+    Attributes:
+        word_ends (`bool`): whether word starts and EOS have more than half of the probability of all that may follow.
+        any, start, bare, continues (`int`): the likeliest token of those that may follow, for each [`Expected`].
+    """
+
+    word_ends: bool
+    any: int
+    start: int
+    bare: int
+    continues: int
+
+    def token(self, expected: Expected) -> int:
+        """The likeliest token.
+
+        Args:
+            expected (`Expected`): what may follow.
+        """
+        return self.continues if expected == "continue" else int(getattr(self, expected))
+
+
+class Answer(NamedTuple):
+    """The model's answer to one question.
+
+    Attributes:
+        logits (`torch.Tensor` of shape `(vocabulary,)`, float32): of the next token.
+        is_nan (`bool`): whether one of them is not a number.
+        choice (`Choice`, *optional*): what follows from them, for a row that decides by nothing else.
+    """
+
+    logits: torch.Tensor
+    is_nan: bool
+    choice: Choice | None = None
+
+
+# Columns of the table that goes to the host: NaN, EOS, then of starts and of continuations the best score, its token,
+# and the logarithm of the mass.
+_Columns = list[float]
+
+
+def answers_of(logits: torch.Tensor, rules: Sequence[WordRule | None]) -> list[Answer]:
+    """Choose for every answer of a forward, with one transfer from its device.
+
+    Args:
+        logits (`torch.Tensor` of shape `(answers, vocabulary)`, float32): the model's.
+        rules (`Sequence[WordRule | None]`): of each answer; None where the row chooses by itself, since it samples, or
+            a glossary or logits processors have a say.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.models.choosing import answers_of
+    >>> from transformers_simul.models.word_rule import WordRule
+    >>> rule = WordRule(torch.tensor([2, 1, 0, 0]))  # EOS, a start, two continuations
+    >>> answers_of(torch.tensor([[0.0, 1.0, 2.0, 3.0]]), [rule])[0].choice
+    Choice(word_ends=False, any=3, start=1, bare=3, continues=3)
+
+    ```
+    """
+    # The largest of numbers is NaN if one of them is.
+    is_nan = logits.amax(-1).isnan()
+    table = logits.new_zeros(len(rules), 8, dtype=torch.float64)
+    table[:, 0] = is_nan
+    # Rows of one language share a rule, and mostly there is but one.
+    groups: dict[int, tuple[WordRule, list[int]]] = {}
+    for index, rule in enumerate(rules):
+        if rule is not None:
+            groups.setdefault(id(rule), (rule, []))[1].append(index)
+    for rule, indices in groups.values():
+        if len(indices) == len(rules):
+            table[:, 1:] = _tabulate(logits, rule)
+        else:
+            chosen = torch.tensor(indices, device=logits.device)
+            table[chosen, 1:] = _tabulate(logits[chosen], rule)
+    columns: list[_Columns] = table.tolist()
+    return [
+        Answer(each, bool(found[0]), None if rule is None else _choice(found, rule.eos_token_id))
+        for each, found, rule in zip(logits, columns, rules, strict=True)
+    ]
+
+
+def _tabulate(logits: torch.Tensor, rule: WordRule) -> torch.Tensor:
+    # Starts with EOS, and continuations: every token that may ever follow is one of the two.
+    parts = logits[:, None].where(rule.parts, -torch.inf)
+    best = parts.max(-1)
+    mass = parts.logsumexp(-1)
+    # Numbers of tokens are exact in float64.
+    return torch.cat(
+        [each.double() for each in (logits[:, rule.eos_token_id, None], best.values, best.indices, mass)], 1
+    )
+
+
+def _choice(found: _Columns, eos_token_id: int) -> Choice:
+    _, eos, start, goes_on, start_token, goes_on_token, start_mass, goes_on_mass = found
+    first, later = int(start_token), int(goes_on_token)
+
+    def better(score: float, token: int) -> int:
+        # Of equals the first, as argmax has it.
+        return token if score > goes_on or (score == goes_on and token < later) else later
+
+    return Choice(
+        word_ends=start_mass > goes_on_mass,
+        any=better(start, first),
+        start=first,
+        bare=better(eos, eos_token_id),
+        continues=later,
+    )
+
+
+__all__ = ["Answer", "Choice", "answers_of"]

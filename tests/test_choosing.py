@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a step chooses for all rows at once is what each would choose by itself, and it asks the device once."""
+
+import math
+import random
+from collections import Counter
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from helpers import make_model, make_processor, random_sentence
+from test_engine import finish
+from transformers_simul import AlignAttPolicy, StreamEngine, WaitKPolicy
+from transformers_simul.models.choosing import answers_of
+from transformers_simul.models.row_decoder import RowDecoder
+from transformers_simul.models.schedule import CONTINUES, EOS, NEVER, STARTS
+from transformers_simul.models.word_rule import WordRule
+
+EXPECTED = ("any", "start", "bare", "continue")
+# Each makes the host wait for the device.
+TRANSFERS = ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__")
+
+
+class ByItself(RowDecoder):
+    """Chooses from its own logits, row by row, as rows do that sample."""
+
+    _rule_alone = None
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return make_processor()
+
+
+def babbling(processor):
+    """A random model that writes words of several tokens, ends them, and says EOS early and late, by its own logits."""
+    model, kinds = make_model(processor, tie_word_embeddings=False), processor.token_kinds
+    bias = (kinds == STARTS) * 8.0 + (kinds == EOS) * 4.0
+    model.lm_head.register_forward_hook(lambda module, args, logits: 3 * logits + bias)
+    return model
+
+
+@pytest.fixture(scope="module")
+def babbler(processor):
+    return babbling(processor)
+
+
+def plain_choice(scores, kinds, expected):
+    """The oracle: a loop over the vocabulary."""
+    allowed = {
+        "any": lambda kind: kind != NEVER,
+        "start": lambda kind: kind not in (NEVER, CONTINUES),
+        "bare": lambda kind: kind in (CONTINUES, EOS),
+        "continue": lambda kind: kind == CONTINUES,
+    }[expected]
+    best = None
+    for token, score in enumerate(scores.tolist()):
+        if allowed(kinds[token]) and (best is None or score > scores[best].item()):
+            best = token
+    return best
+
+
+def plain_share_of_ends(scores, kinds):
+    ends = goes_on = 0.0
+    for score, kind in zip(scores.tolist(), kinds, strict=True):
+        if kind == CONTINUES:
+            goes_on += math.exp(score)
+        elif kind != NEVER:
+            ends += math.exp(score)
+    return ends / (ends + goes_on)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_all_rows_at_once_choose_what_a_loop_over_the_vocabulary_does(ties):
+    draw = torch.Generator().manual_seed(int(ties))
+    seen = Counter()
+    for _ in range(20):
+        tables = []
+        for _ in range(3):
+            kinds = torch.randint(5, (37,), generator=draw)
+            kinds[kinds == EOS] = CONTINUES
+            kinds[int(torch.randint(37, (), generator=draw))] = EOS
+            tables.append(kinds)
+        rules = [WordRule(kinds) for kinds in tables]
+        rows = [0, 1, 0, None, 2, 2, 1, 0]
+        logits = torch.randn(len(rows), 37, generator=draw) * 2
+        logits = logits.round() if ties else logits
+        answers = answers_of(logits, [None if row is None else rules[row] for row in rows])
+        for scores, row, answer in zip(logits, rows, answers, strict=True):
+            assert torch.equal(answer.logits, scores)
+            assert not answer.is_nan
+            if row is None:
+                assert answer.choice is None
+                continue
+            kinds = tables[row].tolist()
+            for expected in EXPECTED:
+                assert answer.choice.token(expected) == plain_choice(scores, kinds, expected)
+            assert answer.choice.word_ends == (plain_share_of_ends(scores, kinds) > 0.5)
+            seen[answer.choice.word_ends] += 1
+    assert min(seen.values()) > 10
+
+
+def test_nan_is_told_of_its_row_alone():
+    rule = WordRule(torch.tensor([EOS, CONTINUES, NEVER]))
+    logits = torch.zeros(3, 3)
+    # Also where no token may ever be chosen.
+    logits[1, 2] = torch.nan
+    assert [answer.is_nan for answer in answers_of(logits, [rule, rule, None])] == [False, True, False]
+    logits[1, 2], logits[2] = -torch.inf, torch.inf
+    assert not any(answer.is_nan for answer in answers_of(logits, [rule, rule, rule]))
+
+
+def test_ids_are_those_that_each_row_would_choose_alone(babbler, processor):
+    draw = random.Random(3)
+    sources = [random_sentence(draw, 1, 9) for _ in range(12)]
+    policies = [WaitKPolicy(1 + index % 4) for index in range(12)]
+    inputs = {"max_new_tokens": 40, "return_dict_in_generate": True}
+    at_once = babbler.generate(**processor(source=sources), policy=policies, **inputs)
+    by_row = babbler.generate(**processor(source=sources), policy=policies, row_decoder=ByItself, **inputs)
+    assert (at_once.words, at_once.delays) == (by_row.words, by_row.delays)
+    assert at_once.forwards == by_row.forwards
+    assert any(len(word) > 1 for words in at_once.words for word in words)
+    assert "eos" in at_once.stop_reasons
+    engine = StreamEngine(babbler, processor, max_streams=5, max_tokens=200)
+    waiting = list(zip(sources, policies, strict=True))
+    streams = []
+    while waiting or engine.active_streams:
+        while waiting and engine.active_streams < 5:
+            source, policy = waiting.pop(0)
+            streams.append(engine.open(policy, max_new_tokens=40))
+            streams[-1].source.put(source)
+            streams[-1].source.end()
+        engine.step()
+    for index, stream in enumerate(streams):
+        alone = babbler.generate(**processor(source=sources[index]), policy=policies[index], **inputs)
+        assert alone.words[0] == at_once.words[index]
+        assert [word.text for word in stream.words] == processor.words(alone.words[0])
+
+
+class Scalars(TorchDispatchMode):
+    """Counts what asks the device for a number within torch's own operations."""
+
+    def __init__(self, counts):
+        super().__init__()
+        self.counts = counts
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+            self.counts[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def counted(method, name, counts):
+    def counting(*args, **kwargs):
+        counts[name] += 1
+        return method(*args, **kwargs)
+
+    return counting
+
+
+def transfers_per_step(engine, monkeypatch, policy, streams):
+    """The most of one step, with all rows asking."""
+    for index in range(streams):
+        stream = engine.open(policy, max_new_tokens=8 + index % 3)
+        stream.source.put("a dog runs over the green meadow .")
+        stream.source.end()
+    engine.step()  # Reads the prompts, and allocates.
+    counts, most, answered = Counter(), Counter(), 0
+    with monkeypatch.context() as patch:
+        for name in TRANSFERS:
+            patch.setattr(torch.Tensor, name, counted(getattr(torch.Tensor, name), name, counts))
+        with Scalars(counts):
+            while rows := engine.step():
+                answered = max(answered, rows)
+                most |= counts
+                counts.clear()
+    assert answered == streams
+    return most
+
+
+@pytest.mark.parametrize("policy", [WaitKPolicy(1), WaitKPolicy(5)], ids=repr)
+def test_a_step_asks_the_device_once_however_many_rows(babbler, processor, monkeypatch, policy):
+    counts = [
+        transfers_per_step(StreamEngine(babbler, processor, streams, 200), monkeypatch, policy, streams)
+        for streams in (1, 4, 24)
+    ]
+    assert counts == [Counter(tolist=1)] * 3
+
+
+def test_counting_transfers_finds_them(babbler, processor, monkeypatch):
+    """A mutant: rows that choose by themselves."""
+    monkeypatch.setattr(RowDecoder, "_rule_alone", None)
+    few, many = (
+        transfers_per_step(StreamEngine(babbler, processor, streams, 200), monkeypatch, WaitKPolicy(2), streams)
+        for streams in (2, 8)
+    )
+    assert few.total() < many.total()
+
+
+def test_looking_at_heads_asks_nothing_of_the_device(babbler, processor, monkeypatch):
+    """But what the policy itself asks of what it sees."""
+
+    class Looks(AlignAttPolicy):
+        def reads_after(self, evidence):
+            assert evidence.attention is not None
+            return False
+
+    policy = Looks(1, heads=[(0, 1), (1, 2)])
+    policy.for_model = lambda model: policy
+    engine = StreamEngine(babbler, processor, 6, 200)
+    assert transfers_per_step(engine, monkeypatch, policy, 6) == Counter(tolist=1)
+
+
+def test_nan_ends_its_stream_and_no_other(processor, babbler):
+    model = babbling(processor)
+    poison = processor.encode("jumping")[0]
+    sources = ["a dog runs over the meadow", "two jumping children watch", "two children watch him"]
+    others = {token for text in (sources[0], sources[2]) for word in processor.encode(text) for token in word}
+    token = next(token for token in poison if token not in others | {*processor.head_ids, *processor.tail_ids})
+    with torch.no_grad():
+        model.transformer.word_embeddings.weight[token] = torch.nan
+    engine = StreamEngine(model, processor, 3, 200)
+    streams = [engine.open(WaitKPolicy(2), max_new_tokens=20) for _ in sources]
+    for stream, source in zip(streams, sources, strict=True):
+        stream.source.put(source)
+        stream.source.end()
+    finish(engine)
+    assert [stream.stop_reason == "error" for stream in streams] == [False, True, False]
+    with pytest.raises(ValueError, match="logits are NaN after"):
+        list(streams[1].words)
+    for index in (0, 2):
+        alone = babbler.generate(
+            **processor(source=sources[index]), policy=WaitKPolicy(2), max_new_tokens=20, return_dict_in_generate=True
+        )
+        assert [word.text for word in streams[index].words] == processor.words(alone.words[0])
