@@ -6,7 +6,8 @@
 
 The recordings are heard one after the other, as one stream, as fast as can be; again from the first if
 `--audio-minutes` asks for more audio than they have. It stops after `--most-minutes` in any case, and says how much was
-heard until then. Memory is what the process holds, every so many minutes of audio; a stream that forgets nothing would
+heard until then. How late words are is computed as if the machine did nothing else: by the time that this process computes (set
+OMP_NUM_THREADS=1), and with audio that arrives as it was said. Memory is what the process holds, every so many minutes of audio; a stream that forgets nothing would
 grow.
 """
 
@@ -24,7 +25,7 @@ from transformers_simul.models.policy_names import policy_from_name
 from transformers_simul.speech.accuracy import word_errors
 from transformers_simul.speech.agreement import LocalAgreementRecogniser
 from transformers_simul.speech.audio import RATE, AudioFile
-from transformers_simul.speech.listening import Listener
+from transformers_simul.speech.listening import Listener, ReplayClock
 from transformers_simul.speech.recogniser import make_transcriber
 from transformers_simul.speech.record import SpeechRecord
 from transformers_simul.speech.voice import SileroVoice
@@ -70,7 +71,8 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     parts = {"voice activity": Timed(voice, "probability"), "recognition": Timed(transcriber, "transcribe")}
     recogniser = LocalAgreementRecogniser(transcriber, voice, args.step, args.window)
     writer = None if transcriber.punctuates else SentenceWriter(args.language)
-    listener = Listener(*load(args.model), recogniser, policy_from_name(args.policy), writer)
+    clock = ReplayClock(time.process_time)
+    listener = Listener(*load(args.model), recogniser, policy_from_name(args.policy), writer, clock)
     parts["translation"] = Timed(listener._engine, "step")
     record, words, process = SpeechRecord(keeps_words=False), [], psutil.Process()
     figures: dict[str, float] = {}
@@ -91,10 +93,10 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
             break
     audio_s = listener.heard_s
     figures |= {"minutes of audio": audio_s / 60, "source words": record.counts[0], "target words": record.counts[1]}
-    figures["seconds for each second of audio"] = (time.perf_counter() - began) / audio_s
-    figures["seconds of computing"] = (time.process_time() - computing) / audio_s
+    figures["seconds by the clock, for each second of audio"] = (time.perf_counter() - began) / audio_s
+    figures["seconds of computing, for each second of audio"] = (time.process_time() - computing) / audio_s
     for name, part in parts.items():
-        figures[f"seconds of computing: {name}"] = part.computing_s / audio_s
+        figures[f"  of these {name}"] = part.computing_s / audio_s
     figures["transcriptions a minute"] = 60 * parts["recognition"].calls / audio_s
     for name, values in record.lags().items():
         for percent in (50, 95):

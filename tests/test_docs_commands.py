@@ -11,6 +11,7 @@ import json
 import re
 import runpy
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -115,6 +116,13 @@ def at_hand(reader, monkeypatch):  # noqa: F811
     Path("train.jsonl").write_text(rows)
     Path("test.jsonl").write_text(rows)
     Path("captions.txt").write_text(lines)
+    for name in ("log", "yaml", "de"):
+        shutil.copy(ROOT / "tests" / "omnisteval" / f"talks0.{name}", f"talks.{name}")
+    shutil.copytree("output/demo", "output/talks")
+    shutil.rmtree("output/talks/logs")
+    for k in (1, 3):
+        Path(f"output/talks/logs/k={k}").mkdir(parents=True)
+        shutil.copy("talks.log", f"output/talks/logs/k={k}/instances.log")
     make_family("Qwen3", reader["processor"]).save_pretrained("Qwen/Qwen3-0.6B")
     reader["tokenizer"].save_pretrained("Qwen/Qwen3-0.6B")
 

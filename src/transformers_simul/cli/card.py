@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .longform import add_segments, chosen_scorer
+
 EXAMPLES = """
 examples:
   transformers-simul card output/demo
@@ -24,6 +26,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("folder", help="a trained folder, such as output/demo")
     parser.add_argument("--name", help="name of the model on the Hub")
     parser.add_argument("--license", help="licence of the weights, as the Hub spells it: apache-2.0, gemma, ...")
+    add_segments(parser)
     parser.set_defaults(run=_card)
 
 
@@ -32,7 +35,9 @@ def _card(args: argparse.Namespace) -> int:
     from ..publishing.model_card import write_model_card
 
     logs = Path(args.folder) / "logs"
-    path = write_model_card(args.folder, folder_lines(logs) if logs.is_dir() else [], args.name, args.license)
+    path = write_model_card(
+        args.folder, folder_lines(logs, scorer=chosen_scorer(args)) if logs.is_dir() else [], args.name, args.license
+    )
     print(f"written: {path}", file=sys.stderr)
     return 0
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from .flags import check_output
+from .longform import add_segments, chosen_scorer
 
 EXAMPLES = """
 examples:
   transformers-simul plot output/demo/logs
   transformers-simul plot ours=output/demo/logs theirs=output/other/logs --metric chrF++ --output curves.svg
+  transformers-simul plot talks/logs --segments tst-COMMON.yaml --references tst-COMMON.de
 """
 
 
@@ -29,6 +31,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--metric", default="BLEU", help="quality: BLEU, chrF, chrF++ or TER (BLEU)")
     parser.add_argument("--title", default="", help="title above the picture")
     parser.add_argument("--output", default="curves.png", help="PNG or SVG file (curves.png)")
+    add_segments(parser)
     parser.set_defaults(run=_plot)
 
 
@@ -37,6 +40,7 @@ def _plot(args: argparse.Namespace) -> int:
     from ..evaluation.plots import plot_curves
     from ..evaluation.report import by_kind, folder_lines
 
+    scorer = chosen_scorer(args)
     curves: dict[str, Any] = {}
     for given in args.folders:
         # A folder of its own may have "=" in its name.
@@ -44,7 +48,7 @@ def _plot(args: argparse.Namespace) -> int:
         label = name or Path(folder).resolve().name
         if any(label == known.partition(",")[0] for known in curves):
             raise ValueError(f"every curve must have a name of its own, got {label!r} twice: use NAME=FOLDER.")
-        kinds = by_kind(folder_lines(Path(folder), args.metric))
+        kinds = by_kind(folder_lines(Path(folder), args.metric, scorer))
         curves |= {label if len(kinds) == 1 else f"{label}, {kind}": lines for kind, lines in kinds.items()}
     plot_curves(args.output, curves, args.title, args.metric)
     print(f"written: {args.output}", file=sys.stderr)

@@ -53,7 +53,13 @@ def curves_figure(curves: Mapping[str, Sequence[ReportLine]], title: str = "", m
             level, since its lagging only says how long the sentences are.
         title (`str`, *optional*): title of the picture.
         metric (`str`, *optional*): which quality.
+
+    Raises:
+        ValueError: if the lagging of some lines is counted otherwise than that of others.
     """
+    kinds = {f"{line.lagging} ({line.source_unit})" for lines in curves.values() for line in lines}
+    if len(kinds) > 1:
+        raise ValueError(f"curves must have one kind of lagging, got {' and '.join(sorted(kinds))}.")
     many = len(curves) > 5
     figure = _figure((9.6, 5.2) if many else (6.4, 4.6))
     axes = figure.subplots()
@@ -61,7 +67,7 @@ def curves_figure(curves: Mapping[str, Sequence[ReportLine]], title: str = "", m
     has_unnamed_level = False
     for (name, lines), colour, marker in zip(curves.items(), _COLOURS * 3, _MARKERS * 3, strict=False):
         points = [line for line in lines if line.name != FULL_SOURCE]
-        points.sort(key=lambda line: line.latency["LAAL"])
+        points.sort(key=lambda line: line.latency[line.lagging])
         if points:
             # Intervals of many curves would hide the curves.
             _draw_curve(axes, points, metric, name, colour, marker, interval_alpha=0.3 if many else 1.0)
@@ -77,8 +83,7 @@ def curves_figure(curves: Mapping[str, Sequence[ReportLine]], title: str = "", m
         axes.plot([], [], color=_INK, linestyle="--", linewidth=1, label=f"{FULL_SOURCE}, whatever its lagging")
     # Room for the points' labels.
     axes.margins(0.12)
-    some = next((line for lines in curves.values() for line in lines), None)
-    axes.set_xlabel("LAAL (source words)" if some is None else f"{some.lagging} ({some.source_unit})")
+    axes.set_xlabel(next(iter(kinds), "LAAL (source words)"))
     axes.set_ylabel(f"{metric} (95% intervals)")
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)

@@ -3,7 +3,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,13 +182,16 @@ def by_kind(lines: Sequence[ReportLine]) -> dict[str, list[ReportLine]]:
     return curves
 
 
-def folder_lines(folder: Path, metric: str = "BLEU") -> list[ReportLine]:
+def folder_lines(
+    folder: Path, metric: str = "BLEU", scorer: Callable[..., ReportLine] = report_line
+) -> list[ReportLine]:
     """Score every log of a folder such as `transformers-simul evaluate` writes, in the order of k, the full source
     last.
 
     Args:
         folder (`Path`): holds `k=3/instances.log` and the like.
         metric (`str`, *optional*): a metric besides BLEU and chrF++.
+        scorer (`Callable`, *optional*): [`report_line`], or [`longform_line`] with its segments and references.
 
     Raises:
         ValueError: if there is no log, or one without references.
@@ -200,7 +203,7 @@ def folder_lines(folder: Path, metric: str = "BLEU") -> list[ReportLine]:
     lines = []
     for name in sorted(logs, key=lambda name: (name == full, int(name[2:]) if name[2:].isdigit() else 0, name)):
         settings = logs[name].with_name("settings.json")
-        line = report_line(
+        line = scorer(
             FULL_SOURCE if name == full else name.replace("k=", "k = ") if name.startswith("k=") else name,
             read_instances(logs[name]),
             metrics=list(dict.fromkeys(("BLEU", "chrF++", metric))),

@@ -3,7 +3,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import numpy
@@ -67,19 +67,25 @@ class WallClock:
 
 class ReplayClock:
     """Of a recording that is read as fast as can be: audio arrives when it was said, and work on it begins when it is
-    there and the work before is done."""
+    there and the work before is done.
 
-    def __init__(self) -> None:
+    Args:
+        timer (`Callable[[], float]`, *optional*): what work is measured by, in seconds: `time.perf_counter` without;
+            `time.process_time` is the clock of a machine that does nothing else, on one thread.
+    """
+
+    def __init__(self, timer: Callable[[], float] | None = None) -> None:
+        self._timer = timer or time.perf_counter
         self._begin = self._began = 0.0
 
     def hear(self, heard_s: float) -> None:
         """See [`Clock`]."""
         self._begin = max(self.now_s(), heard_s) if self._began else heard_s
-        self._began = time.perf_counter()
+        self._began = self._timer()
 
     def now_s(self) -> float:
         """See [`Clock`]."""
-        return self._begin + time.perf_counter() - self._began
+        return self._begin + self._timer() - self._began
 
 
 class Event(NamedTuple):
