@@ -6,9 +6,9 @@
 
 The recordings are heard one after the other, as one stream, as fast as can be; again from the first if
 `--audio-minutes` asks for more audio than they have. It stops after `--most-minutes` in any case, and says how much was
-heard until then. How late words are is computed as if the machine did nothing else: by the time that this process computes (set
-OMP_NUM_THREADS=1), and with audio that arrives as it was said. Memory is what the process holds, every so many minutes of audio; a stream that forgets nothing would
-grow.
+heard until then. How late words are is computed as if the machine did nothing else: by the time that this process
+computes (set OMP_NUM_THREADS=1), and with audio that arrives as it was said. Memory is what the process holds, every so
+many minutes of audio; a stream that forgets nothing would grow.
 """
 
 import argparse
