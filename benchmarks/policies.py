@@ -26,6 +26,7 @@ POLICIES = [
     *(f"confidence:{alpha}" for alpha in (0.2, 0.35, 0.5, 0.7, 0.9)),
     *(f"hold-{words}" for words in (1, 2, 3, 4, 5)),
     *(f"agree-2:min={lag}" for lag in (1, 2, 3, 4, 5)),
+    *(f"ralcp:0.5,min={lag}" for lag in (1, 2, 3, 4, 5)),
 ]
 ALIGNATT = [f"alignatt-{words}" for words in (1, 2, 3, 4, 5)]
 

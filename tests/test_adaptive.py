@@ -25,6 +25,7 @@ from transformers_simul import (
     OfflinePolicy,
     Progress,
     RandomPathPolicy,
+    RelaxedAgreementPolicy,
     SimulCache,
     SimulMaskDataCollator,
     StreamEngine,
@@ -124,6 +125,7 @@ ADAPTIVE = [
     HoldPolicy(2, 1, 5),
     LocalAgreementPolicy(2, 1, 5),
     LocalAgreementPolicy(3, 1, 4),
+    RelaxedAgreementPolicy(0.6, 3, 1, 5),
     AlignAttPolicy(1, 1, 5, heads=[(1, 2), (0, 1), (1, 0)]),
 ]
 
@@ -254,6 +256,56 @@ def test_drafts_agree_by_the_words_that_are_left():
     assert drafts.words == [[], []]
 
 
+def votes_by_hand(candidates, drafts):
+    """The oracle: who of the newest candidates begins with the word that the newest begins with, each once."""
+    ballots = [tuple(draft[0]) for draft in candidates[:drafts] if draft]
+    return ballots.count(ballots[0]) if candidates[0] else 0
+
+
+def test_a_share_of_the_drafts_is_enough_and_each_votes_once():
+    draw = random.Random(3)
+    decisions = set()
+    for _ in range(500):
+        candidates = [[[draw.choice([1, 2])] for _ in range(draw.randint(0, 2))] for _ in range(draw.randint(1, 6))]
+        evidence = Evidence(Progress(4, 1), torch.zeros(1), 0, torch.zeros(1), candidates[0], candidates[1:])
+        for drafts, share in ((2, 0.6), (3, 0.6), (4, 0.5), (5, 0.6), (5, 1.0)):
+            votes = votes_by_hand(candidates, drafts)
+            reads = RelaxedAgreementPolicy(share, drafts).reads_after(evidence)
+            assert reads == (votes < math.ceil(share * drafts)), (candidates, drafts, share)
+            decisions.add((share, reads))
+            agree = LocalAgreementPolicy(drafts).reads_after(evidence)
+            assert agree or not reads
+            assert share < 1 or agree == reads
+    assert len(decisions) == 6
+    # Two votes of five are not three: the newest draft's own is not counted again for being the newest.
+    evidence = Evidence(Progress(4, 1), torch.zeros(1), 0, torch.zeros(1), [[1], [2]], [[[1]], [[3]], [[3]], [[3]]])
+    assert RelaxedAgreementPolicy(0.6, 5).reads_after(evidence)
+    assert not RelaxedAgreementPolicy(0.4, 5).reads_after(evidence)
+
+
+def test_a_share_of_all_drafts_is_local_agreement_and_less_waits_less(model, processor):
+    sources = [" ".join(sentences(seed, 3)) for seed in range(5)]
+    # Few words to choose from, so that drafts often agree.
+    starts = [word[0] for word in processor.encode("a dog runs")]
+
+    def few_words(ids, scores):
+        kept = torch.full_like(scores, -torch.inf)
+        kept[:, starts] = scores[:, starts]
+        return kept
+
+    def decode(policy):
+        return run(model, processor, sources, policy, logits_processor=LogitsProcessorList([few_words]))
+
+    agree, whole = decode(LocalAgreementPolicy(4, 1, 9)), decode(RelaxedAgreementPolicy(1.0, 4, 1, 9))
+    assert (whole.words, whole.delays) == (agree.words, agree.delays)
+    less = decode(RelaxedAgreementPolicy(0.5, 4, 1, 9))
+    # After the first word the two may go different ways.
+    firsts = [(a[0], b[0]) for a, b in zip(less.delays, agree.delays, strict=True)]
+    assert all(a <= b for a, b in firsts)
+    assert any(a < b for a, b in firsts), firsts
+    assert any(b < 10 for _, b in firsts), firsts
+
+
 def test_tokens_of_a_draft_that_are_not_given_up_break_the_invariant(model, processor, monkeypatch):
     compose = RowDecoder._compose
 
@@ -322,6 +374,9 @@ def test_a_conversation_cannot_take_a_draft_back(model, processor):
         (lambda: ConfidencePolicy(0.5, delta=0), "delta must be above 0, got 0"),
         (lambda: HoldPolicy(0), "words must be a whole number of at least 1"),
         (lambda: LocalAgreementPolicy(1), "drafts must be a whole number of at least 2, got 1"),
+        (lambda: RelaxedAgreementPolicy(1.1), r"share must lie in \[0, 1\], got 1.1"),
+        (lambda: RelaxedAgreementPolicy(0.25), r"share must be above 0.25, one of 4 drafts, got 0.25"),
+        (lambda: RelaxedAgreementPolicy(0.6, 1), "drafts must be a whole number of at least 2, got 1"),
         (lambda: ConfidencePolicy(0.5, least_lag=0), "least_lag must be a whole number of at least 1"),
         (lambda: ConfidencePolicy(0.5, greatest_lag=0), "greatest_lag must be a whole number"),
         (lambda: ConfidencePolicy().delays(3, 3), "no schedule to train on: train with RandomPathPolicy"),
@@ -356,6 +411,8 @@ def test_bad_arguments(make, message):
         ("confidence:0.6,delta=2,min=2,max=7", ConfidencePolicy(0.6, 2, 2, 7)),
         ("hold-3", HoldPolicy(3)),
         ("agree-2:min=2", LocalAgreementPolicy(2, 2)),
+        ("ralcp:0.7", RelaxedAgreementPolicy(0.7)),
+        ("ralcp:0.5,drafts=5,min=2,max=7", RelaxedAgreementPolicy(0.5, 5, 2, 7)),
         ("alignatt-3:max=6", AlignAttPolicy(3, 1, 6)),
     ],
 )

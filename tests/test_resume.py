@@ -16,6 +16,7 @@ from transformers_simul import (
     HoldPolicy,
     LearnedReadPolicy,
     LocalAgreementPolicy,
+    RelaxedAgreementPolicy,
     SourceStream,
     StreamEngine,
     WaitKPolicy,
@@ -30,6 +31,7 @@ ADAPTIVE = [
     ConfidencePolicy(0.3, delta=1.0, greatest_lag=4),
     HoldPolicy(1, greatest_lag=4),
     LocalAgreementPolicy(greatest_lag=4),
+    RelaxedAgreementPolicy(0.6, 3, greatest_lag=4),
 ]
 
 LONG = ["a dog runs over the green meadow while two children", "watch him jumping remarkably high today a dog runs"]

@@ -182,6 +182,7 @@ class TestRefusals:
             ([start(version=2)], "bad_version"),
             ([start(policy="nonsense")], "bad_policy"),
             ([start(policy="hold-99999")], "bad_policy"),
+            ([start(policy="agree-2:max=99")], "bad_policy"),
             ([start(options={"repetition_penalty": 0.5, "top_k": 3, "max_new_tokens": 9999})], "bad_message"),
             ([start(sentences=False, max_sentence_words=3), "{"], "bad_message"),
             ([start(), source("a " * 3000)], "too_much_waiting"),

@@ -38,6 +38,7 @@ _MODULES = {
         "HoldPolicy",
         "LearnedReadPolicy",
         "LocalAgreementPolicy",
+        "RelaxedAgreementPolicy",
     ],
     "models.align_att": ["AlignAttPolicy"],
     "models.policy_names": ["policy_from_name"],
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
         HoldPolicy,
         LearnedReadPolicy,
         LocalAgreementPolicy,
+        RelaxedAgreementPolicy,
     )
     from .models.align_att import AlignAttPolicy
     from .models.audio_units import AudioStream

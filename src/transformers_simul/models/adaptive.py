@@ -69,6 +69,17 @@ class Evidence(NamedTuple):
             raise ValueError("looked_at needs a policy with heads, whose attention the decoder then takes.")
         return int(self.attention.argmax(1).median())
 
+    def votes(self, drafts: int) -> int:
+        """How many of the newest `drafts` drafts begin with the word that the newest begins with, itself included; 0 if
+        it has none.
+
+        Args:
+            drafts (`int`): how many may vote; drafts from which the words written since have differed have no vote.
+        """
+        if not self.draft:
+            return 0
+        return sum(draft[:1] == self.draft[:1] for draft in [self.draft, *self.earlier_drafts[: drafts - 1]])
+
     def _starts(self) -> torch.Tensor:
         return self.log_probs.index_fill(0, torch.tensor(self.eos_token_id, device=self.log_probs.device), -torch.inf)
 
@@ -275,11 +286,50 @@ class LocalAgreementPolicy(AdaptivePolicy):
         self.draft_words = greatest_lag - least_lag + 1
 
     def reads_after(self, evidence: Evidence) -> bool:
-        drafts = [evidence.draft, *evidence.earlier_drafts[: self.drafts - 1]]
-        return len(drafts) < self.drafts or any(draft[:1] != evidence.draft[:1] or not draft for draft in drafts)
+        return evidence.votes(self.drafts) < self.drafts
 
     def __repr__(self) -> str:
         return self._show(drafts=self.drafts)
+
+
+class RelaxedAgreementPolicy(LocalAgreementPolicy):
+    """RALCP, the relaxed agreement of candidates (Wang et al. 2023, arXiv 2309.06706, section 3), over drafts: WRITE a
+    word once a share of the candidates agree on it, where LocalAgreement needs all of them.
+
+    A candidate has one vote for each word, and none after a word on which it differed from what was written; the share
+    is always that of all candidates. The paper's candidates are the beams of a search under the newest source. Here
+    they are the drafts under the last `drafts` amounts of source, which a cache that keeps one target can hold, and the
+    word that they vote on is the one that would be written, the newest draft's.
+
+    Args:
+        share (`float`, *optional*, defaults to 0.6): gamma, at most 1, which is LocalAgreement; more than one draft's.
+        drafts (`int`, *optional*, defaults to 4): candidates, at least 2.
+        least_lag, greatest_lag: as in [`AdaptivePolicy`].
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul import RelaxedAgreementPolicy
+    >>> RelaxedAgreementPolicy(0.5, greatest_lag=7)
+    RelaxedAgreementPolicy(share=0.5, drafts=4, least_lag=1, greatest_lag=7)
+
+    ```
+    """
+
+    def __init__(self, share: float = 0.6, drafts: int = 4, least_lag: int = 1, greatest_lag: int = 9):
+        super().__init__(drafts, least_lag, greatest_lag)
+        self.share = _check_share("share", share)
+        if self.share * drafts <= 1:
+            raise ValueError(f"share must be above {1 / drafts:g}, one of {drafts} drafts, got {share}.")
+
+    def reads_after(self, evidence: Evidence) -> bool:
+        return evidence.votes(self.drafts) / self.drafts < self.share
+
+    def __repr__(self) -> str:
+        return self._show(share=self.share, drafts=self.drafts)
 
 
 def _check_share(name: str, value: float) -> float:
@@ -295,4 +345,5 @@ __all__ = [
     "HoldPolicy",
     "LearnedReadPolicy",
     "LocalAgreementPolicy",
+    "RelaxedAgreementPolicy",
 ]

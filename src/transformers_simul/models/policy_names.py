@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from .adaptive import ConfidencePolicy, HoldPolicy, LearnedReadPolicy, LocalAgreementPolicy
+from .adaptive import ConfidencePolicy, HoldPolicy, LearnedReadPolicy, LocalAgreementPolicy, RelaxedAgreementPolicy
 from .align_att import AlignAttPolicy
 from .policies import FixedChunkPolicy, OfflinePolicy, Policy, WaitKPolicy
 
@@ -19,11 +19,12 @@ _KINDS: dict[str, tuple[Callable[..., Policy], tuple[str, ...], dict[str, str]]]
     "confidence": (ConfidencePolicy, ("alpha",), _LAGS | {"delta": "delta"}),
     "hold": (HoldPolicy, ("words",), _LAGS),
     "agree": (LocalAgreementPolicy, ("drafts",), _LAGS),
+    "ralcp": (RelaxedAgreementPolicy, ("share",), _LAGS | {"drafts": "drafts"}),
     "alignatt": (AlignAttPolicy, ("words",), _LAGS),
 }
 FORMS = (
     "wait-K, wait-K:catchup=C, chunk-N-M, full, learned:THRESHOLD, confidence:ALPHA, confidence:ALPHA,delta=D, hold-N, "
-    "agree-N, alignatt-N; those that look at the model also take min=LAG and max=LAG"
+    "agree-N, ralcp:SHARE, ralcp:SHARE,drafts=N, alignatt-N; those that look at the model also take min=LAG and max=LAG"
 )
 
 
@@ -32,7 +33,7 @@ def policy_from_name(name: str) -> Policy:
 
     Args:
         name (`str`): such as `"wait-3"`, `"chunk-2-3"`, `"full"`, `"learned:0.5"`, `"confidence:0.6,min=1,max=7"`,
-            `"hold-2"`, `"agree-2"` or `"alignatt-2"`. Numbers may follow a dash or a colon.
+            `"hold-2"`, `"agree-2"`, `"ralcp:0.6"` or `"alignatt-2"`. Numbers may follow a dash or a colon.
 
     Raises:
         ValueError: for a name that is none, or arguments out of range.

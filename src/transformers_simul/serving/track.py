@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One target language of a stream: what the engine's thread writes becomes the protocol's messages."""
 
-import re
 import secrets
 import time
 from collections import deque
@@ -19,9 +18,8 @@ from .messages import SentenceEnd, Start, TrackEnd, TrackResume, WordMessage
 from .metrics import Metrics
 from .models import Served
 
-# A policy that drafts so many words before each READ would hold all streams up.
-_MOST_DRAFTS = 8
-_DRAFTS = re.compile(r"^(hold|agree)[-:](\d+)")
+# A policy that drafts more words before each READ would hold all streams up.
+_MOST_DRAFT_WORDS = 9
 
 
 class Arrival(NamedTuple):
@@ -151,9 +149,6 @@ class Track:
 
     def _open(self, start: Start, policy: str, sentence_words: int, streamer: SimulStreamer) -> Any:
         engine = self.served.engine
-        drafts = _DRAFTS.match(policy)
-        if drafts and int(drafts[2][:9]) > _MOST_DRAFTS:
-            raise Failure("bad_policy", f"This server drafts at most {_MOST_DRAFTS} words, got {policy!r}.")
         options = start.options.model_dump(exclude_none=True, exclude={"seed"})
         if options.get("do_sample"):
             seed = secrets.randbits(63) if start.options.seed is None else start.options.seed
@@ -163,9 +158,13 @@ class Track:
             options["words_before"] = self.resume.source_words
             options["committed"] = [(word.ids or word.text, word.delay) for word in self.resume.committed]
         try:
-            policy_of(policy)
+            words = policy_of(policy).draft_words
         except ValueError as error:
             raise Failure("bad_policy", str(error)) from error
+        if words > _MOST_DRAFT_WORDS:
+            raise Failure(
+                "bad_policy", f"This server drafts at most {_MOST_DRAFT_WORDS} words, got {policy!r}, with {words}."
+            )
         try:
             options["glossary"] = _glossary_of(start, self.target_lang)
             return engine.open(
