@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a glossary does: the share of terms that are right with and without it, and BLEU, for any trained folder.
 
-The terms come from every other sentence of the test set: words of at least four letters that are rare there and are
-always linked to the same single word of the reference, and words with a capital or a digit that stand in both. The
-table shows these sentences and the others, which share the terms by chance. A term counts where source and reference
-have it, and is right where the translation has it, endings aside.
+The terms come from every other sentence of the test set: words of at least four letters that are rare there and always
+linked to the same single word of the reference, one with a capital or a digit that does not begin its sentence: German
+nouns, names and numbers. The table shows these sentences and the others, which share the terms by chance. A term counts
+where source and reference have it, and is right where the translation has it, endings aside.
 
     python benchmarks/glossary.py output/mine test.en test.de --train train.en train.de --max_samples 500
 """
@@ -39,8 +39,8 @@ def draw_terms(pairs: list[Pair], links: list[str], most: int) -> dict[str, str]
         for index, word in enumerate(source):
             mine = [there for here, there in partners if here == index]
             is_single = len(mine) == 1 and sum(there == mine[0] for _, there in partners) == 1
-            is_copied = word in target and not word.islower() and word.isalnum()
-            found[word].append(word if is_copied else target[mine[0]] if is_single else None)
+            is_term = is_single and mine[0] > 0 and not target[mine[0]].islower()
+            found[word].append(target[mine[0]] if is_term else None)
     terms = {
         source: targets[0]
         for source, targets in found.items()
