@@ -110,3 +110,48 @@ async def translate(server, text, **kwargs):
     async with server.connect() as socket:
         await say(socket, start(**kwargs), source(text), END)
         return await rest(socket)
+
+
+class Relay:
+    """A line to a server that can be cut, and laid to another server."""
+
+    def __init__(self, server=None):
+        self.target = server
+        # Connections that were made, and those that are open.
+        self.count, self._writers = 0, set()
+
+    async def __aenter__(self):
+        self._listens = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._listens.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *error):
+        self._listens.close()
+        self.cut()
+
+    def cut(self):
+        """Every connection breaks off, in the middle of whatever it carries."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _carry(self, reader, writer):
+        self.count += 1
+        if self.target is None:
+            writer.transport.abort()
+            return
+        host, port = self.target.url.removeprefix("http://").split(":")
+        back, there = await asyncio.open_connection(host, int(port))
+        self._writers |= {writer, there}
+        await asyncio.wait(
+            [asyncio.create_task(self._pump(reader, there)), asyncio.create_task(self._pump(back, writer))],
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        for each in (writer, there):
+            self._writers.discard(each)
+            each.transport.abort()
+
+    async def _pump(self, reader, writer):
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()

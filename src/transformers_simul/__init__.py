@@ -53,6 +53,7 @@ _MODULES = {
     "models.audio_units": ["AudioStream"],
     "models.processing": ["SimulProcessor"],
     "models.processing_speech": ["SimulSpeechProcessor"],
+    "serving.client": ["ConnectionLost", "PlainSimulClient", "ServerError", "SimulClient"],
     "streaming.streamer": ["SimulStreamer", "Word"],
     "models.streams": ["SourceCancelled", "SourceStream", "SourceTimeout"],
     "models.word_rule": ["SimulLogitsProcessor"],
@@ -102,6 +103,7 @@ if TYPE_CHECKING:
     from .models.processing_speech import SimulSpeechProcessor
     from .models.streams import SourceCancelled, SourceStream, SourceTimeout
     from .models.word_rule import SimulLogitsProcessor
+    from .serving.client import ConnectionLost, PlainSimulClient, ServerError, SimulClient
     from .streaming.engine import EngineFull, EngineStream, StreamEngine
     from .streaming.streamer import SimulStreamer, Word
     from .streaming.translate import translate_stream, translate_stream_async

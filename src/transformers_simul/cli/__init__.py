@@ -10,6 +10,7 @@ from ..text_files import one_line
 from . import (
     align,
     card,
+    client,
     corpus,
     custom_generate,
     heads,
@@ -29,6 +30,7 @@ COMMANDS = (
     translate,
     listen,
     serve,
+    client,
     programs,
     score,
     subtitles,

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`transformers-simul client`: standard input through a server, or what is said in a room of it."""
+
+import argparse
+import importlib.util
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from .keyboard import Terminal, key_by_key, typed_words
+
+TOKEN = "TRANSFORMERS_SIMUL_TOKEN"
+_EXTRA = ("anyio", "pydantic", "tenacity", "websockets")
+EXAMPLES = f"""
+examples:
+  transformers-simul client http://127.0.0.1:8000                  # type; words come out while you do
+  transformers-simul client http://127.0.0.1:8000 --policy wait-5 --show-delays < news.en
+  transformers-simul client https://a.example https://b.example --token-file token.txt --room talk
+  transformers-simul client http://127.0.0.1:8000 --listen talk --target-lang de
+
+With several addresses the next one goes on where a connection was lost. The token stands in the file or in the variable
+{TOKEN}.
+"""
+
+
+def add_command(commands: Any) -> None:
+    """Add the command and its flags to the parser."""
+    parser = commands.add_parser(
+        "client",
+        help="translate standard input through a server, or listen to a room",
+        description="Translate standard input through `transformers-simul serve`, word by word as it arrives; a lost "
+        "connection is resumed.",
+        epilog=EXAMPLES,
+    )
+    parser.add_argument("url", nargs="+", metavar="URL", help="of the server; of further ones with the same models")
+    parser.add_argument("--model", help="name of a model of the server (its first)")
+    parser.add_argument("--policy", help="name of a policy, such as wait-3 (the server's)")
+    parser.add_argument("--source-lang", help="source language")
+    parser.add_argument("--target-lang", action="append", help="target language; repeat for more, with --json")
+    parser.add_argument("--max-sentence-words", type=int, help="end a sentence after so many words")
+    parser.add_argument("--room", help="publish into this room")
+    parser.add_argument("--listen", metavar="ROOM", help="print what is said in a room instead")
+    parser.add_argument("--token-file", help="a file with the token")
+    parser.add_argument("--wait-s", type=float, default=0.0, help="wait so long for a server and a place (0)")
+    parser.add_argument("--give-up-s", type=float, default=120.0, help="try so long to get a connection back (120)")
+    parser.add_argument(
+        "--show-delays", action="store_true", help="print a line per word: source words read, milliseconds, word"
+    )
+    parser.add_argument("--json", action="store_true", help="print the server's messages as JSON lines")
+    parser.set_defaults(run=_client)
+
+
+def _client(args: argparse.Namespace) -> int:
+    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"the client needs {', '.join(missing)}: pip install 'transformers_simul[client]'.")
+    if args.listen is not None:
+        for name in ("room", "model", "policy", "source_lang", "max_sentence_words"):
+            if getattr(args, name) is not None:
+                raise ValueError(f"listen takes no {name.replace('_', '-')}: the speaker chooses.")
+    if len(args.target_lang or []) > 1 and not args.json:
+        raise ValueError(f"target-lang may be given once without json, got {args.target_lang}.")
+    from ..serving.client import PlainSimulClient, ServerError
+
+    client = PlainSimulClient(*args.url, token=_token(args.token_file), give_up_s=args.give_up_s, on_lost=_say_lost)
+    try:
+        return _listen(client, args) if args.listen is not None else _speak(client, args)
+    except ServerError as error:
+        raise ValueError(str(error)) from error
+
+
+def _token(file: str | None) -> str | None:
+    if file is None:
+        return os.environ.get(TOKEN) or None
+    try:
+        token = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        # The text of a decoding error holds bytes of the file.
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise ValueError(f"token-file must be a file that can be read, got {file!r}: {reason}.") from None
+    if not token:
+        raise ValueError(f"token-file must hold a token, got none in {file!r}.")
+    return token
+
+
+def _say_lost(error: Exception) -> None:
+    print(f"connection lost ({' '.join(str(error).split())}); trying again", file=sys.stderr, flush=True)
+
+
+def _write(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+class _Shown:
+    """Words of a stream as they are shown; a line of source makes a line of translation."""
+
+    def __init__(self, args: argparse.Namespace, joiner: str, write: Callable[[str], None] = _write):
+        self.args, self.joiner, self.write = args, joiner, write
+        # Where lines of source end, in source words; and how far the translation is.
+        self._ends: deque[int] = deque()
+        self._done = 0
+        self._is_begun = False
+        self._lock = threading.Lock()
+
+    def end_line(self, source_words: int) -> None:
+        """A line of source ends after so many words."""
+        with self._lock:
+            self._ends.append(source_words)
+            self._end_lines()
+
+    def show(self, message: Any) -> None:
+        """A message of the server."""
+        with self._lock:
+            if self.args.json:
+                self.write(message.model_dump_json(exclude_none=True) + "\n")
+            elif message.type == "word" and self.args.show_delays:
+                self.write(f"{message.delay}\t{message.elapsed_ms:.0f}\t{message.text}\n")
+            elif message.type == "word":
+                self.write((self.joiner if self._is_begun else "") + message.text)
+                self._is_begun = True
+            if message.type == "warning":
+                print(f"warning: {message.message}", file=sys.stderr)
+            elif message.type == "sentence_end":
+                self._done = message.source_words
+                if message.reason != "eos":
+                    print(f"a translation was cut off ({message.reason})", file=sys.stderr)
+                self._end_lines()
+
+    def _end_lines(self) -> None:
+        while self._ends and self._ends[0] <= self._done:
+            self._ends.popleft()
+            self._is_begun = False
+            if not self.args.json:
+                self.write("\n")
+
+
+def _speak(client: Any, args: argparse.Namespace) -> int:
+    with ExitStack() as stack:
+        stream = stack.enter_context(
+            client.open(
+                model=args.model,
+                policy=args.policy,
+                source_lang=args.source_lang,
+                target_langs=args.target_lang,
+                max_sentence_words=args.max_sentence_words,
+                room=args.room,
+                wait_s=args.wait_s,
+            )
+        )
+        is_typed = sys.stdin.isatty() and importlib.util.find_spec("termios") is not None
+        terminal = Terminal(sys.stdout if sys.stdout.isatty() else sys.stderr) if is_typed else None
+        if is_typed:
+            stack.enter_context(key_by_key(sys.stdin.fileno()))
+            print("ready: words come out while you type; Enter ends a text, Ctrl-D the program", file=sys.stderr)
+        write = terminal.write if terminal and sys.stdout.isatty() else _write
+        shown = _Shown(args, "" if stream.started.unit == "char" else " ", write)
+        failures: list[BaseException] = []
+        feeder = threading.Thread(target=_feed, args=(stream, shown, terminal, failures), daemon=True)
+        feeder.start()
+        for message in stream.messages():
+            shown.show(message)
+        if failures:
+            raise failures[0]
+        return 0
+
+
+def _feed(stream: Any, shown: _Shown, terminal: Terminal | None, failures: list[BaseException]) -> None:
+    """Standard input to its end."""
+    between = "" if stream.started.unit == "char" else " "
+    try:
+        for word in typed_words(sys.stdin.fileno(), terminal):
+            if word is not None:
+                stream.put(word + between)
+                continue
+            stream.end_sentence()
+            stream.flush()
+            shown.end_line(stream.source_words)
+        stream.end()
+    except Exception as error:
+        # Of a stream that has failed or was given up, the reader says why.
+        failures.append(error)
+        stream.cancel()
+
+
+def _listen(client: Any, args: argparse.Namespace) -> int:
+    with client.listen(args.listen, args.target_lang, wait_s=args.wait_s) as listener:
+        shown, languages = None, set()
+        for message in listener.messages():
+            if message.type == "room":
+                print(f"room {message.room}: {message.state}", file=sys.stderr, flush=True)
+                languages |= set(message.target_langs) if args.target_lang is None else set()
+                if len(languages) > 1 and not args.json:
+                    raise ValueError(f"target-lang must be one of {sorted(languages)} without json, got none.")
+            shown = shown or _Shown(args, " ")
+            shown.joiner = "" if listener.state.unit == "char" else " "
+            if args.json or message.type == "word":
+                shown.show(message)
+            elif message.type == "sentence_end":
+                shown.end_line(message.source_words)
+                shown.show(message)
+        return 0
+
+
+__all__ = ["add_command"]
