@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import json
+import threading
 from typing import Any
 
 from websockets.asyncio.client import connect
@@ -110,6 +111,28 @@ async def translate(server, text, **kwargs):
     async with server.connect() as socket:
         await say(socket, start(**kwargs), source(text), END)
         return await rest(socket)
+
+
+@contextlib.contextmanager
+def in_thread(models, **kwargs):
+    """A server beside a test that has no event loop."""
+    ready, over, box = threading.Event(), threading.Event(), []
+
+    async def main():
+        async with running(models, **kwargs) as server:
+            box.append(server)
+            ready.set()
+            await asyncio.to_thread(over.wait, 60)
+            await server.idle()
+
+    thread = threading.Thread(target=run, args=(main(),))
+    thread.start()
+    try:
+        assert ready.wait(60)
+        yield box[0]
+    finally:
+        over.set()
+        thread.join(60)
 
 
 class Relay:

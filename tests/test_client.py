@@ -6,12 +6,11 @@ import contextlib
 import json
 import random
 import sys
-import threading
 import time
 
 import pytest
 
-from serving import Relay, run, running, tiny
+from serving import Relay, in_thread, run, running, tiny
 from test_serving import TEXT, TOKEN, alone
 from transformers_simul import ConnectionLost, PlainSimulClient, ServerError, SimulClient, cli
 from transformers_simul.serving.client import connection
@@ -21,28 +20,6 @@ from transformers_simul.serving.messages import SentenceEnd, SourcePiece, Start,
 OPTIONS = {"max_new_tokens": 12}
 # As a stream without options.
 FREE = {"max_new_tokens": None}
-
-
-@contextlib.contextmanager
-def in_thread(models, **kwargs):
-    """A server beside a test that has no event loop."""
-    ready, over, box = threading.Event(), threading.Event(), []
-
-    async def main():
-        async with running(models, **kwargs) as server:
-            box.append(server)
-            ready.set()
-            await asyncio.to_thread(over.wait, 60)
-            await server.idle()
-
-    thread = threading.Thread(target=run, args=(main(),))
-    thread.start()
-    try:
-        assert ready.wait(60)
-        yield box[0]
-    finally:
-        over.set()
-        thread.join(60)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The documentation: every Python block runs, and the site builds without a warning. Its commands: test_docs_commands.py."""
 
+import contextlib
 import doctest
 import re
 import runpy
@@ -15,6 +16,7 @@ import torch
 import transformers_simul
 from families import make_family, stock_of
 from helpers import make_model, make_processor
+from serving import in_thread
 from speech_helpers import stand_in_for_espeak
 from transformers_simul.corpora import Pair
 from transformers_simul.evaluation import Instance, write_instances
@@ -24,6 +26,8 @@ from transformers_simul.speech.synthesis import synthesise
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
+# Where a reader's server listens.
+SERVED = "http://127.0.0.1:8000"
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Tiny random models stand in for the names that readers put there.
 NAMES = ("output/demo", "tiiuae/falcon-rw-1b", "my-team/simul-en-de", "HuggingFaceTB/SmolLM2-135M-Instruct")
@@ -73,15 +77,19 @@ def reader(tmp_path, monkeypatch):
 def test_python_blocks_run(page, reader, monkeypatch):
     stand_in_for_espeak(Path(), monkeypatch)
     synthesise([Pair("a dog runs", "ein Hund rennt")], "data/speech")
-    for number, block in enumerate(blocks(page, "python"), start=1):
-        # Training at a reader's length would take hours.
-        block = block.replace('"output", remove', '"output", max_steps=1, report_to="none", use_cpu=True, remove')
-        block = block.replace('dtype="bfloat16"', 'dtype="float32"')
-        if ">>>" in block:
-            test = doctest.DocTestParser().get_doctest(block, reader, f"{page} block {number}", page, 0)
-            assert not doctest.DocTestRunner().run(test, clear_globs=False).failed
-        else:
-            exec(compile(block, f"{page}, block {number}", "exec"), reader)
+    with contextlib.ExitStack() as stack:
+        for number, block in enumerate(blocks(page, "python"), start=1):
+            # Training at a reader's length would take hours.
+            block = block.replace('"output", remove', '"output", max_steps=1, report_to="none", use_cpu=True, remove')
+            block = block.replace('dtype="bfloat16"', 'dtype="float32"')
+            if SERVED in block:
+                served = stack.enter_context(in_thread({"demo": (reader["model"], reader["processor"])}))
+                block = block.replace(SERVED, served.url)
+            if ">>>" in block:
+                test = doctest.DocTestParser().get_doctest(block, reader, f"{page} block {number}", page, 0)
+                assert not doctest.DocTestRunner().run(test, clear_globs=False).failed
+            else:
+                exec(compile(block, f"{page}, block {number}", "exec"), reader)
 
 
 @pytest.mark.slow

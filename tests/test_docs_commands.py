@@ -12,14 +12,17 @@ import re
 import runpy
 import shlex
 import shutil
+import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from families import make_family
 from speech_helpers import stand_in_for_espeak
-from test_docs import PAGES, ROOT, blocks, reader  # noqa: F401 - a fixture
+from test_docs import PAGES, ROOT, SERVED, blocks, reader  # noqa: F401 - a fixture
 from transformers_simul import checkpoints, cli
 from transformers_simul.corpora import Pair
 from transformers_simul.training import data as finetuning_data
@@ -90,7 +93,7 @@ def call(words, text, monkeypatch, capsys):
         monkeypatch.setattr(sys, "stdin", stdin)
         capsys.readouterr()
         if name == "transformers-simul":
-            few = FEW_STEPS if words[1] in cli.programs.NAMES else []
+            few = ["--port", "0"] if words[1] == "serve" else FEW_STEPS if words[1] in cli.programs.NAMES else []
             assert cli.main([*words[1:], *few]) == 0
         elif words[1] == "-m" and words[2].startswith("transformers_simul."):
             monkeypatch.setattr(sys, "argv", words[2:])
@@ -103,6 +106,28 @@ def call(words, text, monkeypatch, capsys):
             monkeypatch.setattr(sys, "argv", [script, *arguments, *FEW_STEPS, *SMALLER[Path(script).name]])
             runpy.run_path(str(ROOT / script), run_name="__main__")
     return capsys.readouterr().out
+
+
+@pytest.fixture
+def beside(monkeypatch):
+    """Servers that a page starts run beside the commands that follow, on a free port."""
+    uvicorn = pytest.importorskip("uvicorn")
+    from transformers_simul.serving.server import Server
+
+    servers = []
+
+    def run_beside(server):
+        thread = threading.Thread(target=uvicorn.Server.run, args=(server,))
+        thread.start()
+        while not server.started and thread.is_alive():
+            time.sleep(0.01)
+        servers.append((server, thread))
+
+    monkeypatch.setattr(Server, "run", run_beside)
+    yield servers
+    for server, thread in servers:
+        server.should_exit = True
+        thread.join(60)
 
 
 @pytest.fixture
@@ -142,16 +167,23 @@ def at_hand(reader, monkeypatch):  # noqa: F811
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "bash")])
-def test_commands_run(page, at_hand, monkeypatch, capsys):
+def test_commands_run(page, at_hand, beside, monkeypatch, capsys):
     ran = 0
     for block in blocks(page, "bash"):
         piped = ""
         for words, output, is_piped in commands(block):
+            if beside:
+                words = [word.replace(SERVED, beside[-1][0].url) for word in words]
             if words[0] == "tail":
                 piped = Path(words[-1]).read_text()
                 continue
             is_ours = {"transformers-simul", "python", "accelerate"} & {Path(words[0]).name}
-            if is_ours and words[1:3] != ["-m", "venv"]:
+            if words[0] == "curl" and beside:
+                if not shutil.which("curl"):
+                    continue
+                assert subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+                ran += 1
+            elif is_ours and words[1:3] != ["-m", "venv"]:
                 written = call(words, piped or "a dog runs\n", monkeypatch, capsys)
                 ran += 1
                 if output:
