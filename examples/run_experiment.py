@@ -32,8 +32,9 @@ def main() -> None:
     needed = ["train", "test"] if training.eval_strategy == "no" else ["train", "validation", "test"]
     # Every corpus is read before the first model is trained.
     corpora = {}
-    for language in arguments.target_langs:
-        here = replace(data, target_lang=language)
+    for language in data.target_langs or [data.target_lang]:
+        # A comparison for each, of models that learn one.
+        here = replace(data, target_lang=language, target_langs=[])
         corpora[f"{data.source_lang}-{language}"] = (here, load_pairs(here, needed))
     for name, (here, pairs) in corpora.items():
         experiment = Experiment(output / name, pairs, arguments, here, model, training)

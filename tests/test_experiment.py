@@ -17,6 +17,7 @@ from transformers_simul.corpora import Pair
 from transformers_simul.evaluation import read_instances
 from transformers_simul.research.baselines import PrefixDataCollator
 from transformers_simul.research.experiment import PAPER, ExperimentArguments
+from transformers_simul.research.experiment import report as experiment_report
 from transformers_simul.research.experiment import run as experiment_run
 from transformers_simul.training import data as finetuning_data
 from transformers_simul.training import encode, fine_tune
@@ -86,6 +87,31 @@ def test_it_writes_one_folder_and_runs_nothing_twice(tmp_path, monkeypatch, caps
         ValueError, match=r"models/causal' holds another training: learning_rate was 0\.001 and is 0\.01"
     ):
         run(monkeypatch, *flags, "--learning_rate", 1e-2)
+
+
+@pytest.mark.slow
+def test_policies_by_name_beside_the_ks(tmp_path, monkeypatch, capsys):
+    write_corpus(tmp_path)
+    drawn = []
+    monkeypatch.setattr(experiment_report, "plot_curves", lambda path, curves, *args: drawn.append(set(curves)))
+    flags = ["--output_dir", tmp_path / "out", "--max_steps", 2, "--eval_wait_k", 1, 3, "--systems", "causal-offline"]
+    flags += ["causal-rec", "SM-norec-mod", "--eval_policy", "learned:0.3,max=4", "hold-2", *SMALL]
+    run(monkeypatch, *flags, "--train_file", tmp_path / "train.jsonl", "--test_file", tmp_path / "test.jsonl")
+    folder = tmp_path / "out" / "en-de"
+    with (folder / "results.csv").open() as file:
+        rows = [(row["system"], row["policy"]) for row in csv.DictReader(file)]
+    names = ["k = 1", "k = 3", "learned:0.3,max=4", "hold-2"]
+    expected = [(system, name) for system in ("causal-rec", "SM-norec-mod") for name in names]
+    assert rows == [("causal-offline", "full source"), *expected]
+    results = (folder / "results.md").read_text()
+    assert f"| | {' | '.join(names)} |" in results
+    assert "policy:LearnedReadPolicy(threshold=0.3, least_lag=1, greatest_lag=4)" in results
+    # Every system's own curve of each kind.
+    of_ours = {"SM-norec-mod", "SM-norec-mod, learned", "SM-norec-mod, hold"}
+    assert drawn[0] >= of_ours
+    assert len(drawn[0]) == 7
+    log = read_instances(folder / "logs" / "SM-norec-mod" / "learned-0.3,max=4" / "instances.log")
+    assert len(log) == 5
 
 
 @pytest.mark.slow
@@ -166,6 +192,10 @@ def test_the_preset_is_the_papers():
         ({"training_k": ["+four"]}, "'\\+' and a whole number"),
         ({"eval_wait_k": [1, 5]}, "flops_k must be one of eval_wait_k"),
         ({"flops_sentences": 1}, "flops_sentences must be at least 2"),
+        ({"eval_policy": ["weit-3"]}, "policy must be one of"),
+        ({"eval_policy": ["alignatt-2"]}, "eval_policy must need no alignment heads, .* got 'alignatt-2'"),
+        ({"eval_policy": ["hold-2"]}, "must ask for no drafts with system converse-norec, got 'hold-2'"),
+        ({"eval_policy": ["learned"], "training_k": ["+4"]}, "needs one model for all k's, so no training_k '\\+4'"),
         ({"training_k": ["0"]}, "k must be a whole number of at least 1"),
     ],
 )

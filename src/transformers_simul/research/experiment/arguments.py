@@ -3,9 +3,11 @@
 
 from dataclasses import dataclass, field
 
+from ...models.align_att import AlignAttPolicy
 from ...models.policies import Policy, WaitKPolicy
+from ...models.policy_names import policy_from_name
 from ...training import training_policy
-from ..baselines import ABLATIONS, ROTARY_SYSTEMS, SYSTEMS, System
+from ..baselines import ABLATIONS, ROTARY_SYSTEMS, SYSTEMS, ConverseDecoder, System
 
 # arXiv 2405.10443, section 5: what `--paper` stands for. Later flags win.
 PAPER = """
@@ -23,11 +25,17 @@ PAPER = """
 class ExperimentArguments:
     """Which systems are compared, and at which k."""
 
-    target_langs: list[str] = field(default_factory=lambda: ["de"], metadata={"help": "One comparison for each."})
     systems: list[str] = field(
         default_factory=lambda: [system.name for system in SYSTEMS], metadata={"help": "The paper's unless told."}
     )
     eval_wait_k: list[int] = field(default_factory=lambda: [1, 3, 5, 7], metadata={"help": "k to translate with."})
+    eval_policy: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Further policies to translate with, by name, such as learned:0.5 or hold-2 (docs/policies.md).",
+            "aliases": ["--policy"],
+        },
+    )
     training_k: list[str] = field(
         default_factory=lambda: ["1", "3", "5", "7"],
         metadata={"help": "k's that one model draws from per example; or '+n': a model for each k, trained at k + n."},
@@ -54,6 +62,19 @@ class ExperimentArguments:
             self.training_policy(k)
         if self.flops_k not in self.eval_wait_k:
             raise ValueError(f"flops_k must be one of eval_wait_k, {self.eval_wait_k}, got {self.flops_k}.")
+        for name in self.eval_policy:
+            self._check_policy(name)
+
+    def _check_policy(self, name: str) -> None:
+        """Whether every system and its models can follow it: before the first hour of training."""
+        policy = policy_from_name(name)
+        if self.training_k[0].startswith("+"):
+            raise ValueError(f"eval_policy needs one model for all k's, so no training_k {self.training_k[0]!r}.")
+        if isinstance(policy, AlignAttPolicy):
+            raise ValueError(f"eval_policy must need no alignment heads, which new models lack, got {name!r}.")
+        for system in self.chosen_systems():
+            if policy.draft_words and issubclass(system.row_decoder, ConverseDecoder):
+                raise ValueError(f"eval_policy must ask for no drafts with system {system.name}, got {name!r}.")
 
     def chosen_systems(self) -> list[System]:
         """In the order of [`SYSTEMS`], [`ABLATIONS`] and [`ROTARY_SYSTEMS`]."""

@@ -14,7 +14,7 @@ import torch
 
 from ...evaluation.instances import Instance
 from ...evaluation.plots import plot_boxes, plot_curves
-from ...evaluation.report import ReportLine, difference, report_line
+from ...evaluation.report import ReportLine, by_kind, difference, report_line
 from ...text_files import write_text
 from ...training import training_seconds
 from .run import Experiment
@@ -54,14 +54,15 @@ def write_report(experiment: Experiment, logs: Logs, flops: Mapping[str, Sequenc
         lines.setdefault(system.name, []).append(report_line(name, logs[system.name, name], settings=settings))
     folder = experiment.folder
     pair = f"{experiment.data.source_lang}-{experiment.data.target_lang}"
+    names = [*(f"k = {k}" for k in experiment.arguments.eval_wait_k), *experiment.arguments.eval_policy]
     parts = [
         f"# {pair}",
         "",
         _table(lines),
         "",
-        "BLEU of the first minus the second, on the same sentences at the same k, with paired 95% intervals:",
+        "BLEU of the first minus the second, on the same sentences under the same policy, with paired 95% intervals:",
         "",
-        _claims(logs, experiment.arguments.eval_wait_k),
+        _claims(logs, names),
         "",
         _costs(experiment, flops),
         "",
@@ -71,7 +72,7 @@ def write_report(experiment: Experiment, logs: Logs, flops: Mapping[str, Sequenc
     write_text(folder / "results.md", text)
     write_text(folder / "results.csv", _csv(lines))
     for metric, name in (("BLEU", "bleu.png"), ("chrF++", "chrf++.png")):
-        plot_curves(folder / name, lines, f"{pair}: {metric} over LAAL", metric)
+        plot_curves(folder / name, _curves(lines), f"{pair}: {metric} over LAAL", metric)
     plot_boxes(
         folder / "flops.png",
         {name: [count / 1e9 for count in counts] for name, counts in flops.items()},
@@ -94,8 +95,16 @@ def _table(lines: Mapping[str, Sequence[ReportLine]]) -> str:
     return "\n".join([*rows, "", note])
 
 
-def _claims(logs: Logs, eval_wait_k: Sequence[int]) -> str:
-    names = [f"k = {k}" for k in eval_wait_k]
+def _curves(lines: Mapping[str, Sequence[ReportLine]]) -> dict[str, list[ReportLine]]:
+    """A curve for each system and kind of policy."""
+    curves = {}
+    for system, each in lines.items():
+        for kind, points in by_kind(each).items():
+            curves[system if kind == "wait-k" else f"{system}, {kind}"] = points
+    return curves
+
+
+def _claims(logs: Logs, names: Sequence[str]) -> str:
     rows = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for better, worse in CLAIMS:
         if (better, names[0]) not in logs or (worse, names[0]) not in logs:

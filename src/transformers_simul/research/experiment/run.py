@@ -17,8 +17,9 @@ from ...corpora import Pair
 from ...evaluation.decode import finished_log, run_settings, translate_corpus, weights_key
 from ...evaluation.flops import sentence_flops
 from ...evaluation.instances import Instance
-from ...evaluation.report import FULL_SOURCE
+from ...evaluation.report import FULL_SOURCE, log_name
 from ...models.policies import OfflinePolicy, Policy, WaitKPolicy
+from ...models.policy_names import policy_from_name
 from ...models.processing import SimulProcessor
 from ...text_files import write_text
 from ...training import (
@@ -62,6 +63,9 @@ class Experiment:
             for k in self._wait_k(system):
                 line, policy = (FULL_SOURCE, OfflinePolicy()) if system.is_offline else (f"k = {k}", WaitKPolicy(k))
                 cells.append((system, line, policy, self.model_folder(system.training, k)))
+            for name in () if system.is_offline else self.arguments.eval_policy:
+                folder = self.model_folder(system.training, self.arguments.eval_wait_k[0])
+                cells.append((system, name, policy_from_name(name), folder))
         return cells
 
     def model_folder(self, training: Training, k: int) -> Path:
@@ -99,7 +103,7 @@ class Experiment:
             # A decoder's own name is part of the key: the same weights translate in several ways.
             key = weights_key(str(folder), test, system.row_decoder.__name__, repr(policy), str(self.dtype))
             logs[system.name, line] = finished_log(
-                self.folder / "logs" / system.name / line.replace(" ", "") / "instances.log",
+                self.folder / "logs" / system.name / log_name(line) / "instances.log",
                 key,
                 functools.partial(self._translate, system, policy, folder),
                 self.settings(system, policy),
