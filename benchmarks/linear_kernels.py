@@ -8,9 +8,16 @@ import torch
 from torch.nn import functional as F
 
 import common
+from transformers_simul.models.decoding_weights import KINDS, RoundedLinear
 
 LAYERS, OUT, IN = 20, 4096, 1024
 ROWS = (1, 2, 4, 8, 16, 64, 128)
+
+
+def _rounded(weight: torch.Tensor, bias: torch.Tensor, kind: str) -> RoundedLinear:
+    layer = torch.nn.Linear(IN, OUT)
+    layer.weight.data, layer.bias.data = weight, bias
+    return RoundedLinear(layer, kind).eval()
 
 
 def main() -> None:
@@ -26,6 +33,9 @@ def main() -> None:
         ],
         "bfloat16": lambda rows: [F.linear(rows.bfloat16(), weight, half_bias) for weight in halves],
     }
+    for kind in KINDS:
+        layers = [_rounded(weight, bias, kind) for weight in weights]
+        kernels[f"decoding_weights={kind}"] = lambda rows, layers=layers: [layer(rows) for layer in layers]
     print(f"| rows | {' | '.join(kernels)} |\n|---|{'---|' * len(kernels)}")
     with torch.inference_mode():
         for count in ROWS:

@@ -19,6 +19,7 @@ _MODULES = {
     "training.paths": ["AlignedPolicy", "RandomPathPolicy"],
     "streaming.engine": ["EngineFull", "EngineStream", "StreamEngine"],
     "models.configuration_generation": ["SimulGenerationConfig"],
+    "models.decoding_weights": ["set_decoding_weights"],
     "models.families": ["adopt"],
     "models.generation": ["SimulGenerateOutput"],
     "models.glossary": ["Glossary"],
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     from .models.audio_units import AudioStream
     from .models.cache import SimulCache
     from .models.configuration_generation import SimulGenerationConfig
+    from .models.decoding_weights import set_decoding_weights
     from .models.families import adopt
     from .models.generation import SimulGenerateOutput
     from .models.glossary import Glossary

@@ -7,6 +7,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig
 
+from .models.decoding_weights import set_decoding_weights
 from .models.families import family_class
 from .models.linear import keep_plain_4bit
 
@@ -33,7 +34,12 @@ class AutoSimulModel:
 
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: str | os.PathLike, *, config: Any = None, **kwargs: Any
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        *,
+        config: Any = None,
+        decoding_weights: str | None = None,
+        **kwargs: Any,
     ) -> Any:
         """Load the model with the checkpoint's weights.
 
@@ -41,12 +47,14 @@ class AutoSimulModel:
             pretrained_model_name_or_path (`str` or `os.PathLike`): a folder, or a name on the Hub.
             config (`PreTrainedConfig`, `str` or `os.PathLike`, *optional*): a configuration of the stock family or
                 ours, or where one is stored, instead of the checkpoint's own.
+            decoding_weights (`str`, *optional*): `"int8"`, `"bfloat16"` or `"float16"`: round the weights to decode
+                faster on a CPU, see [`set_decoding_weights`].
             **kwargs: further arguments of the stock `from_pretrained`, and settings of [`SimulConfig`] such as
                 `positions`.
 
         Raises:
-            ValueError: for a family that has no class here, settings that do not fit it, or weights that are damaged or
-                incomplete.
+            ValueError: for a family that has no class here, settings that do not fit it, weights that are damaged or
+                incomplete, or `decoding_weights` that this model or CPU does not take.
 
         Example:
 
@@ -72,6 +80,8 @@ class AutoSimulModel:
             some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
             raise ValueError(f"weights of {str(name)!r} must be complete, but {len(missing)} are missing: {some}.")
         keep_plain_4bit(model)
+        if decoding_weights is not None:
+            set_decoding_weights(model, decoding_weights)
         return (model, info) if shows_info else model
 
     @classmethod

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from .flags import add_policy_flags, check_output, chosen_policy
-from .loading import add_model, find_model, load
+from .loading import add_decoding_weights, add_model, find_model, load
 
 # Seconds of audio that are given on at once.
 _BLOCK_S = 0.5
@@ -37,6 +37,7 @@ def add_command(commands: Any) -> None:
         epilog=EXAMPLES,
     )
     add_model(parser)
+    add_decoding_weights(parser)
     sound = parser.add_mutually_exclusive_group(required=True)
     sound.add_argument("--audio", metavar="FILE", help="recording (WAV, FLAC, Ogg, MP3), or - for raw samples on stdin")
     sound.add_argument("--microphone", nargs="?", const="", metavar="DEVICE", help="a microphone; Ctrl-C ends it")
@@ -141,7 +142,7 @@ def _make_listener(args: argparse.Namespace, policy: Any, is_live: bool) -> Any:
     transcriber = make_transcriber(args.recogniser, args.language)
     recogniser = LocalAgreementRecogniser(transcriber, SileroVoice(), args.step, args.window, args.pause)
     return Listener(
-        *load(args.model, args.trust_remote_code),
+        *load(args.model, args.trust_remote_code, decoding_weights=args.decoding_weights),
         recogniser,
         policy,
         writer=None if transcriber.punctuates else SentenceWriter(args.language),

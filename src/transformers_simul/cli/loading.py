@@ -13,6 +13,8 @@ from ..text_files import read_json
 # What a trained folder holds besides its weights, and what it may hold.
 _FILES = ("config.json", "processor_config.json", "tokenizer.json")
 _JSON_FILES = (*_FILES, "tokenizer_config.json", "generation_config.json")
+# Of [`set_decoding_weights`], whose module imports torch.
+KINDS = ("int8", "bfloat16", "float16")
 # In the message of Transformers' that names its own argument.
 _ASKS_FOR_TRUST = "trust_remote_code=True"
 
@@ -25,6 +27,19 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("model", help="a trained folder, such as output/demo, or a name on the Hub")
     parser.add_argument("--trust-remote-code", action="store_true", help="allow running code that comes with MODEL")
+
+
+def add_decoding_weights(parser: argparse.ArgumentParser) -> None:
+    """Add `--decoding-weights` to a parser.
+
+    Args:
+        parser (`argparse.ArgumentParser`): of a command.
+    """
+    parser.add_argument(
+        "--decoding-weights",
+        choices=KINDS,
+        help="round the weights to decode faster on a CPU (docs/performance.md#smaller-weights)",
+    )
 
 
 def find_model(name: str, argument: str = "model") -> None:
@@ -101,7 +116,8 @@ def _find_on_hub(name: str, argument: str) -> None:
 
 
 def load(name: str, trust_remote_code: bool = False, **options: Any) -> tuple[Any, Any]:
-    """A trained model in evaluation mode, on the GPU if there is one, and its processor.
+    """A trained model in evaluation mode, on the GPU if there is one and its weights are not rounded for CPUs, and its
+    processor.
 
     Args:
         name (`str`): of a folder, or on the Hub.
@@ -131,7 +147,8 @@ def load(name: str, trust_remote_code: bool = False, **options: Any) -> tuple[An
         # Of a damaged folder the libraries say what they stumbled on, in errors of every type.
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"model {name!r} cannot be loaded: {type(error).__name__}: {reason}") from error
-    return model.to("cuda" if torch.cuda.is_available() else "cpu"), processor
+    on_gpu = torch.cuda.is_available() and options.get("decoding_weights") is None
+    return model.to("cuda" if on_gpu else "cpu"), processor
 
 
-__all__ = ["add_model", "find_checkpoint", "find_model", "load"]
+__all__ = ["KINDS", "add_decoding_weights", "add_model", "find_checkpoint", "find_model", "load"]

@@ -6,7 +6,7 @@ import socket
 import sys
 from typing import Any
 
-from .loading import add_model, find_model
+from .loading import add_decoding_weights, add_model, find_model
 
 EXAMPLES = """
 examples:
@@ -26,6 +26,7 @@ def add_command(commands: Any) -> None:
         epilog=EXAMPLES,
     )
     add_model(parser)
+    add_decoding_weights(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=int, help="port to listen on (the first free one from 7860 on)")
     parser.add_argument("--max-streams", type=int, default=8, help="translations at once; more visitors wait (8)")
@@ -69,7 +70,7 @@ def _demo(args: argparse.Namespace) -> int:
     from .loading import load
 
     page = build_page(
-        *load(args.model, args.trust_remote_code),
+        *load(args.model, args.trust_remote_code, decoding_weights=args.decoding_weights),
         max_streams=args.max_streams,
         examples=args.example,
         host_names=args.host_name,

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .loading import find_model
+from .loading import add_decoding_weights, find_model
 from .page import check_port
 
 TOKENS = "TRANSFORMERS_SIMUL_TOKENS"
@@ -37,6 +37,7 @@ def add_command(commands: Any) -> None:
         "model", nargs="+", metavar="MODEL", help="a trained folder or a name on the Hub; NAME=MODEL names it"
     )
     parser.add_argument("--trust-remote-code", action="store_true", help="allow running code that comes with MODEL")
+    add_decoding_weights(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 for a free one (8000)")
     parser.add_argument("--policy", default="wait-3", help="of streams that name none (wait-3)")
@@ -103,7 +104,8 @@ def _run(args: argparse.Namespace, models: dict[str, str], settings: Any, tokens
     from .loading import load
 
     metrics = Metrics()
-    loaded = {name: load(folder, args.trust_remote_code) for name, folder in models.items()}
+    weights = args.decoding_weights
+    loaded = {name: load(folder, args.trust_remote_code, decoding_weights=weights) for name, folder in models.items()}
     served = serve_models(loaded, metrics, args.max_streams, args.max_tokens)
     service = Service(served, settings, tokens, metrics)
     app = build_app(service, args.origin, None if tokens else args.host_name)

@@ -25,6 +25,7 @@ from .. import (
 from ..corpora import Pair
 from ..evaluation.decode import finished_log, run_settings, translate_corpus, weights_key
 from ..evaluation.report import FULL_SOURCE, by_kind, difference, log_name, markdown_table, report_line
+from ..models.decoding_weights import check_kind, set_decoding_weights
 from ..models.policies import Policy
 from ..models.policy_names import policy_from_name
 from ..publishing.model_card import training_sentence, write_model_card
@@ -52,7 +53,15 @@ from .loading import find_checkpoint
 
 # Arguments of ours that leave the trained weights as they are; wait_k is recorded as the policy, and a time limit
 # decides only whether there is more to do.
-_HARMLESS = ("wait_k", "eval_wait_k", "eval_policy", "stream_sentences", "max_train_minutes", "predict_batch_size")
+_HARMLESS = (
+    "wait_k",
+    "eval_wait_k",
+    "eval_policy",
+    "stream_sentences",
+    "max_train_minutes",
+    "predict_batch_size",
+    "decoding_weights",
+)
 
 
 @dataclass
@@ -85,6 +94,13 @@ class SimulArguments:
     )
     early_stopping_patience: int | None = field(default=None, metadata={"help": "Evaluations without progress."})
     predict_batch_size: int = field(default=32, metadata={"help": "Sentences translated side by side."})
+    decoding_weights: str | None = field(
+        default=None,
+        metadata={
+            "help": "Round the weights to translate faster on a CPU: int8, bfloat16 or float16 "
+            "(docs/performance.md#smaller-weights)."
+        },
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -136,6 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     processor = SimulProcessor.from_pretrained(folder)
     if training_args.do_eval:
         evaluate(model, processor, data_args, simul_args, training_args, splits["validation"], alignments, languages)
+    if simul_args.decoding_weights is not None:
+        set_decoding_weights(model, simul_args.decoding_weights)
     for language in data_args.target_langs or [data_args.target_lang]:
         # A model for one language takes what it is given for that.
         chosen = processor.with_languages(target_lang=language) if len(processor.target_langs) > 1 else processor
@@ -154,7 +172,8 @@ def check_policies(simul_args: SimulArguments, training_args: ProgramArguments) 
     """Fail for numbers out of range before the corpus is read.
 
     Raises:
-        ValueError: for a policy that is none, or a patience without evaluations to count.
+        ValueError: for a policy that is none, a patience without evaluations to count, or `decoding_weights` that are
+            unknown or for CPUs alone.
     """
     training_policy(simul_args.wait_k)
     for k in simul_args.eval_wait_k:
@@ -166,6 +185,11 @@ def check_policies(simul_args: SimulArguments, training_args: ProgramArguments) 
         raise ValueError(
             f"early_stopping_patience needs --load_best_model_at_end and --eval_strategy steps, got {patience}."
         )
+    weights = simul_args.decoding_weights
+    if weights is not None:
+        check_kind(weights)
+        if training_args.device.type != "cpu":
+            raise ValueError(f"decoding_weights must not be given on {training_args.device}, got {weights!r}.")
 
 
 def read_needed_alignments(data_args, simul_args, pairs: dict[str, int]) -> dict[str, list[str]]:
@@ -250,20 +274,21 @@ def predict(model, processor, test: list[Pair], args: SimulArguments, output_dir
         # What the model lacks shows before hours of work.
         policy.for_model(model)
     sources, references = [pair.source for pair in test], [pair.target for pair in test]
-    key = weights_key(folder, test)
+    rounded = {"weights": args.decoding_weights} if args.decoding_weights else {}
+    key = weights_key(folder, test, *rounded.values())
     logs = {
         name: finished_log(
             output_dir / "logs" / log_name(name) / "instances.log",
             key,
             functools.partial(translate_corpus, model, processor, sources, references, policy, args.predict_batch_size),
-            run_settings(policy, model.dtype, model.device),
+            run_settings(policy, model.dtype, model.device, **rounded),
         )
         for name, policy in policies.items()
     }
     if not PartialState().is_main_process:
         return
     lines = [
-        report_line(name, log, settings=run_settings(policies[name], model.dtype, model.device))
+        report_line(name, log, settings=run_settings(policies[name], model.dtype, model.device, **rounded))
         for name, log in logs.items()
     ]
     gain = difference(logs[names[-1]], logs[names[0]])

@@ -15,7 +15,7 @@ from ..models.policies import Policy
 from ..text_files import read_lines, write_text
 from .flags import add_policy_flags, check_output, chosen_policy
 from .keyboard import Terminal, key_by_key, typed_words
-from .loading import add_model, find_model, load
+from .loading import add_decoding_weights, add_model, find_model, load
 
 EXAMPLES = """
 examples:
@@ -41,6 +41,7 @@ def add_command(commands: Any) -> None:
         epilog=EXAMPLES,
     )
     add_model(parser)
+    add_decoding_weights(parser)
     parser.add_argument("file", nargs="?", help="text file (standard input; from a terminal, key by key)")
     add_policy_flags(parser, wait_k="3")
     parser.add_argument(
@@ -115,7 +116,7 @@ def _read_sources(file: str) -> list[str]:
 
 
 def _translate_file(args: argparse.Namespace, policy: Policy, sources: list[str], references: list[str]) -> str:
-    model, processor = load(args.model, args.trust_remote_code)
+    model, processor = load(args.model, args.trust_remote_code, decoding_weights=args.decoding_weights)
     processor = processor.with_languages(args.source_lang, args.target_lang)
     from ..evaluation.decode import translate_corpus
     from ..evaluation.instances import instance_line
@@ -139,7 +140,7 @@ def _translate_live(args: argparse.Namespace, policy: Policy, words: Iterable[st
     is_typed = words is None and sys.stdin.isatty() and find_spec("termios") is not None
     if is_typed:
         print(f"loading {args.model}", file=sys.stderr, flush=True)
-    model, processor = load(args.model, args.trust_remote_code)
+    model, processor = load(args.model, args.trust_remote_code, decoding_weights=args.decoding_weights)
     processor = processor.with_languages(args.source_lang, args.target_lang)
     from ..streaming.engine import StreamEngine
 

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Smaller weights for decoding on CPUs: linear layers hold rounded weights, and activations are computed as they come.
+
+Reading the weights bounds the time of a forward of few tokens, so half or a quarter of the bytes is about twice or
+three times the speed (`docs/performance.md`). The weights alone are rounded, row by row of their matrix; nothing is
+measured over several tokens, so what a stream gets does not depend on who shares its forwards.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+KINDS = ("int8", "bfloat16", "float16")
+
+# Up to so many tokens, reading int8 is faster than oneDNN's products of bfloat16 (benchmarks/linear_kernels.py).
+_FEW_TOKENS = 4
+# The int8 kernel reads beyond its input if this does not divide the input features.
+_INT8_BLOCK = 32
+
+
+def set_decoding_weights(model: Any, kind: str) -> None:
+    """Round the weights of a model's linear layers, in place, to decode faster on a CPU.
+
+    The model can then translate, and evaluate a loss, but neither train nor be saved: the weights that it had are gone.
+
+    Args:
+        model (`nn.Module`): of any family, float32, on a CPU.
+        kind (`str`): how weights are stored and products computed:
+
+            * `"int8"`: a whole number of -127 to 127 and a power of two for each output, one byte a weight for up to
+              four tokens; beside them the same numbers in bfloat16, for more. Inputs and outputs of a layer are
+              rounded to bfloat16.
+            * `"bfloat16"`: two bytes, eight significant bits. Inputs and outputs are rounded to bfloat16.
+            * `"float16"`: two bytes, eleven significant bits. Inputs and outputs stay float32, so that streamed logits
+              equal those of a masked forward as exactly as without rounding.
+
+            The head that gives the logits is float16 in all of them: bfloat16 logits are often equal.
+
+    Raises:
+        ValueError: for an unknown kind, a model that is elsewhere, of another dtype, quantised or with adapters, or a
+            CPU that lacks the kernels.
+
+    Example:
+
+    ```python
+    >>> from copy import deepcopy
+    >>> from transformers_simul import WaitKPolicy
+    >>> from transformers_simul.models.decoding_weights import set_decoding_weights
+    >>> small = deepcopy(model)
+    >>> set_decoding_weights(small, "float16")
+    >>> ids = small.generate(**processor(source="a dog runs"), policy=WaitKPolicy(1), max_new_tokens=4)
+
+    ```
+    """
+    _check(model, kind)
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, nn.Linear):
+                setattr(parent, name, RoundedLinear(layer, "float16" if layer is head else kind))
+    model.requires_grad_(False)
+    model.decoding_weights = kind
+    model.register_state_dict_pre_hook(_refuse_to_save)
+
+
+class RoundedLinear(nn.Module):
+    """A linear layer with rounded weights, made by [`set_decoding_weights`].
+
+    Args:
+        layer (`nn.Linear`): float32, on a CPU.
+        kind (`str`): see [`set_decoding_weights`].
+
+    Raises:
+        ValueError: while it runs: in training mode, or for input that is not on a CPU.
+    """
+
+    def __init__(self, layer: nn.Linear, kind: str):
+        super().__init__()
+        self.in_features, self.out_features, self.kind = layer.in_features, layer.out_features, kind
+        bias = None if layer.bias is None else layer.bias.detach()
+        weight = layer.weight.detach()
+        # Not buffers: what the kernels take is neither moved nor saved.
+        self._product: Callable[[torch.Tensor], torch.Tensor] = _PRODUCTS[kind](weight, bias)
+        self.train(layer.training)
+
+    @torch.no_grad()
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            raise ValueError(
+                f"model must be in evaluation mode with decoding_weights={self.kind!r}, which cannot be trained: call "
+                "model.eval(), or load it without decoding_weights."
+            )
+        if input.device.type != "cpu":
+            raise ValueError(f"model must stay on the CPU with decoding_weights, but its input is on {input.device}.")
+        output = self._product(input.reshape(-1, self.in_features).float())
+        return output.to(input.dtype).view(*input.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, kind={self.kind!r}"
+
+
+class _Float16:
+    """fbgemm's product of float32 inputs and float16 weights, summed in float32."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
+        self.packed = torch.ops.quantized.linear_prepack_fp16(weight.float().contiguous(), bias)
+
+    def __call__(self, input: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = torch.ops.quantized.linear_dynamic_fp16(input, self.packed)
+        return output
+
+    def __deepcopy__(self, memo: Any) -> "_Float16":
+        # Nothing ever changes it.
+        return self
+
+
+class _BFloat16:
+    """oneDNN's product in bfloat16, summed in float32, of weights in the order in which it reads them."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16().contiguous(), 1)
+        self.bias = bias
+
+    def __call__(self, input: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+            input.bfloat16(), self.packed, None, "none", [], ""
+        ).float()
+        return output if self.bias is None else output + self.bias
+
+    def __deepcopy__(self, memo: Any) -> "_BFloat16":
+        return self
+
+
+class _Int8(_BFloat16):
+    """ATen's product of bfloat16 inputs and int8 weights for few tokens; for more, the same weights in bfloat16.
+
+    A scale is a power of two, so that bfloat16 has room for every rounded weight, and both products are of the same
+    numbers.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
+        largest = weight.abs().amax(1, keepdim=True)
+        scales = torch.where(largest > 0, (largest / 127).log2().ceil().exp2(), 1.0)
+        rounded = (weight / scales).round()
+        super().__init__(rounded * scales, bias)
+        fits = weight.shape[1] % _INT8_BLOCK == 0
+        self.few = (rounded.to(torch.int8), scales[:, 0].bfloat16()) if fits else None
+
+    def __call__(self, input: torch.Tensor) -> torch.Tensor:
+        if self.few is None or len(input) > _FEW_TOKENS:
+            return super().__call__(input)
+        output: torch.Tensor = torch.ops.aten._weight_int8pack_mm(input.bfloat16().contiguous(), *self.few).float()
+        return output if self.bias is None else output + self.bias
+
+
+_PRODUCTS: dict[str, Callable[[torch.Tensor, torch.Tensor | None], Callable[[torch.Tensor], torch.Tensor]]] = {
+    "int8": _Int8,
+    "bfloat16": _BFloat16,
+    "float16": _Float16,
+}
+
+
+def check_kind(kind: str) -> None:
+    """Refuse what is no kind of weights.
+
+    Args:
+        kind (`str`): see [`set_decoding_weights`].
+
+    Raises:
+        ValueError: for another.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"decoding_weights must be one of {KINDS}, got {kind!r}.")
+
+
+def _check(model: Any, kind: str) -> None:
+    check_kind(kind)
+    if set_before := getattr(model, "decoding_weights", None):
+        raise ValueError(f"decoding_weights must be set once, but are {set_before!r}: load the model again.")
+    if getattr(model, "is_quantized", False):
+        raise ValueError(f"model must not be quantised already for decoding_weights={kind!r}: load it without.")
+    if getattr(model, "peft_config", None):
+        raise ValueError(f"adapters must be merged into the model before decoding_weights={kind!r}.")
+    for name, weight in model.named_parameters():
+        if weight.device.type != "cpu":
+            raise ValueError(
+                f"model must be on the CPU for decoding_weights={kind!r}, but {name} is on {weight.device}."
+            )
+        if weight.dtype != torch.float32:
+            raise ValueError(f"model must be float32 for decoding_weights={kind!r}, but {name} is {weight.dtype}.")
+    if "fbgemm" not in torch.backends.quantized.supported_engines:
+        raise ValueError(f"decoding_weights={kind!r} needs a PyTorch with FBGEMM, which is made for x86 CPUs.")
+    if kind != "float16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise ValueError(f"decoding_weights={kind!r} needs a CPU that computes in bfloat16; 'float16' does not.")
+
+
+def _refuse_to_save(model: Any, *_: Any) -> None:
+    raise ValueError(
+        f"model must be loaded without decoding_weights to be saved: those of {model.decoding_weights!r} are rounded."
+    )
+
+
+__all__ = ["KINDS", "RoundedLinear", "check_kind", "set_decoding_weights"]

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rounded weights: what is streamed is what the rounded model itself says of the whole row, whoever shares a forward."""
+
+import json
+import random
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from families import make_family
+from helpers import make_model
+from test_choosing import babbling
+from test_generation import masked_training_logits, run, sentences
+from transformers_simul import AutoSimulModel, SimulMaskDataCollator, StreamEngine, WaitKPolicy
+from transformers_simul.cli import main
+from transformers_simul.cli.loading import KINDS as FLAG_KINDS
+from transformers_simul.cli.loading import load
+from transformers_simul.evaluation.decode import translate_corpus
+from transformers_simul.models.decoding_weights import KINDS, RoundedLinear, set_decoding_weights
+
+WAIT_3 = WaitKPolicy(3)
+# Layers of float16 weights compute in float32, as the law's own tolerance wants it. The others round what comes in and
+# goes out to eight bits, where a last bit of difference now and then becomes one of the eighth: the largest difference
+# may be that of a bfloat16 model (`test_invariant_in_bfloat16_within_its_precision`), the usual one is far smaller.
+LARGEST = {"float16": 1e-5, "bfloat16": 0.15, "int8": 0.15}
+USUAL = {"float16": 2e-6, "bfloat16": 0.003, "int8": 0.003}
+
+
+def differences(model, processor, sources, output):
+    """The largest difference of streamed logits from one masked forward of `model`, and the root of the mean square."""
+    found = []
+    for row, source in enumerate(sources):
+        written = output.words[row], output.delays[row], output.queries[row]
+        expected = masked_training_logits(model, processor, processor.encode(source), *written)
+        found.append((output.logits[row] - expected).flatten())
+    every = torch.cat(found)
+    return every.abs().max().item(), every.square().mean().sqrt().item()
+
+
+def rounded(kind, processor, name="Falcon", **kwargs):
+    model = make_model(processor, **kwargs) if name == "Falcon" else make_family(name, processor, **kwargs)
+    set_decoding_weights(model, kind)
+    return model.eval()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["Falcon", "Llama", "Gemma3", "Bloom", "Mpt"])
+def test_what_is_streamed_is_the_rounded_models_own_masked_forward(processor, kind, name):
+    model = rounded(kind, processor, name)
+    assert sum(isinstance(layer, RoundedLinear) for layer in model.modules()) >= 8
+    assert not any(isinstance(layer, nn.Linear) for layer in model.modules())
+    for batch in (1, 6):
+        sources = sentences(batch + 2, batch)
+        policies = [WaitKPolicy(1 + index % 3) for index in range(batch)]
+        output = run(model, processor, sources, policies)
+        largest, usual = differences(model, processor, sources, output)
+        assert largest <= LARGEST[kind]
+        assert usual <= USUAL[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_oracle_finds_weights_that_were_not_rounded(processor, kind):
+    """A mutant: streamed by the rounded model, compared with the one before rounding."""
+    sources = sentences(4, 4)
+    output = run(rounded(kind, processor), processor, sources, WaitKPolicy(2))
+    assert differences(make_model(processor), processor, sources, output)[1] > 2 * USUAL[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_gets_the_same_ids_alone_in_a_batch_and_in_an_engine(processor, kind):
+    model = babbling(processor)
+    set_decoding_weights(model, kind)
+    draw = random.Random(8)
+    sources = [" ".join(draw.choice("a dog runs over the green meadow".split()) for _ in range(5)) for _ in range(8)]
+    options = {"max_new_tokens": 16, "return_dict_in_generate": True}
+    together = model.generate(**processor(source=sources), policy=WaitKPolicy(2), **options)
+    engine = StreamEngine(model, processor, 8, 200)
+    streams = [engine.open(WaitKPolicy(2), max_new_tokens=16) for _ in sources]
+    for stream, source in zip(streams, sources, strict=True):
+        stream.source.put(source)
+        stream.source.end()
+    while engine.step():
+        pass
+    for index, source in enumerate(sources):
+        alone = model.generate(**processor(source=source), policy=WaitKPolicy(2), **options)
+        assert alone.words[0] == together.words[index]
+        assert [word.text for word in streams[index].words] == processor.words(alone.words[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("into", "out"), [(64, 48), (33, 7), (96, 2), (1, 5), (40, 300)])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_layer_is_near_the_one_it_was_and_no_row_depends_on_another(kind, into, out, biased):
+    torch.manual_seed(into)
+    layer = nn.Linear(into, out, bias=biased)
+    nn.init.normal_(layer.weight, std=0.3)
+    with torch.no_grad():
+        layer.weight[0] = 0
+    small = RoundedLinear(layer, kind).eval()
+    rows = torch.randn(2, 9, into)
+    with torch.inference_mode():
+        exact, got = layer(rows), small(rows)
+        assert got.shape == exact.shape
+        assert got.dtype == torch.float32
+        # A step of int8 is at most a 63rd of the largest of a row, about a 20th of the usual weight.
+        error = (got - exact).norm() / exact.norm()
+        assert error < {"float16": 5e-4, "bfloat16": 6e-3, "int8": 3e-2}[kind]
+        assert error > 0
+        for index in range(9):
+            alone = small(rows[0, index])
+            # One ulp of bfloat16 where the sum was within rounding of two of its numbers.
+            assert torch.allclose(alone, got[0, index], rtol=0 if kind == "float16" else 2**-7, atol=0)
+
+
+def test_int8_and_its_form_for_many_tokens_are_the_same_numbers():
+    """A scale is a power of two, so bfloat16 holds each whole number times it."""
+    layer = nn.Linear(64, 32)
+    small = RoundedLinear(layer, "int8")._product
+    whole, scales = small.few
+    assert whole.abs().max() <= 127
+    assert torch.equal(scales.log2(), scales.log2().round())
+    with torch.no_grad():
+        assert torch.equal((whole * scales[:, None]).float(), (whole.float() * scales.float()[:, None]))
+        assert ((whole.float() * scales.float()[:, None] - layer.weight).abs() <= scales.float()[:, None] / 2).all()
+        few, many = small(torch.eye(64)[:4]), small(torch.eye(64))
+    assert torch.equal(few, many[:4])
+    assert torch.equal(many, (whole.float() * scales.float()[:, None]).T + layer.bias)
+
+
+def test_a_checkpoint_is_loaded_rounded(processor, tmp_path):
+    model = make_model(processor, hidden_size=64)
+    model.save_pretrained(tmp_path)
+    loaded = AutoSimulModel.from_pretrained(tmp_path, decoding_weights="int8")
+    by_hand = deepcopy(model)
+    set_decoding_weights(by_hand, "int8")
+    outputs = [run(each, processor, sentences(3, 2), WaitKPolicy(1)) for each in (loaded, by_hand, deepcopy(loaded))]
+    assert outputs[0].words == outputs[1].words == outputs[2].words
+    assert torch.equal(outputs[0].logits[0], outputs[1].logits[0])
+    assert FLAG_KINDS == KINDS
+
+
+def test_what_cannot_be_is_refused(processor, tmp_path):
+    model = make_model(processor)
+    with pytest.raises(ValueError, match=r"decoding_weights must be one of .*, got 'int4'"):
+        set_decoding_weights(model, "int4")
+    with pytest.raises(ValueError, match="model must be float32 for decoding_weights='int8', but .* is torch.bfloat16"):
+        set_decoding_weights(deepcopy(model).bfloat16(), "int8")
+    with pytest.raises(ValueError, match="model must be on the CPU for decoding_weights='int8', but .* is on meta"):
+        set_decoding_weights(deepcopy(model).to("meta"), "int8")
+    quantised = deepcopy(model)
+    quantised.is_quantized = True
+    with pytest.raises(ValueError, match="model must not be quantised already"):
+        set_decoding_weights(quantised, "bfloat16")
+    adapted = deepcopy(model)
+    adapted.peft_config = {"default": object()}
+    with pytest.raises(ValueError, match="adapters must be merged"):
+        set_decoding_weights(adapted, "bfloat16")
+    set_decoding_weights(model, "int8")
+    with pytest.raises(ValueError, match="decoding_weights must be set once, but are 'int8'"):
+        set_decoding_weights(model, "int8")
+    with pytest.raises(ValueError, match="model must be loaded without decoding_weights to be saved"):
+        model.save_pretrained(tmp_path / "saved")
+    with pytest.raises(ValueError, match="model must be in evaluation mode with decoding_weights='(int8|float16)'"):
+        model.train()(**SimulMaskDataCollator(processor, WaitKPolicy(1))([{"source": "a dog", "target": "a dog"}]))
+
+
+def test_a_cpu_without_the_kernels_is_told(processor, monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    for kind in ("int8", "bfloat16"):
+        with pytest.raises(ValueError, match=f"'{kind}' needs a CPU that computes in bfloat16; 'float16' does not"):
+            set_decoding_weights(make_model(processor), kind)
+    set_decoding_weights(make_model(processor), "float16")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_is_evaluated_without_gradients(processor, kind):
+    batch = SimulMaskDataCollator(processor, WaitKPolicy(1))(
+        [{"source": text, "target": text} for text in sentences(1, 4)]
+    )
+    exact = make_model(processor, hidden_size=64)(**batch).loss
+    loss = rounded(kind, processor, hidden_size=64)(**batch).loss
+    assert abs(loss.item() - exact.item()) < 0.05
+    assert not loss.requires_grad
+
+
+@pytest.fixture(scope="module")
+def folder(processor, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    babbler = make_model(processor, hidden_size=64, seed=3)
+    babbler.save_pretrained(path)
+    processor.save_pretrained(path)
+    return path
+
+
+def test_the_command_line_rounds(folder, tmp_path, capsys):
+    (tmp_path / "source").write_text("a dog runs over the meadow\ntwo children watch him\n")
+    model, processor = load(str(folder), decoding_weights="int8")
+    assert model.decoding_weights == "int8"
+    log = translate_corpus(model, processor, ["a dog runs over the meadow", "two children watch him"], [""] * 2, WAIT_3)
+    capsys.readouterr()
+    assert main(["translate", str(folder), str(tmp_path / "source"), "--decoding-weights", "int8"]) == 0
+    assert capsys.readouterr().out == "".join(f"{each.prediction}\n" for each in log)
+    for command in ("translate", "demo", "serve", "listen"):
+        with pytest.raises(SystemExit):
+            main([command, str(folder), "--decoding-weights", "int4"])
+        assert "invalid choice: 'int4'" in capsys.readouterr().err
+
+
+def test_an_evaluation_rounds_and_says_so(folder, tmp_path):
+    for side in ("en", "de"):
+        (tmp_path / f"test.{side}").write_text("a dog runs over the meadow\ntwo children watch him\na dog\n")
+    flags = f"--model_name_or_path {folder} --output_dir {tmp_path / 'out'} --stream_sentences 0 --use_cpu"
+    files = ["--test_file", str(tmp_path / "test.en"), str(tmp_path / "test.de")]
+    flags = [*flags.split(), *files, "--eval_wait_k", "1", "3", "--report_to", "none", "--disable_tqdm", "true"]
+    assert main(["evaluate", *flags, "--decoding_weights", "float16"]) == 0
+    settings = json.loads((tmp_path / "out" / "logs" / "k=1" / "settings.json").read_text())
+    assert settings["weights"] == "float16"
+    assert "weights:float16" in (tmp_path / "out" / "results.md").read_text()
+    with pytest.raises(SystemExit, match="decoding_weights must be one of"):
+        main(["evaluate", *flags, "--decoding_weights", "int4"])
