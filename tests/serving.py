@@ -3,14 +3,16 @@
 
 import asyncio
 import contextlib
+import functools
 import json
+import random
 import threading
 from typing import Any
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
-from helpers import make_model, make_processor
+from helpers import make_model, make_processor, teach
 from transformers_simul.serving.app import build_app
 from transformers_simul.serving.metrics import Metrics
 from transformers_simul.serving.models import serve_models
@@ -29,6 +31,13 @@ def tiny(**kwargs):
     model = make_model(processor)
     model.generation_config.sequence_bias = [[[0], -2.0]]
     return model, processor
+
+
+@functools.cache
+def taught():
+    """A tiny model that has learnt to copy a little: it writes several words of a sentence, as a random one does not."""
+    processor = make_processor(source_lang="en")
+    return teach(make_model(processor), processor, random.Random(0), steps=60), processor
 
 
 class Running:

@@ -15,6 +15,7 @@ from .captions import live_subtitles, subtitles_so_far
 from .failure import Failure
 from .guard import Guard
 from .messages import Error, Listen, RoomState, TranslateRequest, Translation
+from .pages import add_pages
 from .service import Service
 from .sockets import listen, stream
 from .tokens import Principal, bearer
@@ -64,6 +65,7 @@ def build_app(
     _add_state(app, service)
     _add_translation(app, service)
     _add_rooms(app, service)
+    add_pages(app)
     return app
 
 
