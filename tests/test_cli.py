@@ -397,7 +397,7 @@ def test_every_command_has_help_with_examples(capsys):
     assert time.perf_counter() - started < 30
     assert "| torch\n" not in done.stderr
     names = ["translate", "train", "evaluate", "score", "plot", "mask", "demo", "corpus", "align", "heads", "card"]
-    names += ["custom-generate", "subtitles", "listen", "serve", "client"]
+    names += ["custom-generate", "subtitles", "listen", "serve", "client", "segmenter"]
     assert all(name in done.stdout for name in names)
     assert len(COMMANDS) == len(names) - 1
     for name in names:

@@ -20,6 +20,7 @@ from . import (
     plot,
     programs,
     score,
+    segmenter,
     serve,
     subtitles,
     translate,
@@ -40,6 +41,7 @@ COMMANDS = (
     corpus,
     align,
     heads,
+    segmenter,
     card,
     custom_generate,
 )

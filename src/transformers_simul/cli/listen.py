@@ -49,6 +49,9 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--step", type=float, default=1.0, help="seconds of new audio that are worth recognising (1)")
     parser.add_argument("--window", type=float, default=12.0, help="most seconds that are recognised at once (12)")
     parser.add_argument("--pause", type=float, default=0.7, help="seconds of silence that end an utterance (0.7)")
+    parser.add_argument(
+        "--segmenter", help="file of `segmenter`, for a recogniser without punctuation: sentence ends beside pauses"
+    )
     parser.add_argument("--real-time", action="store_true", help="hear a recording at its own pace")
     parser.add_argument("--pcm-rate", type=int, default=16_000, help="raw samples a second (16000)")
     parser.add_argument("--pcm-channels", type=int, default=1, help="channels of raw samples (1)")
@@ -138,14 +141,18 @@ def _make_listener(args: argparse.Namespace, policy: Any, is_live: bool) -> Any:
     from ..speech.recogniser import make_transcriber
     from ..speech.voice import SileroVoice
     from ..speech.writing import SentenceWriter
+    from ..streaming.segmenter import Segmenter
 
+    ends_between = Segmenter.load(args.segmenter) if args.segmenter else None
     transcriber = make_transcriber(args.recogniser, args.language)
+    if ends_between is not None and transcriber.punctuates:
+        raise ValueError(f"segmenter needs a recogniser without punctuation, got {args.recogniser!r}.")
     recogniser = LocalAgreementRecogniser(transcriber, SileroVoice(), args.step, args.window, args.pause)
     return Listener(
         *load(args.model, args.trust_remote_code, decoding_weights=args.decoding_weights),
         recogniser,
         policy,
-        writer=None if transcriber.punctuates else SentenceWriter(args.language),
+        writer=None if transcriber.punctuates else SentenceWriter(args.language, ends_between=ends_between),
         clock=WallClock() if is_live else ReplayClock(),
     )
 

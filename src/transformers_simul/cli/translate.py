@@ -61,6 +61,9 @@ def add_command(commands: Any) -> None:
         "--glossary", help="terms to prefer: a file with a source term, a tab and its target term a line"
     )
     parser.add_argument("--glossary-strength", type=float, help="how much to prefer them, in nats (6)")
+    parser.add_argument(
+        "--segmenter", help="file of `segmenter`, which finds sentence ends in text without punctuation"
+    )
     parser.add_argument("--whole-lines", action="store_true", help="treat every line as one sentence")
     parser.add_argument("--max-sentence-words", type=int, default=100, help="end a sentence after so many words (100)")
     parser.set_defaults(run=_translate)
@@ -80,6 +83,7 @@ def _translate(args: argparse.Namespace) -> int:
         raise ValueError(f"glossary-strength needs a glossary, got {args.glossary_strength}.")
     # Before the model is loaded: a wrong file should cost nothing.
     args.terms = _read_glossary(args) if args.glossary else None
+    args.ends_between = _read_segmenter(args) if args.segmenter else None
     find_model(args.model)
     sources = _read_sources(args.file) if args.file else []
     references = read_lines(args.references) if args.references else [""] * len(sources)
@@ -97,6 +101,14 @@ def _translate(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(text)
     return 0
+
+
+def _read_segmenter(args: argparse.Namespace) -> Any:
+    from ..streaming.segmenter import Segmenter
+
+    if args.whole_lines:
+        raise ValueError("segmenter must not stand beside whole-lines, whose lines are sentences.")
+    return Segmenter.load(args.segmenter)
 
 
 def _read_glossary(args: argparse.Namespace) -> Any:
@@ -127,7 +139,7 @@ def _translate_file(args: argparse.Namespace, policy: Policy, sources: list[str]
     else:
         log, cut = translate_lines(
             model, processor, sources, references, policy, args.batch_size, args.max_sentence_words,
-            glossary=args.terms,
+            ends_between=args.ends_between, glossary=args.terms,
         )  # fmt: skip
         for index in cut:
             _warn(index + 1, "max_new_tokens")
@@ -205,6 +217,7 @@ def _open(engine: Any, policy: Policy, args: argparse.Namespace) -> Any:
         sentences=True,
         max_sentence_words=args.max_sentence_words,
         wait_s=60,
+        ends_between=args.ends_between,
         glossary=args.terms,
     )
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Translate lines of one or more sentences sentence by sentence, and put them together again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ..models.policies import Policy
@@ -23,13 +23,19 @@ class Sentence(NamedTuple):
     units_before: int
 
 
-def split_sentences(processor: Any, line: str, max_words: int | None = None) -> list[Sentence]:
+def split_sentences(
+    processor: Any,
+    line: str,
+    max_words: int | None = None,
+    ends_between: Callable[[Sequence[str], str], bool] | None = None,
+) -> list[Sentence]:
     """Split a line into sentences where [`StreamEngine`] ends those of a live source.
 
     Args:
         processor (`SimulProcessor`): its units count.
         line (`str`): the text.
         max_words (`int`, *optional*): longest sentence, in units.
+        ends_between (*optional*): as in [`StreamEngine.open`].
 
     Example:
 
@@ -43,7 +49,7 @@ def split_sentences(processor: Any, line: str, max_words: int | None = None) -> 
     stream = SourceStream(line, unit=processor.unit)
     stream.end()
     units = stream.bind(processor)
-    reader, sentences = SentenceReader(units, max_words), []
+    reader, sentences = SentenceReader(units, max_words, ends_between=ends_between), []
     while reader.begin():
         texts: list[str] = []
         while reader.peek(0)[1] is not None:
@@ -64,6 +70,7 @@ def translate_lines(
     policy: Policy,
     batch_size: int = 16,
     max_sentence_words: int | None = None,
+    ends_between: Callable[[Sequence[str], str], bool] | None = None,
     **kwargs: Any,
 ) -> tuple[list[Instance], list[int]]:
     """Translate lines sentence by sentence. The sentences of all lines share batches, which changes speed, not output.
@@ -72,6 +79,7 @@ def translate_lines(
         model, processor, policy, batch_size, **kwargs: as in [`translate_corpus`].
         lines, references (`Sequence[str]`): one of each per line.
         max_sentence_words (`int`, *optional*): where to end a sentence that has no end.
+        ends_between (*optional*): as in [`StreamEngine.open`].
 
     Returns:
         An instance per line, with delays and times of the whole line; and the indices of lines in which a translation
@@ -88,7 +96,7 @@ def translate_lines(
 
     ```
     """
-    split = [split_sentences(processor, line, max_sentence_words) for line in lines]
+    split = [split_sentences(processor, line, max_sentence_words, ends_between) for line in lines]
     texts = [sentence.text for sentences in split for sentence in sentences]
     translated = iter(translate_sentences(model, processor, texts, [""] * len(texts), policy, batch_size, **kwargs))
     instances, cut = [], []

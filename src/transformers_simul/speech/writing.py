@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recognised words as text that can be translated, also where a recogniser writes neither punctuation nor capitals."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from .recogniser import SpokenWord
 
@@ -9,14 +9,16 @@ from .recogniser import SpokenWord
 class SentenceWriter:
     """Cuts and cases text of a recogniser that writes neither punctuation nor capitals.
 
-    A sentence ends with a pause of the speaker, and after `max_words` at the latest. Its last word gets a full stop,
-    its first a capital, as does the English "I"; other letters become small. So the newest word waits for the next, or
-    for the pause. Questions get a full stop too, names stay in small letters, and a pause within a sentence ends it:
-    all three cost quality.
+    A sentence ends with a pause of the speaker, where a segmenter says so, and after `max_words` at the latest. Its
+    last word gets a full stop, its first a capital, as does the English "I"; other letters become small. So the newest
+    word waits for the next, or for the pause. Questions get a full stop too, names stay in small letters, and a pause
+    within a sentence ends it: all three cost quality.
 
     Args:
         language (`str`, *optional*): code of what is spoken.
         max_words (`int`, *optional*): longest sentence.
+        ends_between (`Callable[[Sequence[str], str], bool]`, *optional*): whether a sentence ends between its words so
+            far and the next: a [`Segmenter`].
 
     Raises:
         ValueError: if `max_words` is below 1.
@@ -33,11 +35,17 @@ class SentenceWriter:
     ```
     """
 
-    def __init__(self, language: str = "en", max_words: int = 40):
+    def __init__(
+        self,
+        language: str = "en",
+        max_words: int = 40,
+        ends_between: Callable[[Sequence[str], str], bool] | None = None,
+    ):
         if max_words < 1:
             raise ValueError(f"max_words must be at least 1, got {max_words}.")
         self.language, self.max_words = language, max_words
-        self._words = 0
+        self.ends_between = ends_between
+        self._words: list[str] = []
         self._waiting: SpokenWord | None = None
 
     def write(self, words: Iterable[SpokenWord], is_last: bool = False) -> list[SpokenWord]:
@@ -55,12 +63,13 @@ class SentenceWriter:
             if not word.text:
                 written += [*self._end(), word]
                 continue
-            if self._words >= self.max_words:
+            is_next = self._words and self.ends_between is not None and self.ends_between(self._words, word.text)
+            if is_next or len(self._words) >= self.max_words:
                 written += self._end()
             if self._waiting is not None:
                 written.append(self._waiting)
             self._waiting = word._replace(text=self._cased(word.text))
-            self._words += 1
+            self._words.append(word.text)
         return written + self._end() if is_last else written
 
     def _cased(self, text: str) -> str:
@@ -69,7 +78,7 @@ class SentenceWriter:
         return text[:1].upper() + text[1:] if is_i or not self._words else text
 
     def _end(self) -> list[SpokenWord]:
-        last, self._waiting, self._words = self._waiting, None, 0
+        last, self._waiting, self._words = self._waiting, None, []
         return [] if last is None else [last._replace(text=f"{last.text}.")]
 
 

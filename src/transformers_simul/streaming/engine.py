@@ -121,6 +121,7 @@ class StreamEngine:
         sentences: bool = False,
         max_sentence_words: int | None = None,
         ends_sentence: Callable[[str], bool] = ends_sentence,
+        ends_between: Callable[[Sequence[str], str], bool] | None = None,
         source_lang: str | None = None,
         target_lang: str | None = None,
         wait_s: float = 0.0,
@@ -141,6 +142,8 @@ class StreamEngine:
                 each sentence, and what a sentence's translation leaves unread is passed over.
             max_sentence_words (`int`, *optional*): where to end a sentence that has no end.
             ends_sentence (`Callable[[str], bool]`, *optional*): whether a sentence ends with this word.
+            ends_between (`Callable[[Sequence[str], str], bool]`, *optional*): whether a sentence ends between its words
+                so far and the next, where there is no punctuation: a [`Segmenter`].
             source_lang, target_lang (`str`, *optional*): the stream's languages, of those that the processor knows.
             wait_s (`float`, *optional*): how long to wait for a place.
             row_decoder (`type`, *optional*): how it reads and writes.
@@ -159,12 +162,13 @@ class StreamEngine:
             EngineFull: if there is no place.
             RuntimeError: if the engine is closed or has failed.
             ValueError: for arguments that `generate()` would not know or take, if the source counts other units than
-                the processor, for languages that the processor does not know, for `max_sentence_words` without
-                `sentences`, for committed words that no decoder writes, or for a glossary that
+                the processor, for languages that the processor does not know, for `max_sentence_words` or
+                `ends_between` without `sentences`, for committed words that no decoder writes, or for a glossary that
                 is none or whose terms it cannot write.
         """
-        if max_sentence_words is not None and not sentences:
-            raise ValueError(f"max_sentence_words={max_sentence_words} needs sentences=True.")
+        for name, value in (("max_sentence_words", max_sentence_words), ("ends_between", ends_between)):
+            if value is not None and not sentences:
+                raise ValueError(f"{name}={value} needs sentences=True.")
         check_count("words_before", words_before, least=0)
         policy = named(policy, self.model)
         processor = self.processor.with_languages(source_lang, target_lang)
@@ -178,7 +182,7 @@ class StreamEngine:
         if source is None:
             source = self.processor.stream(max_waiting=self.max_waiting, name=f"the source of stream {number}")
         bound = source.bind(self.processor)
-        reader = SentenceReader(bound, max_sentence_words, ends_sentence) if sentences else bound
+        reader = SentenceReader(bound, max_sentence_words, ends_sentence, ends_between) if sentences else bound
         words = streamer or SimulStreamer(self.processor, max_unread=self.max_unread, name=f"stream {number}")
         for word in shown:
             # The last may end within a character, which the next word completes.

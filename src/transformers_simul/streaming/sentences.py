@@ -23,13 +23,15 @@ class SentenceReader:
         ends_sentence (`Callable[[str], bool]`, *optional*): whether a sentence ends with this word. With character
             units it is asked at spaces and after punctuation other than ASCII, about the characters since the last
             space, so that "3.5" and "www.a.com" end nothing.
+        ends_between (`Callable[[Sequence[str], str], bool]`, *optional*): whether a sentence ends between its words so
+            far and the next word, which is asked once that is there; such as a [`Segmenter`]. Only with word units.
 
     Attributes:
         words_before (`int`): units read before this sentence.
         words (`int`): units of it that were read.
 
     Raises:
-        ValueError: if `max_words` is below 1, or the source is no text.
+        ValueError: if `max_words` is below 1, the source is no text, or `ends_between` meets other units than words.
 
     Example:
 
@@ -55,16 +57,23 @@ class SentenceReader:
         reader: SourceReader,
         max_words: int | None = None,
         ends_sentence: Callable[[str], bool] = ends_sentence,
+        ends_between: Callable[[Sequence[str], str], bool] | None = None,
     ):
         if reader.stream.unit not in UNITS:
             raise ValueError(f"sentences must be of text, got a source of chunks of {reader.stream.unit}.")
         if max_words is not None and max_words < 1:
             raise ValueError(f"max_words must be at least 1, got {max_words}.")
+        if ends_between is not None and reader.stream.unit != "word":
+            raise ValueError(f"ends_between needs word units, got {reader.stream.unit!r}.")
         self.reader, self.max_words, self.ends_sentence = reader, max_words, ends_sentence
+        self.ends_between = ends_between
         self.words_before = self.words = 0
         # Each unit is looked at once: how many were, whether the last completes one of the stream's, and how many of
         # these there are then.
         self._seen, self._is_whole, self._stream_units = 0, False, 0
+        # Texts of units that were seen, if `ends_between` asks for them; it has denied an end after so many of them.
+        self._texts: list[str] = []
+        self._denied = 0
         # With character units, those since the last space.
         self._characters = ""
         # Units of the sentence, once its end was seen.
@@ -83,6 +92,7 @@ class SentenceReader:
             self.words_before, self.words = self.words_before + self.words, 0
             self._seen, self._is_whole, self._stream_units = 0, False, self.reader.units
             self._length, self._characters = None, ""
+            self._texts, self._denied = [], 0
         return begun
 
     def poll(self) -> tuple[bool, list[int] | None]:
@@ -115,15 +125,30 @@ class SentenceReader:
                 self._length = self._seen
                 return
             ahead = self._seen - self.words
-            if self._seen >= units or ahead == self.reader.units_ahead:
+            if ahead == self.reader.units_ahead:
                 return
             text = self.reader.text(ahead)
+            if self._is_next_sentence(text):
+                self._length = self._seen
+                return
+            if self._seen >= units:
+                return
             self._seen += 1
             self._is_whole = text is not None
             self._stream_units += self._is_whole
             word = self._word_with(text) if self.reader.stream.unit == "char" else text
             if self._seen == self.max_words or (word is not None and self.ends_sentence(word)):
                 self._length = self._seen
+
+    def _is_next_sentence(self, text: str | None) -> bool:
+        """Whether the next unit begins another sentence; asked once for each."""
+        if self.ends_between is None or text is None or self._denied > self._seen:
+            return False
+        if self._texts and self.ends_between(self._texts, text):
+            return True
+        self._texts.append(text)
+        self._denied = self._seen + 1
+        return False
 
     def _word_with(self, character: str | None) -> str | None:
         """Return the word that may end a sentence with this character; None if another character may change that."""
