@@ -21,10 +21,12 @@ from pathlib import Path
 import pytest
 
 from families import make_family
-from speech_helpers import stand_in_for_espeak
+from speech_helpers import Loudness, say, stand_in_for_espeak, write
 from test_docs import PAGES, ROOT, SERVED, blocks, reader  # noqa: F401 - a fixture
+from test_listen import Speaks
 from transformers_simul import checkpoints, cli
 from transformers_simul.corpora import Pair
+from transformers_simul.speech import recogniser, voice
 from transformers_simul.training import data as finetuning_data
 
 # A reader's training would take hours; the last of two equal flags counts.
@@ -34,6 +36,9 @@ FEW_STEPS = (
 ).split()
 SMALLER = {
     "run_simul_translation.py": [],
+    "run_simul_speech.py": "--vocab_size 300 --hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 --encoder_size 16 "
+    "--encoder_layers 1 --encoder_heads 2 --mel_bins 8 --chunk_ms 80 --context_ms 160 --unit_tokens 2 --eval_wait_k 3 "
+    "--max_predict_samples 2".split(),
     "run_experiment.py": "--target_langs de --systems SM-norec-mod causal-rec --base_steps 2 --flops_sentences 2 "
     "--hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 --vocab_size 300".split(),
 }
@@ -76,6 +81,9 @@ def look_at(words):
             lines = Path("comet/predictions.txt").read_text().splitlines()
             scores = {"comet/predictions.txt": [{"mt": line, "COMET": 0.5} for line in lines]}
             Path("comet/scores.json").write_text(json.dumps(scores))
+        case ["ffmpeg", "-i", _, "-f", "s16le", "-ar", "16000", "-ac", "1", "-"]:
+            # It converts for `listen`, which then hears nothing here.
+            pass
         case ["git", "clone", *_] | ["cd", _] | ["python", "-m", "venv", _]:
             pass
         case ["simuleval/bin/simuleval", *_]:
@@ -161,6 +169,11 @@ def at_hand(reader, monkeypatch):  # noqa: F811
     splits = {"test": pairs[:4], "validation": pairs[4:6], "train": pairs[6:]}
     monkeypatch.setattr(finetuning_data, "split_pairs", lambda pairs: splits)
     stand_in_for_espeak(Path(), monkeypatch)
+    write("talk.wav", say([*range(12)], 1.0))
+    Path("talk.en").write_text("w0 w1 w2\n")
+    Path("talk.de").write_text("ein Hund\n")
+    monkeypatch.setattr(recogniser, "make_transcriber", lambda name, language: Speaks())
+    monkeypatch.setattr(voice, "SileroVoice", Loudness)
     gradio = pytest.importorskip("gradio")
     monkeypatch.setattr(gradio.Blocks, "block_thread", gradio.Blocks.close)
 

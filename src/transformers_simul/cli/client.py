@@ -56,9 +56,7 @@ def add_command(commands: Any) -> None:
 
 
 def _client(args: argparse.Namespace) -> int:
-    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"the client needs {', '.join(missing)}: pip install 'transformers_simul[client]'.")
+    check_extra()
     if args.listen is not None:
         for name in ("room", "model", "policy", "source_lang", "max_sentence_words"):
             if getattr(args, name) is not None:
@@ -67,14 +65,35 @@ def _client(args: argparse.Namespace) -> int:
         raise ValueError(f"target-lang may be given once without json, got {args.target_lang}.")
     from ..serving.client import PlainSimulClient, ServerError
 
-    client = PlainSimulClient(*args.url, token=_token(args.token_file), give_up_s=args.give_up_s, on_lost=_say_lost)
+    client = PlainSimulClient(
+        *args.url, token=chosen_token(args.token_file), give_up_s=args.give_up_s, on_lost=say_lost
+    )
     try:
         return _listen(client, args) if args.listen is not None else _speak(client, args)
     except ServerError as error:
         raise ValueError(str(error)) from error
 
 
-def _token(file: str | None) -> str | None:
+def check_extra() -> None:
+    """Whether the client's packages are there.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"the client needs {', '.join(missing)}: pip install 'transformers_simul[client]'.")
+
+
+def chosen_token(file: str | None) -> str | None:
+    """The token of a file, or of the environment.
+
+    Args:
+        file (`str`, *optional*): with the token alone.
+
+    Raises:
+        ValueError: if it cannot be read, or is empty.
+    """
     if file is None:
         return os.environ.get(TOKEN) or None
     try:
@@ -88,7 +107,12 @@ def _token(file: str | None) -> str | None:
     return token
 
 
-def _say_lost(error: Exception) -> None:
+def say_lost(error: Exception) -> None:
+    """Tell of a connection that was lost.
+
+    Args:
+        error (`Exception`): why.
+    """
     print(f"connection lost ({' '.join(str(error).split())}); trying again", file=sys.stderr, flush=True)
 
 
@@ -206,4 +230,4 @@ def _listen(client: Any, args: argparse.Namespace) -> int:
         return 0
 
 
-__all__ = ["add_command"]
+__all__ = ["add_command", "check_extra", "chosen_token", "say_lost"]

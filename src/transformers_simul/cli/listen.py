@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from .client import check_extra, chosen_token, say_lost
 from .flags import add_policy_flags, check_output, chosen_policy
 from .loading import add_decoding_weights, add_model, find_model, load
 
@@ -25,6 +26,7 @@ examples:
   transformers-simul listen output/demo --microphone --vtt talk.vtt
   ffmpeg -i talk.mp4 -f s16le -ar 16000 -ac 1 - | transformers-simul listen output/demo --audio - --show-source
   transformers-simul listen output/demo --audio talk.wav --references talk.de --log instances.log
+  transformers-simul listen http://127.0.0.1:8000 --microphone --room talk
 """
 
 
@@ -36,7 +38,7 @@ def add_command(commands: Any) -> None:
         description="Recognise speech and translate it word by word while the speaker goes on.",
         epilog=EXAMPLES,
     )
-    add_model(parser)
+    add_model(parser, "; or the address of a server, http://..., which translates")
     add_decoding_weights(parser)
     sound = parser.add_mutually_exclusive_group(required=True)
     sound.add_argument("--audio", metavar="FILE", help="recording (WAV, FLAC, Ogg, MP3), or - for raw samples on stdin")
@@ -62,6 +64,9 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--vtt", metavar="FILE", help="WebVTT to write while it comes")
     parser.add_argument("--log", metavar="FILE", help="instances.log to write, with delays in milliseconds, for score")
     parser.add_argument("--references", metavar="FILE", help="the translation, for the log; its lines are joined")
+    parser.add_argument("--room", help="with a server: publish into this room")
+    parser.add_argument("--target-lang", help="with a server: target language (its first)")
+    parser.add_argument("--token-file", help="with a server: a file with the token")
     parser.add_argument("--transcript", metavar="FILE", help="what is said: prints the recogniser's word error rate")
     parser.set_defaults(run=_listen)
 
@@ -73,7 +78,13 @@ def _listen(args: argparse.Namespace) -> int:
             check_output(name, getattr(args, name))
     if args.references and not args.log:
         raise ValueError("references need a log, which holds them.")
-    find_model(args.model)
+    if _is_server(args.model):
+        check_extra()
+    else:
+        for name in ("room", "target_lang", "token_file"):
+            if getattr(args, name) is not None:
+                raise ValueError(f"{name.replace('_', '-')} needs a server, http://... in place of MODEL.")
+        find_model(args.model)
     from ..text_files import read_lines
 
     reference = " ".join(read_lines(args.references)) if args.references else ""
@@ -148,13 +159,30 @@ def _make_listener(args: argparse.Namespace, policy: Any, is_live: bool) -> Any:
     if ends_between is not None and transcriber.punctuates:
         raise ValueError(f"segmenter needs a recogniser without punctuation, got {args.recogniser!r}.")
     recogniser = LocalAgreementRecogniser(transcriber, SileroVoice(), args.step, args.window, args.pause)
-    return Listener(
-        *load(args.model, args.trust_remote_code, decoding_weights=args.decoding_weights),
-        recogniser,
-        policy,
-        writer=None if transcriber.punctuates else SentenceWriter(args.language, ends_between=ends_between),
-        clock=WallClock() if is_live else ReplayClock(),
-    )
+    clock: Any = WallClock() if is_live else ReplayClock()
+    writer = None if transcriber.punctuates else SentenceWriter(args.language, ends_between=ends_between)
+    if _is_server(args.model):
+        return _remote_listener(args, recogniser, writer, clock)
+    model, processor = load(args.model, args.trust_remote_code, decoding_weights=args.decoding_weights)
+    return Listener(model, processor, recogniser, policy, writer, clock)
+
+
+def _is_server(model: str) -> bool:
+    return model.startswith(("http://", "https://", "ws://", "wss://"))
+
+
+def _remote_listener(args: argparse.Namespace, recogniser: Any, writer: Any, clock: Any) -> Any:
+    from ..serving.client import PlainSimulClient, ServerError
+    from ..speech.remote import RemoteListener
+
+    client = PlainSimulClient(args.model, token=chosen_token(args.token_file), on_lost=say_lost)
+    languages = None if args.target_lang is None else [args.target_lang]
+    # The server's names of wait-k and the full source are those of --policy.
+    policy = args.policy or (args.wait_k if args.wait_k == "full" else f"wait-{args.wait_k}")
+    try:
+        return RemoteListener(client, recogniser, writer, clock, policy=policy, target_langs=languages, room=args.room)
+    except ServerError as error:
+        raise ValueError(str(error)) from error
 
 
 @contextlib.contextmanager

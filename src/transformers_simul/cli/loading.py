@@ -19,13 +19,14 @@ KINDS = ("int8", "bfloat16", "float16")
 _ASKS_FOR_TRUST = "trust_remote_code=True"
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser, also: str = "") -> None:
     """Add the argument MODEL and its flags to a parser.
 
     Args:
         parser (`argparse.ArgumentParser`): of a command.
+        also (`str`, *optional*): what else MODEL may be, for its help.
     """
-    parser.add_argument("model", help="a trained folder, such as output/demo, or a name on the Hub")
+    parser.add_argument("model", help=f"a trained folder, such as output/demo, or a name on the Hub{also}")
     parser.add_argument("--trust-remote-code", action="store_true", help="allow running code that comes with MODEL")
 
 

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The flags of the speech experiment."""
+
+from dataclasses import dataclass, field
+
+from ...models.policies import Policy, WaitKPolicy
+from ...training import training_policy
+
+# Milliseconds of a frame of Whisper's encoder: two of its features', which are 10 ms apart.
+FRAME_MS = 20
+
+
+@dataclass
+class SpeechArguments:
+    """Where the speech is, what hears it, and at which k it is translated; k counts chunks, of the cascade words."""
+
+    speech_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder laid out as MuST-C's. A split that is not there is spoken by espeak-ng from the pairs of "
+            "--train_file and --test_file or of --dataset_name. Default: speech in --output_dir."
+        },
+    )
+    train_split: str = field(default="train", metadata={"help": "Name of the split to train on."})
+    test_split: str = field(default="test", metadata={"help": "Name of the split to translate."})
+    noisy: float = field(default=0.5, metadata={"help": "Share of spoken recordings with noise."})
+    chunk_ms: int = field(default=320, metadata={"help": "Milliseconds of a source unit."})
+    context_ms: int = field(default=640, metadata={"help": "Milliseconds before a unit that its embeddings know."})
+    unit_tokens: int = field(default=4, metadata={"help": "Embeddings of a unit."})
+    mel_bins: int = field(default=80, metadata={"help": "Mel bands of the encoder's features."})
+    encoder_size: int = field(default=256, metadata={"help": "Width of the encoder, Whisper's architecture."})
+    encoder_layers: int = field(default=4, metadata={"help": "Its layers."})
+    encoder_heads: int = field(default=4, metadata={"help": "Its attention heads."})
+    eval_wait_k: list[int] = field(default_factory=lambda: [1, 3, 5, 7], metadata={"help": "k to translate with."})
+    training_k: list[str] = field(
+        default_factory=lambda: ["1", "3", "5", "7"], metadata={"help": "k's that SimulMask draws from per example."}
+    )
+    recogniser: str = field(
+        default="tiny.en", metadata={"help": "Of the cascade, as in `listen`; 'none' leaves the cascade out."}
+    )
+    predict_batch_size: int = field(default=16, metadata={"help": "Utterances translated side by side."})
+
+    def __post_init__(self) -> None:
+        for name in ("mel_bins", "encoder_size", "encoder_layers", "encoder_heads", "unit_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.chunk_ms < 1 or self.chunk_ms % (FRAME_MS * self.unit_tokens) or self.context_ms % FRAME_MS:
+            raise ValueError(
+                f"chunk_ms must be a multiple of {FRAME_MS} ms times unit_tokens, and context_ms of {FRAME_MS} ms, got "
+                f"{self.chunk_ms}, {self.context_ms} and unit_tokens={self.unit_tokens}."
+            )
+        if not self.eval_wait_k:
+            raise ValueError("eval_wait_k must hold at least one k, got none.")
+        for k in self.eval_wait_k:
+            WaitKPolicy(k)
+        self.training_policy()
+
+    def training_policy(self) -> Policy:
+        """What SimulMask is trained under."""
+        return training_policy(self.training_k)
+
+
+__all__ = ["FRAME_MS", "SpeechArguments"]

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the speech experiment writes: table, curves, paired intervals, rates, what it cannot tell."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...evaluation.instances import Instance
+from ...evaluation.plots import plot_curves
+from ...evaluation.report import ReportLine, difference, report_line
+from ...speech.accuracy import word_errors
+from ...text_files import read_json, write_text
+from .run import CASCADE, SpeechExperiment
+
+Logs = Mapping[tuple[str, str], Sequence[Instance]]
+# Better, worse, at the same k: what SimulMask claims.
+CLAIMS = (("SM-norec", "offline-rec"), ("SM-norec", "offline-norec"), ("offline-rec", "offline-norec"))
+_LATENCY = ("LAAL", "AL", "DAL", "YAAL")
+# Hours are estimated for so many.
+_MANY = 10_000
+
+
+def write_speech_report(experiment: SpeechExperiment, logs: Logs) -> str:
+    """Write the folder's report; returns the text of `results.md`.
+
+    Args:
+        experiment (`SpeechExperiment`): trained and translated.
+        logs: of its cells, by (system, line).
+
+    Raises:
+        ValueError: if no system wrote a word.
+    """
+    lines: dict[str, list[ReportLine]] = {}
+    silent = []
+    for system, name, policy in experiment.cells():
+        if not any(each.delays for each in logs[system.name, name]):
+            silent.append(f"{system.name}, {name}")
+            continue
+        line = report_line(name, logs[system.name, name], settings=experiment.settings(system, policy))
+        lines.setdefault(system.name, []).append(line)
+    if not lines:
+        raise ValueError("no system wrote a word: train longer (--max_steps), or on more speech.")
+    pair = f"{experiment.data.source_lang}-{experiment.data.target_lang}"
+    parts = [
+        f"# Speech, {pair}",
+        "",
+        _table(lines),
+        *(["", f"Nothing at all was written by: {'; '.join(silent)}."] if silent else []),
+        "",
+        "BLEU of the first minus the second, on the same utterances at the same k, with paired 95% intervals:",
+        "",
+        _claims(logs, experiment.arguments.eval_wait_k),
+        "",
+        *_against_cascade(lines, logs),
+        _rates(experiment),
+        "",
+        *(f"{each.name}: `{each.signature}`" for each in next(iter(lines.values()))[0].quality),
+        "",
+        *(f"- {system}, {line.name}: `{line.signature}`" for system, each in lines.items() for line in each),
+    ]
+    text = "\n".join(parts) + "\n"
+    write_text(experiment.folder / "results.md", text)
+    for metric, name in (("BLEU", "bleu.png"), ("chrF++", "chrf++.png")):
+        plot_curves(experiment.folder / name, lines, f"{pair} speech: {metric} over LAAL", metric)
+    return text + f"\nwritten: {experiment.folder}/results.md, bleu.png, chrf++.png\n"
+
+
+def _table(lines: Mapping[str, Sequence[ReportLine]]) -> str:
+    heads = ["system", "policy", "BLEU", "chrF++", *_LATENCY, "empty"]
+    rows = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for system, each in lines.items():
+        for line in each:
+            cells = [*map(str, line.quality), *(f"{line.latency[name]:.0f}" for name in _LATENCY), str(line.empty)]
+            rows.append(f"| {system} | {line.name} | {' | '.join(cells)} |")
+    first = next(iter(lines.values()))[0]
+    note = (
+        f"{first.sentences} utterances; in brackets 95% bootstrap intervals; latency in milliseconds of audio, "
+        "computing aside. k counts chunks, of the cascade words."
+    )
+    return "\n".join([*rows, "", note])
+
+
+def _claims(logs: Logs, eval_wait_k: Sequence[int]) -> str:
+    names = [f"k = {k}" for k in eval_wait_k]
+    rows = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for better, worse in CLAIMS:
+        cells = [difference(logs[better, name], logs[worse, name]) for name in names]
+        rows.append(f"| {better} - {worse} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _against_cascade(lines: Mapping[str, Sequence[ReportLine]], logs: Logs) -> list[str]:
+    """SimulMask's lines against the cascade's that lags most alike."""
+    if CASCADE.name not in lines or "SM-norec" not in lines:
+        return []
+    rows = ["| SM-norec | LAAL, ms | cascade of the nearest LAAL | BLEU, difference |", "|---|---|---|---|"]
+    for line in lines["SM-norec"]:
+        lag = line.latency["LAAL"]
+        near = min(lines[CASCADE.name], key=lambda other: abs(other.latency["LAAL"] - lag))
+        value = difference(logs["SM-norec", line.name], logs[CASCADE.name, near.name])
+        rows.append(f"| {line.name} | {lag:.0f} | {near.name}, {near.latency['LAAL']:.0f} ms | {value} |")
+    return [*rows, ""]
+
+
+def _rates(experiment: SpeechExperiment) -> str:
+    """How long it took, and how long many utterances would take."""
+    hours = sum(each.duration_s for each in experiment.train_set) / 3600
+    rows = [
+        f"Trained on {len(experiment.train_set):,} utterances, {hours:.2f} hours.",
+        "",
+        f"| model | steps | utterances a second | seconds | minutes for {_MANY:,} utterances, once |",
+        "|---|---|---|---|---|",
+    ]
+    args = experiment.training
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    for name in dict.fromkeys(system.model for system in experiment.systems):
+        done: Any = read_json(experiment.folder / "models" / name / "training.json")["done"]
+        rate = done["steps"] * batch / done["seconds"]
+        minutes = _MANY / rate / 60
+        rows.append(f"| {name} | {done['steps']:,} | {rate:.1f} | {done['seconds']:.0f} | {minutes:.0f} |")
+    if CASCADE in experiment.systems:
+        found = json.loads((experiment.folder / "heard.json").read_text(encoding="utf-8"))["heard"]
+        said = [" ".join(word[0] for block in words for word in block) for words in found]
+        errors = word_errors([each.source for each in experiment.test_set], said)
+        rows += ["", f"The recogniser's word error rate is {100 * errors.rate:.1f}%, of {errors.words:,} words."]
+    return "\n".join(rows)
+
+
+__all__ = ["CLAIMS", "write_speech_report"]

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The experiment: train SimulMask and an offline model on the same speech, a text model for the cascade; translate at
+every k. Everything that was finished before is kept."""
+
+import copy
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from ...auto import AutoSimulModel
+from ...corpora import Pair
+from ...evaluation.decode import finished_log, run_settings, weights_key
+from ...evaluation.instances import Instance
+from ...evaluation.report import FULL_SOURCE
+from ...models.policies import OfflinePolicy, Policy, WaitKPolicy
+from ...models.processing import SimulProcessor
+from ...models.processing_speech import SimulSpeechProcessor
+from ...models.row_decoder import RowDecoder
+from ...speech import recogniser as recognisers
+from ...speech import voice
+from ...speech.agreement import LocalAgreementRecogniser
+from ...speech.dataset import Utterance
+from ...speech.recogniser import SpokenWord
+from ...speech.writing import SentenceWriter
+from ...text_files import write_text
+from ...training import (
+    DataArguments,
+    ModelArguments,
+    ProgramArguments,
+    encode,
+    fine_tune,
+    make_model,
+    make_processor,
+    prepare_folder,
+    training_record,
+)
+from ...training.data_collator import SimulMaskDataCollator
+from ..baselines.recompute import RecomputingDecoder
+from .arguments import SpeechArguments
+from .data import SpeechPairs, make_speech_model, make_speech_processor
+from .decode import Heard, recognise, translate_heard, translate_speech
+
+# A small model may not find an end.
+_LIMIT = {"max_new_tokens": 200}
+
+
+class SpeechSystem(NamedTuple):
+    """A line of the comparison.
+
+    Attributes:
+        name (`str`): of it.
+        model (`str`): folder of its model.
+        row_decoder (`type`): how it reads and writes.
+        is_offline (`bool`): hears all before it writes.
+    """
+
+    name: str
+    model: str
+    row_decoder: type[RowDecoder] = RowDecoder
+    is_offline: bool = False
+
+
+SYSTEMS = (
+    SpeechSystem("offline", "offline", is_offline=True),
+    SpeechSystem("offline-rec", "offline", RecomputingDecoder),
+    SpeechSystem("offline-norec", "offline"),
+    SpeechSystem("SM-norec", "simulmask"),
+)
+CASCADE = SpeechSystem("cascade", "text")
+
+
+@dataclass(frozen=True)
+class SpeechExperiment:
+    """The comparison and where it lives.
+
+    Attributes:
+        folder (`Path`): of everything that it writes.
+        train_set, test_set (`list[Utterance]`): the speech.
+        arguments, data, model, training: the flags.
+    """
+
+    folder: Path
+    train_set: list[Utterance]
+    test_set: list[Utterance]
+    arguments: SpeechArguments
+    data: DataArguments
+    model: ModelArguments
+    training: ProgramArguments
+
+    @property
+    def systems(self) -> list[SpeechSystem]:
+        """The cascade too, unless it is left out."""
+        return [*SYSTEMS, *([CASCADE] if self.arguments.recogniser != "none" else [])]
+
+    def cells(self) -> list[tuple[SpeechSystem, str, Policy]]:
+        """System, name of the line and policy of each log."""
+        cells: list[tuple[SpeechSystem, str, Policy]] = []
+        for system in self.systems:
+            if system.is_offline:
+                cells.append((system, FULL_SOURCE, OfflinePolicy()))
+            else:
+                cells += [(system, f"k = {k}", WaitKPolicy(k)) for k in self.arguments.eval_wait_k]
+        return cells
+
+    def train(self) -> None:
+        """Train what is not trained yet."""
+        speech = SpeechPairs(self.train_set)
+        for name, policy in (("offline", OfflinePolicy()), ("simulmask", self.arguments.training_policy())):
+            model = functools.partial(make_speech_model, self.arguments, self.model, self.processor, self.training.seed)
+            self._train(name, policy, self.processor, model, speech)
+        if CASCADE in self.systems:
+            text = make_processor(self.model, self.data, self._pairs)
+            model = functools.partial(make_model, self.model, text, seed=self.training.seed)
+            self._train("text", self.arguments.training_policy(), text, model, encode(text, self._pairs))
+
+    def translate(self) -> dict[tuple[str, str], list[Instance]]:
+        """The logs of all cells by (system, line); finished ones are read."""
+        logs = {}
+        for system, line, policy in self.cells():
+            # The cascade's recogniser is part of its output.
+            details = [self.arguments.recogniser, self.arguments.chunk_ms] if system == CASCADE else []
+            key = weights_key(
+                str(self.folder / "models" / system.model), self.test_set, system.row_decoder.__name__, repr(policy),
+                *details,
+            )  # fmt: skip
+            logs[system.name, line] = finished_log(
+                self.folder / "logs" / system.name / line.replace(" ", "") / "instances.log",
+                key,
+                functools.partial(self._translate, system, policy),
+                self.settings(system, policy),
+            )
+        return logs
+
+    def settings(self, system: SpeechSystem, policy: Policy) -> dict[str, str]:
+        """What the signature of a log says of its run."""
+        heard = {"recogniser": self.arguments.recogniser} if system == CASCADE else {}
+        details = {"system": system.name, "decoder": system.row_decoder.__name__, **heard}
+        return run_settings(
+            policy, torch.float32, self.training.device, **details, chunk_ms=str(self.arguments.chunk_ms)
+        )
+
+    @functools.cached_property
+    def processor(self) -> SimulSpeechProcessor:
+        """Of both speech models."""
+        return make_speech_processor(self.arguments, self.model, self.data, self._pairs)
+
+    @functools.cached_property
+    def _pairs(self) -> list[Pair]:
+        return [Pair(each.source, each.target) for each in self.train_set]
+
+    def _train(self, name: str, policy: Policy, processor: Any, model: Any, dataset: Any) -> None:
+        folder = self.folder / "models" / name
+        record = training_record(
+            self.model,
+            self.data,
+            self.training,
+            {"train": self._pairs, "validation": []},
+            policy=repr(policy),
+            # Of the text model nothing depends on these, but a record that says more does no harm.
+            speech={
+                name: getattr(self.arguments, name)
+                for name in ("chunk_ms", "context_ms", "unit_tokens", "mel_bins", "noisy")
+            }
+            | {"encoder": [self.arguments.encoder_size, self.arguments.encoder_layers, self.arguments.encoder_heads]},
+        )
+        if not prepare_folder(folder, record, starts_anew=self.training.overwrite_output_dir):
+            return
+        print(f"\n{name}: {policy!r}", flush=True)
+        collator = SimulMaskDataCollator(
+            processor, policy, max_length=self.data.max_length, too_long="drop", seed=self.training.seed
+        )
+        here = copy.copy(self.training)
+        here.output_dir = str(folder)
+        fine_tune(model(), processor, collator, dataset, None, here, record)
+
+    def _translate(self, system: SpeechSystem, policy: Policy) -> list[Instance]:
+        folder = self.folder / "models" / system.model
+        model = AutoSimulModel.from_pretrained(str(folder)).to(self.training.device).eval()
+        if system == CASCADE:
+            text, block_ms = SimulProcessor.from_pretrained(folder), self.arguments.chunk_ms
+            return [*translate_heard(model, text, self.test_set, self._heard(), policy, block_ms, **_LIMIT)]
+        batch_size = self.arguments.predict_batch_size
+        return [
+            *translate_speech(
+                model,
+                self.processor,
+                self.test_set,
+                policy,
+                batch_size,
+                row_decoder=system.row_decoder,
+                **_LIMIT,
+            )
+        ]
+
+    def _heard(self) -> Sequence[Heard]:
+        """What the recogniser of the cascade heard, each utterance once; kept beside the logs."""
+        path = self.folder / "heard.json"
+        key = repr((self.arguments.recogniser, self.arguments.chunk_ms, self.test_set))
+        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if found.get("key") != key:
+            transcriber = recognisers.make_transcriber(self.arguments.recogniser, self.data.source_lang)
+            heard = []
+            for utterance in self.test_set:
+                recogniser = LocalAgreementRecogniser(transcriber, voice.SileroVoice())
+                words = recognise(recogniser, utterance, self.arguments.chunk_ms)
+                if not transcriber.punctuates:
+                    writer = SentenceWriter(self.data.source_lang)
+                    words = [writer.write(each, index == len(words) - 1) for index, each in enumerate(words)]
+                heard.append(words)
+            found = {"key": key, "heard": heard}
+            write_text(path, json.dumps(found))
+        return [[[SpokenWord(*word) for word in each] for each in words] for words in found["heard"]]
+
+
+__all__ = ["CASCADE", "SYSTEMS", "SpeechExperiment", "SpeechSystem"]

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`listen` with a server in place of a model: the same words as here, and a room that hears them."""
+
+import json
+
+import pytest
+
+from serving import in_thread, tiny
+from speech_helpers import Loudness, say, write
+from test_listen import Speaks
+from transformers_simul import PlainSimulClient, cli
+from transformers_simul.speech import recogniser, voice
+
+TOKEN = "a-token-of-the-tests"
+
+
+@pytest.fixture(scope="module")
+def parts():
+    return tiny()
+
+
+@pytest.fixture
+def at_hand(tmp_path, monkeypatch, parts):
+    monkeypatch.chdir(tmp_path)
+    model, processor = parts
+    model.save_pretrained("model")
+    processor.save_pretrained("model")
+    monkeypatch.setattr(recogniser, "make_transcriber", lambda name, language: Speaks())
+    monkeypatch.setattr(voice, "SileroVoice", Loudness)
+    write("talk.wav", say([*range(12)], 1.0))
+    (tmp_path / "token.txt").write_text(TOKEN)
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    status = cli.main(["listen", *arguments])
+    said = capsys.readouterr()
+    return status, said.out, said.err
+
+
+def words(out):
+    return [(word["text"], word["delay"]) for word in map(json.loads, out.splitlines()) if word["text"]]
+
+
+def test_a_server_writes_what_the_model_would_and_a_room_hears_it(at_hand, capsys, parts):
+    _, out, _ = run(capsys, "model", "--audio", "talk.wav", "--json")
+    expected = words(out)
+    with in_thread({"demo": parts}, tokens=[TOKEN]) as server:
+        flags = [server.url, "--audio", "talk.wav", "--token-file", "token.txt", "--room", "talk"]
+        status, out, err = run(capsys, *flags, "--json", "--vtt", "a.vtt", "--log", "instances.log")
+        assert status == 0, err
+        assert words(out) == expected != []
+        for line in out.splitlines():
+            word = json.loads(line)
+            assert word["spoken_s"] <= word["heard_s"] <= word["elapsed_s"]
+            assert not word["text"] or word["spoken_s"] > 0
+        with PlainSimulClient(server.url, token=TOKEN).listen("talk") as listener:
+            assert [(word.text, word.delay) for word in listener] == expected
+        assert cli.main(["score", "instances.log", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["LAAL"] > 0
+        assert (at_hand / "a.vtt").read_text().startswith("WEBVTT")
+        status, out, err = run(capsys, server.url, "--audio", "talk.wav")
+        assert (status, out) == (1, "")
+        assert "unauthorized" in err
+        status, _, err = run(capsys, *flags, "--policy", "wait-1", "--target-lang", "xx")
+        assert status == 1
+
+
+def test_flags_of_a_server_need_one(at_hand, capsys):
+    for flag, value in (("--room", "talk"), ("--target-lang", "de"), ("--token-file", "token.txt")):
+        status, _, err = run(capsys, "model", "--audio", "talk.wav", flag, value)
+        assert (status, f"{flag[2:]} needs a server" in err) == (1, True)
+    status, _, err = run(capsys, "http://127.0.0.1:9", "--audio", "talk.wav")
+    assert status == 1
+    assert "no connection to" in err

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our processor for simulstream, against a stand-in of its interface: what its programs call, in their order.
+tests/simulstream/record.py runs it in simulstream 1.0.0 itself."""
+
+import importlib
+import sys
+import types
+from dataclasses import dataclass
+
+import numpy
+import pytest
+
+from helpers import make_model, make_processor
+from speech import make_speech, make_speech_processor, recordings
+from speech_helpers import Loudness, say
+from test_listen import Speaks, blocks_of
+from transformers_simul import WaitKPolicy
+from transformers_simul.speech import recogniser, voice
+from transformers_simul.speech.agreement import LocalAgreementRecogniser
+from transformers_simul.speech.listening import Listener
+
+NAME = "transformers_simul.speech.simulstream_processor"
+
+
+@dataclass
+class IncrementalOutput:
+    new_tokens: list[str]
+    new_string: str
+    deleted_tokens: list[str]
+    deleted_string: str
+
+
+class SpeechProcessor:
+    def __init__(self, config):
+        self.config = config
+
+    @property
+    def speech_chunk_size(self):
+        return self.config.speech_chunk_size
+
+
+@pytest.fixture
+def module(monkeypatch):
+    """Our module, with simulstream's interface at hand."""
+    package = "simulstream.server.speech_processors"
+    for name in ("simulstream", "simulstream.server", package, f"{package}.incremental_output"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules[package].SpeechProcessor = SpeechProcessor
+    sys.modules[f"{package}.incremental_output"].IncrementalOutput = IncrementalOutput
+    monkeypatch.setattr(recogniser, "make_transcriber", lambda name, language: Speaks())
+    monkeypatch.setattr(voice, "SileroVoice", Loudness)
+    yield importlib.import_module(NAME)
+    sys.modules.pop(NAME)
+
+
+def processor_of(module, folder, **settings):
+    config = types.SimpleNamespace(model=str(folder), speech_chunk_size=0.5, **settings)
+    module.SimulstreamProcessor.load_model(config)
+    return module.SimulstreamProcessor(config)
+
+
+def outputs(processor, audio):
+    """As its MessageProcessor calls: each chunk, then the end, then clear."""
+    found = [processor.process_chunk(block) for block in blocks_of(audio, processor.speech_chunk_size)]
+    found.append(processor.end_of_stream())
+    processor.clear()
+    return found
+
+
+def test_a_model_of_text_writes_what_listen_writes(module, tmp_path):
+    text = make_processor()
+    model = make_model(text)
+    model.save_pretrained(tmp_path)
+    text.save_pretrained(tmp_path)
+    processor = processor_of(module, tmp_path, policy="wait-2")
+    audio = say([*range(12)], 1.0)
+    expected = [
+        [word.text for word in event.target if word.text]
+        for event in Listener(model, text, LocalAgreementRecogniser(Speaks(), Loudness()), WaitKPolicy(2)).listen(
+            blocks_of(audio)
+        )
+    ]
+    # A stream after the other, each anew.
+    for _ in range(2):
+        found = outputs(processor, audio)
+        assert [each.new_tokens for each in found] == expected
+        assert not any(each.deleted_tokens or each.deleted_string for each in found)
+        whole = "".join(each.new_string for each in found)
+        assert whole == text.join([word for words in expected for word in words])
+        assert processor.tokens_to_string(["ein", "Hund"]) == "ein Hund"
+    assert sum(bool(words) for words in expected) > 1
+
+
+def test_a_model_of_speech_writes_what_generate_writes(module, tmp_path):
+    speech = make_speech_processor()
+    model = make_speech("Falcon", speech)
+    model.save_pretrained(tmp_path)
+    speech.save_pretrained(tmp_path)
+    processor = processor_of(module, tmp_path, policy="wait-2")
+    for audio in recordings(3, 3):
+        output = model.generate(**speech(source=audio), wait_k=2, return_dict_in_generate=True)
+        found = outputs(processor, audio.numpy())
+        words = [word for each in found for word in each.new_tokens]
+        assert "".join(each.new_string for each in found) == speech.join(words)
+        assert words == [word for word in speech.words(output.words[0]) if word]
+
+
+def test_languages_and_models_that_are_none_are_refused(module, tmp_path):
+    text = make_processor()
+    make_model(text).save_pretrained(tmp_path)
+    text.save_pretrained(tmp_path)
+    processor = processor_of(module, tmp_path)
+    assert processor.policy.k == 3
+    processor.set_source_language(text.source_lang)
+    processor.set_target_language(text.target_lang)
+    assert outputs(processor, say([*range(6)], 1.0))
+    for set_language in (processor.set_source_language, processor.set_target_language):
+        with pytest.raises(ValueError, match="'xx'"):
+            set_language("xx")
+    with pytest.raises(ValueError, match="policy must be one of"):
+        processor_of(module, tmp_path, policy="never")
+    with pytest.raises((ValueError, OSError), match="nothing"):
+        processor_of(module, tmp_path / "nothing")
+
+
+def test_an_end_without_audio_writes_nothing(module, tmp_path):
+    text = make_processor()
+    make_model(text).save_pretrained(tmp_path)
+    text.save_pretrained(tmp_path)
+    processor = processor_of(module, tmp_path)
+    assert processor.end_of_stream() == IncrementalOutput([], "", [], "")
+    processor.clear()
+    assert processor.process_chunk(numpy.zeros(8000, "float32")).new_tokens == []
+    processor.clear()
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "simulstream", None)
+    with pytest.raises(ImportError, match=r"needs simulstream 1.0.0: pip install simulstream"):
+        importlib.import_module(NAME)
