@@ -3,9 +3,11 @@
 tests/simulstream/record.py runs it in simulstream 1.0.0 itself."""
 
 import importlib
+import json
 import sys
 import types
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy
 import pytest
@@ -14,7 +16,8 @@ from helpers import make_model, make_processor
 from speech import make_speech, make_speech_processor, recordings
 from speech_helpers import Loudness, say
 from test_listen import Speaks, blocks_of
-from transformers_simul import WaitKPolicy
+from transformers_simul import WaitKPolicy, cli
+from transformers_simul.evaluation.logs import read_log
 from transformers_simul.speech import recogniser, voice
 from transformers_simul.speech.agreement import LocalAgreementRecogniser
 from transformers_simul.speech.listening import Listener
@@ -132,6 +135,56 @@ def test_an_end_without_audio_writes_nothing(module, tmp_path):
     processor.clear()
     assert processor.process_chunk(numpy.zeros(8000, "float32")).new_tokens == []
     processor.clear()
+
+
+RECORDED = Path(__file__).parent / "simulstream"
+
+
+def test_its_log_of_our_processor_scores_as_it_says(capsys):
+    """The log and the figure were written by simulstream 1.0.0 itself: tests/simulstream/record.py."""
+    pytest.importorskip("omnisteval")
+    pytest.importorskip("mweralign")
+    files = ["--segments", str(RECORDED / "talks.yaml"), "--references", str(RECORDED / "talks.de")]
+    assert cli.main(["score", str(RECORDED / "metrics.jsonl"), *files, "--bootstrap", "10", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    theirs = json.loads((RECORDED / "scores.json").read_text())
+    assert scores["StreamLAAL"] == pytest.approx(theirs["StreamLAAL"], abs=1e-6)
+    # The recorded computing time of each word.
+    assert scores["StreamLAAL_CA"] == pytest.approx(scores["StreamLAAL"] + 125)
+
+
+def log_line(tokens, at_s, cost_s=0.5, **others):
+    return {
+        "id": 7, "total_audio_processed": at_s, "computation_time": cost_s, "generated_tokens": tokens,
+        "deleted_tokens": [], **others,
+    }  # fmt: skip
+
+
+def test_recordings_of_its_log(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+
+    def read(*lines):
+        start = {"id": 7, "metadata": {"wav_name": "a/talk.wav"}}
+        path.write_text("".join(json.dumps(line) + "\n" for line in [{"model_loading_time": 1.0}, start, *lines]))
+        return read_log(path, recordings=True)
+
+    (words,) = read(log_line(["ein", "Hund"], 1.0), log_line([], 2.0), log_line(["läuft"], 2.5, 0.0))
+    assert (words.prediction, words.source, words.source_length) == ("ein Hund läuft", "a/talk.wav", 2500.0)
+    assert words.delays == [1000.0, 1000.0, 2500.0]
+    assert words.elapsed == [1500.0, 1500.0, 2500.0]
+    # Pieces of words: a word is there with its last.
+    (pieces,) = read(log_line(["▁ein", "▁Hu"], 1.0), log_line(["nd", "▁läuft"], 2.0))
+    assert (pieces.prediction, pieces.delays) == ("ein Hund läuft", [1000.0, 2000.0, 2000.0])
+    (nothing,) = read()
+    assert (nothing.prediction, nothing.delays) == ("", [])
+    for wrong, message in (
+        (log_line(["a"], 1.0, deleted_tokens=["b"]), "line 3 of .* must not delete tokens"),
+        (log_line(["a"], -1.0), "line 3 of .* must be of simulstream's log"),
+        (log_line([3], 1.0), "tokens must be texts"),
+        ({"id": 8, "generated_tokens": []}, "line 3 of .* must be of simulstream's log"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read(wrong)
 
 
 def test_what_is_missing_is_named(monkeypatch):

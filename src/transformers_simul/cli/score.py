@@ -74,7 +74,7 @@ def _score(args: argparse.Namespace) -> int:
         raise ValueError(f"bootstrap must be at least 1 and at most {MOST_RESAMPLES}, got {args.bootstrap}.")
     references = read_lines(args.references) if args.references else []
     sources = read_lines(args.sources) if args.sources else []
-    instances = read_log(args.log, args.words_per_second or 1.0, sources, references)
+    instances = read_log(args.log, args.words_per_second or 1.0, sources, references, bool(args.segments))
     if not instances:
         raise ValueError(f"log {args.log!r} must hold at least one sentence.")
     settings = Path(args.log).with_name("settings.json")

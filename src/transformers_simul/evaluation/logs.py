@@ -15,6 +15,7 @@ from ..models.text import split_words
 from ..text_files import json_rows, write_text
 from .instances import Instance, SpeechInstance, read_instances
 from .latency import computation_aware, work
+from .simulstream_log import read_simulstream_recordings
 
 
 def read_log(
@@ -22,6 +23,7 @@ def read_log(
     words_per_second: float = 1.0,
     sources: Sequence[str] = (),
     references: Sequence[str] = (),
+    recordings: bool = False,
 ) -> list[Instance]:
     """Read a log of any of the three formats, recognised by its first line.
 
@@ -30,6 +32,7 @@ def read_log(
             metrics log.
         words_per_second (`float`, *optional*): rate of the source, for the latter two.
         sources, references (`Sequence[str]`, *optional*): one per sentence; simulstream's log holds neither.
+        recordings (`bool`, *optional*): whether a log of simulstream's is of speech, which it does not say.
 
     Raises:
         ValueError: for an empty or unknown log; with the line.
@@ -41,6 +44,8 @@ def read_log(
     if "emission_cu" in fields:
         return read_omnisteval(path, words_per_second)
     if "generated_tokens" in fields or "metadata" in fields or "model_loading_time" in fields:
+        if recordings:
+            return [*read_simulstream_recordings(path)]
         return read_simulstream(path, sources, references, words_per_second)
     return read_instances(path)
 
