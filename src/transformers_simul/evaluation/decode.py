@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Translate a corpus under a policy, in batches, and log the result."""
+"""Translate a corpus under a policy, some sentences at a time, and log the result."""
 
 import functools
 import hashlib
@@ -17,8 +17,11 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..downloads import file_sha256
+from ..models.generation import per_row
 from ..models.policies import Policy
+from ..models.row_decoder import RowDecoder
 from ..text_files import write_text
+from .corpus_rows import CorpusRows
 from .instances import Instance, read_instances, write_instances
 
 _logger = logging.getLogger(__name__)
@@ -33,7 +36,7 @@ def translate_corpus(
     batch_size: int = 16,
     **kwargs: Any,
 ) -> list[Instance]:
-    """Translate sentences simultaneously, each on its own; a batch changes speed, not output.
+    """Translate sentences simultaneously, each on its own; how many at a time changes speed, not output.
 
     Under `accelerate launch` or `torchrun`, every process translates its share and all of them get the whole.
 
@@ -42,8 +45,8 @@ def translate_corpus(
         processor (`SimulProcessor`): saved beside it.
         sources, references (`Sequence[str]`): one per sentence.
         policy (`Policy`): when to READ and WRITE.
-        batch_size (`int`, *optional*): number of sentences in a batch.
-        **kwargs: further arguments of `generate()`.
+        batch_size (`int`, *optional*): sentences at a time; where one ends, the next begins.
+        **kwargs: further arguments of `generate()` that concern one row; `generators`, one for each sentence.
 
     Returns:
         `list[Instance]`: in the order of `sources`.
@@ -79,32 +82,33 @@ def translate_sentences(
     """Do as [`translate_corpus`], and return for each sentence also why its translation stopped; `"eos"` if it is
     complete."""
     model.eval()
-    # Sentences of like length share a batch; outputs go back to the corpus's order.
+    if "generators" in kwargs:
+        per_row("generators", kwargs["generators"], len(sources))
+    rows = CorpusRows(model, processor, policy, batch_size, **kwargs)
+    # Long sentences first, so that all rows, and all processes, finish at about the same time, and rows that share a
+    # forward are of like length.
     order = sorted(range(len(sources)), key=lambda index: -len(sources[index]))
     state = PartialState()
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    # Dealt out one by one: long sentences first, so that all finish at about the same time.
-    mine = batches[state.process_index :: state.num_processes]
+    mine = order[state.process_index :: state.num_processes]
     translated: dict[int, tuple[Instance, str]] = {}
     shows = state.is_main_process
-    with tqdm(total=sum(map(len, mine)), desc=repr(policy), unit="sentence", disable=not shows) as progress:
-        for batch in mine:
-            inputs = processor(source=[sources[index] for index in batch]).to(model.device)
-            output = model.generate(**inputs, policy=policy, return_dict_in_generate=True, **kwargs)
-            for row, index in enumerate(batch):
-                words = output.words[row]
-                instance = Instance(
-                    index=index,
-                    prediction=processor.text(words),
-                    delays=output.delays[row],
-                    elapsed=[round(elapsed, 3) for elapsed in output.elapsed_ms[row]],
-                    prediction_length=len(words),
-                    reference=references[index],
-                    source=sources[index],
-                    source_length=len(inputs["source"][row]),
-                )
-                translated[index] = (instance, output.stop_reasons[row])
-            progress.update(len(batch))
+    with tqdm(total=len(mine), desc=repr(policy), unit="sentence", disable=not shows) as progress:
+
+        def on_end(index: int, source_length: int, row: RowDecoder) -> None:
+            instance = Instance(
+                index=index,
+                prediction=processor.text(row.words),
+                delays=row.delays,
+                elapsed=[round(elapsed, 3) for elapsed in row.elapsed_ms],
+                prediction_length=len(row.words),
+                reference=references[index],
+                source=sources[index],
+                source_length=source_length,
+            )
+            translated[index] = (instance, row.stop_reason)
+            progress.update()
+
+        rows.translate([(index, sources[index]) for index in mine], on_end)
     if state.num_processes > 1:
         parts = gather_object([translated])
         translated = {index: each for part in parts for index, each in part.items()}

@@ -3,7 +3,7 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, chain
 from typing import Any
 
@@ -22,6 +22,8 @@ from .schedule import Schedule
 _DONE, _WAITS, _ASKS = range(3)
 # How long one that waits for source sleeps before it looks what the others do.
 _SYNC_S = 0.01
+# What a row asks whose life is over.
+_OVER = object()
 
 
 @torch.inference_mode()
@@ -78,15 +80,23 @@ def _columns(ask: Ask) -> tuple[list[int], list[int], list[int], list[int]]:
     return ids, [0] * source + [1] * (len(ids) - source), offsets, visible
 
 
-def decode_rows(model: Any, cache: SimulCache, rows: Sequence[RowDecoder], synced: bool = False) -> int:
+def decode_rows(
+    model: Any,
+    cache: SimulCache,
+    rows: Sequence[RowDecoder],
+    synced: bool = False,
+    following: Callable[[int], RowDecoder | None] = lambda index: None,
+) -> int:
     """Run rows to their ends, together. Rows whose source has nothing yet are left out until it has; the call blocks
     only when none can go on. A row that has no room for what it asks ends alone.
 
     Args:
         model, cache: as in [`decode_step`].
-        rows (`Sequence[RowDecoder]`): as many as the cache has.
+        rows (`Sequence[RowDecoder]`): at most as many as the cache has.
         synced (`bool`, *optional*): every process decodes rows of its own, and no forward can end before all have
             joined it (ZeRO-3, FSDP): those with nothing to ask go along until the last has finished.
+        following (`Callable[[int], RowDecoder | None]`, *optional*): called with the index of a row that has ended,
+            gives the one that takes its place, for which it clears the cache; None leaves the place empty.
 
     Returns:
         `int`: the number of forwards that answered a row.
@@ -95,11 +105,8 @@ def decode_rows(model: Any, cache: SimulCache, rows: Sequence[RowDecoder], synce
         ValueError: as [`decode_step`] and [`RowDecoder`].
     """
     arrived = threading.Event()
-    for row in rows:
-        if not row.source.is_known:
-            row.source.listen(arrived.set)
-
-    runs = [row.run() for row in rows]
+    rows = list(rows)
+    runs = [_begin(row, arrived) for row in rows]
     forwards = 0
     # What each row is sent next: its answer, or None to begin or to look for source again.
     pending: dict[int, list[Answer] | None] = dict.fromkeys(range(len(rows)))
@@ -108,16 +115,14 @@ def decode_rows(model: Any, cache: SimulCache, rows: Sequence[RowDecoder], synce
         asks: dict[int, Ask] = {}
         waiting: dict[int, list[Answer] | None] = {}
         for index, answer in pending.items():
-            try:
-                ask = runs[index].send(answer)
-                ask, reason = with_room(runs[index], ask, model.config, cache, index)
-                if reason:
-                    runs[index].throw(RowStopped(reason))
-            except StopIteration:
-                continue
+            while (ask := _next_ask(runs[index], answer, model.config, cache, index)) is _OVER:
+                row = following(index)
+                if row is None:
+                    break
+                rows[index], runs[index], answer = row, _begin(row, arrived), None
             if ask is None:
                 waiting[index] = None
-            else:
+            elif ask is not _OVER:
                 asks[index] = ask
         others = _others(model, _ASKS if asks else _WAITS if waiting else _DONE) if synced else _DONE
         pending = waiting
@@ -137,6 +142,24 @@ def decode_rows(model: Any, cache: SimulCache, rows: Sequence[RowDecoder], synce
         else:
             time.sleep(_SYNC_S)
     return forwards
+
+
+def _begin(row: RowDecoder, arrived: threading.Event) -> Any:
+    """The row's life, whose source says when it has something."""
+    if not row.source.is_known:
+        row.source.listen(arrived.set)
+    return row.run()
+
+
+def _next_ask(run: Any, answer: list[Answer] | None, config: Any, cache: SimulCache, index: int) -> Any:
+    """What a row asks next; None while it waits for source, and `_OVER` at its end."""
+    try:
+        ask, reason = with_room(run, run.send(answer), config, cache, index)
+        if reason:
+            run.throw(RowStopped(reason))
+    except StopIteration:
+        return _OVER
+    return ask
 
 
 def _others(model: Any, state: int) -> int:

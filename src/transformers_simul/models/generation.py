@@ -199,20 +199,20 @@ class SimulGenerationMixin(GenerationMixin):
         if batch > 1 and any(isinstance(each, PrefixConstrainedLogitsProcessor) for each in logits_processor):
             # Rows are shown to processors one at a time, so that each would be its row 0.
             raise ValueError(f"prefix_allowed_tokens_fn must have a batch of one with a policy, got {batch} rows.")
-        policies = _per_row("policy", policy if isinstance(policy, (list, tuple)) else [policy] * batch, batch)
-        sources = _per_row("source", source, batch)
+        policies = per_row("policy", policy if isinstance(policy, (list, tuple)) else [policy] * batch, batch)
+        sources = per_row("source", source, batch)
         draws: Sequence[torch.Generator | None] = [None] * batch
         if generation_config.do_sample:
             draws = row_generators(generators, batch, input_ids.device)
         cache = _cache_for(past_key_values, batch)
         limit = generation_config.max_length - input_ids.shape[1]
         keeps_logits = bool(generation_config.output_logits)
-        prompts = _per_row("prompt", prompt if isinstance(prompt, (list, tuple)) else [prompt] * batch, batch)
+        prompts = per_row("prompt", prompt if isinstance(prompt, (list, tuple)) else [prompt] * batch, batch)
         # Of each language once: the rule for words is as large as the vocabulary.
         fitted = {id(each): each.fit(self) for each in {id(each): each for each in prompts}.values()}
         for each in fitted.values():
             check_room(self.config, cache.max_tokens, len(each.head), len(each.tail))
-        given = _per_row("committed", committed or [()] * batch, batch)
+        given = per_row("committed", committed or [()] * batch, batch)
         shown = [committed_words(w, fitted[id(p)].rule) for w, p in zip(given, prompts, strict=True)]
         glossaries = _glossaries(glossary, [fitted[id(each)] for each in prompts])
 
@@ -322,7 +322,17 @@ def _setting(name: str, kwargs: Mapping[str, Any], *configs: GenerationConfig) -
     return next((value for value in values if value is not None), None)
 
 
-def _per_row(name: str, values: Sequence[Any], batch: int) -> Sequence[Any]:
+def per_row(name: str, values: Sequence[Any], batch: int) -> Sequence[Any]:
+    """What was given for each row.
+
+    Args:
+        name (`str`): what errors call it.
+        values (`Sequence`): of each row.
+        batch (`int`): rows.
+
+    Raises:
+        ValueError: if there are not as many.
+    """
     if len(values) != batch:
         raise ValueError(f"{name} must hold one entry per row, {batch}, got {len(values)}.")
     return values
@@ -330,7 +340,7 @@ def _per_row(name: str, values: Sequence[Any], batch: int) -> Sequence[Any]:
 
 def _glossaries(glossary: Any, prompts: Sequence[Prompt]) -> list[BoundGlossary | None]:
     """Of each row; what several rows share is bound once."""
-    given = _per_row(
+    given = per_row(
         "glossary", glossary if isinstance(glossary, (list, tuple)) else [glossary] * len(prompts), len(prompts)
     )
     keys = [(id(each), id(prompt)) for each, prompt in zip(given, prompts, strict=True)]
@@ -357,7 +367,7 @@ def row_generators(
     if isinstance(generators, torch.Generator) or not all(isinstance(g, torch.Generator) for g in generators or ()):
         raise ValueError(f"generators must be a sequence of one torch.Generator per row, got {generators!r}.")
     if generators is not None:
-        return _per_row("generators", generators, batch)
+        return per_row("generators", generators, batch)
     seeds = torch.randint(2**62, (batch,)).tolist()
     return [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
@@ -404,4 +414,4 @@ def _sequences(rows: list[RowDecoder], generation_config: Any, device) -> torch.
     return torch.tensor(table, dtype=torch.long, device=device)
 
 
-__all__ = ["SimulGenerateOutput", "SimulGenerationMixin", "check_mode", "row_generators"]
+__all__ = ["SimulGenerateOutput", "SimulGenerationMixin", "check_mode", "per_row", "row_generators"]
