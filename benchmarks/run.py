@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+import adaptive_cost
 import common
 import endless
 import known_source
@@ -25,6 +26,7 @@ def main() -> None:
     parts = {
         "start-up": startup.measure,
         "one stream, source known": known_source.measure,
+        "policies that look": adaptive_cost.measure,
         "one stream, live": lambda results, raw: live.measure(results, raw, common.corpus()["test"]),
         "64 streams": streams.measure,
         "training": training.measure,

@@ -397,7 +397,7 @@ def test_every_command_has_help_with_examples(capsys):
     assert time.perf_counter() - started < 30
     assert "| torch\n" not in done.stderr
     names = ["translate", "train", "evaluate", "score", "plot", "mask", "demo", "corpus", "align", "heads", "card"]
-    names += ["custom-generate", "subtitles", "listen", "serve", "client", "segmenter"]
+    names += ["paths", "custom-generate", "subtitles", "listen", "serve", "client", "segmenter"]
     assert all(name in done.stdout for name in names)
     assert len(COMMANDS) == len(names) - 1
     for name in names:
@@ -590,6 +590,27 @@ def test_mask(folder, tmp_path, capsys):
     assert "agree in" in capsys.readouterr().out
     assert (tmp_path / "mask.png").stat().st_size > 1000
     assert (tmp_path / "path.png").stat().st_size > 1000
+
+
+def test_paths(folder, tmp_path, capsys):
+    from transformers_simul.cli.loading import load
+
+    picture = tmp_path / "paths.png"
+    names = ["wait-1", "full", "learned:0.01,max=3"]
+    assert main(["paths", str(folder), "--source", SOURCES[0], "--policy", *names, "--output", str(picture)]) == 0
+    model, processor = load(str(folder))
+    lines = capsys.readouterr().out.splitlines()
+    for name, line in zip(names, lines, strict=False):
+        told = model.generate(**processor(source=SOURCES[0]), policy=name, return_dict_in_generate=True)
+        pairs = zip(processor.words(told.words[0]), told.delays[0], strict=True)
+        assert line == f"{name}: {' '.join(f'{word}/{delay}' for word, delay in pairs)}"
+    assert len({line.partition(":")[2] for line in lines[:3]}) > 1
+    assert picture.stat().st_size > 5000
+    for wrong, message in (("weit-3", "policy must be one of"), ("alignatt-2", "transformers-simul heads writes")):
+        flags = ["--policy", "wait-1", wrong, "--output", str(tmp_path / "none.png")]
+        assert main(["paths", str(folder), "--source", "a", *flags]) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "none.png").exists()
 
 
 def test_the_page_says_what_it_needs(folder, monkeypatch, capsys):

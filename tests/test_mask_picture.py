@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import itertools
 import random
 import re
 from types import SimpleNamespace
@@ -18,7 +19,7 @@ from transformers_simul import (
     WaitKPolicy,
 )
 from transformers_simul.evaluation.mask_picture import draw_mask
-from transformers_simul.evaluation.plots import curves_figure, plot_path
+from transformers_simul.evaluation.plots import curves_figure, path_corners, plot_path, plot_paths
 from transformers_simul.evaluation.quality import Quality
 
 
@@ -99,6 +100,37 @@ def test_a_heads_attention_is_the_same_in_training_and_decoding(parts, tmp_path,
 def test_path_of_a_sentence(tmp_path):
     plot_path(tmp_path / "path.png", "a dog runs today".split(), "ein Hund läuft".split(), [1, 3, 3])
     assert (tmp_path / "path.png").stat().st_size > 3000
+
+
+def test_a_path_turns_where_it_reads_and_writes():
+    """Against a walk of single steps, of which the corners are those where the direction changes."""
+    draw = random.Random(0)
+    for _ in range(100):
+        source = draw.randint(1, 6)
+        delays = sorted(draw.randint(1, source) for _ in range(draw.randint(0, 5)))
+        walk, read = [(0, 0)], 0
+        for row, delay in enumerate([*delays, source]):
+            walk += [(right, row) for right in range(read + 1, delay + 1)]
+            read = delay
+            walk += [(read, row + 1)] if row < len(delays) else []
+        corners = [*zip(*path_corners(source, delays), strict=True)]
+        steps = [corners[0]]
+        for (x, y), (to_x, to_y) in itertools.pairwise(corners):
+            assert x == to_x or y == to_y
+            steps += [(right, y) for right in range(x + 1, to_x + 1)] + [(x, down) for down in range(y + 1, to_y + 1)]
+        assert steps == walk
+
+
+def test_several_paths_stand_side_by_side(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda self, title, **options: titles.append(title))
+    source = "a dog runs today".split()
+    paths = {"wait-1": (["ein", "Hund"], [1, 2]), "full": (["ein"], [4]), "nothing": ([], [])}
+    plot_paths(tmp_path / "paths.png", source, paths)
+    assert titles == list(paths)
+    with pytest.raises(ValueError, match="paths must hold at least one path"):
+        plot_paths(tmp_path / "none.png", source, {})
+    assert not (tmp_path / "none.png").exists()
 
 
 def test_a_decoder_that_breaks_the_law_shows(tmp_path):

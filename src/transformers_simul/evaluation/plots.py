@@ -166,21 +166,42 @@ def plot_path(path: str | os.PathLike, source: Sequence[str], target: Sequence[s
         source, target (`Sequence[str]`): words.
         delays (`Sequence[int]`): source words read before each target word.
     """
-    figure = _figure((0.5 * len(source) + 2.2, 0.34 * len(target) + 1.6), dpi=130)
-    axes = figure.subplots()
+    plot_paths(path, source, {"": (target, delays)})
+
+
+def plot_paths(
+    path: str | os.PathLike, source: Sequence[str], paths: Mapping[str, tuple[Sequence[str], Sequence[int]]]
+) -> None:
+    """Draw several paths through one source sentence, as [`plot_path`] does, two in a row.
+
+    Args:
+        path (`str` or `os.PathLike`): a PNG or SVG file.
+        source (`Sequence[str]`): words.
+        paths (`Mapping[str, tuple[Sequence[str], Sequence[int]]]`): target words and delays by title.
+
+    Raises:
+        ValueError: if there is no path.
+    """
+    if not paths:
+        raise ValueError("paths must hold at least one path, got none.")
+    columns = min(2, len(paths))
+    rows = -(-len(paths) // columns)
+    longest = max(len(target) for target, _ in paths.values())
+    figure = _figure((columns * (0.5 * len(source) + 2.2), rows * (0.34 * max(longest, 1) + 1.6)), dpi=130)
+    grid = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes, (title, (target, delays)) in zip(grid, paths.items(), strict=False):
+        _draw_path(axes, source, target, delays)
+        axes.set_title(title, fontsize=9)
+    for axes in grid[len(paths) :]:
+        axes.set_axis_off()
+    _save(figure, path)
+
+
+def _draw_path(axes: Axes, source: Sequence[str], target: Sequence[str], delays: Sequence[int]) -> None:
     seen = numpy.array([[0.35 * (column < delay) for column in range(len(source))] for delay in delays])
-    axes.imshow(seen, cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(0, len(source), len(target), 0))
-    across, down, read = [0], [0], 0
-    for row, delay in enumerate(delays):
-        if delay > read:
-            across.append(delay)
-            down.append(row)
-        across.append(delay)
-        down.append(row + 1)
-        read = delay
-    if read < len(source):
-        across.append(len(source))
-        down.append(len(target))
+    if len(target):
+        axes.imshow(seen, cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(0, len(source), len(target), 0))
+    across, down = path_corners(len(source), delays)
     axes.plot(across, down, color=_COLOURS[1], linewidth=2.4, solid_joinstyle="miter", clip_on=False)
     axes.set_xticks(numpy.arange(len(source)) + 0.5, source, rotation=60, ha="left", fontsize=8)
     axes.set_yticks(numpy.arange(len(target)) + 0.5, target, fontsize=8)
@@ -190,7 +211,36 @@ def plot_path(path: str | os.PathLike, source: Sequence[str], target: Sequence[s
     axes.grid(which="minor", color=_GREY, linewidth=0.5)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    _save(figure, path)
+
+
+def path_corners(source_words: int, delays: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Where a path turns: how far right and how far down it is.
+
+    Args:
+        source_words (`int`): of the sentence, all of which is read in the end.
+        delays (`Sequence[int]`): source words read before each target word.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.evaluation.plots import path_corners
+    >>> path_corners(3, [1, 3])  # READ, WRITE, READ, READ, WRITE
+    ([0, 1, 1, 3, 3], [0, 0, 1, 1, 2])
+
+    ```
+    """
+    across, down, read = [0], [0], 0
+    for row, delay in enumerate(delays):
+        if delay > read:
+            across.append(delay)
+            down.append(row)
+        across.append(delay)
+        down.append(row + 1)
+        read = delay
+    if read < source_words:
+        across.append(source_words)
+        down.append(len(delays))
+    return across, down
 
 
 def plot_masks(
@@ -230,4 +280,4 @@ def plot_masks(
     _save(figure, path)
 
 
-__all__ = ["curves_figure", "plot_boxes", "plot_curves", "plot_masks", "plot_path"]
+__all__ = ["curves_figure", "path_corners", "plot_boxes", "plot_curves", "plot_masks", "plot_path", "plot_paths"]
