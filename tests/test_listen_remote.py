@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`listen` with a server in place of a model: the same words as here, and a room that hears them."""
 
+import itertools
 import json
 
 import pytest
@@ -8,7 +9,9 @@ import pytest
 from serving import in_thread, tiny
 from speech_helpers import Loudness, say, write
 from test_listen import Speaks
-from transformers_simul import PlainSimulClient, cli
+from transformers_simul import PlainSimulClient, ServerError, cli
+from transformers_simul.serving.client.plain import PlainStream
+from transformers_simul.serving.messages import Error
 from transformers_simul.speech import recogniser, voice
 
 TOKEN = "a-token-of-the-tests"
@@ -64,6 +67,20 @@ def test_a_server_writes_what_the_model_would_and_a_room_hears_it(at_hand, capsy
         assert "unauthorized" in err
         status, _, err = run(capsys, *flags, "--policy", "wait-1", "--target-lang", "xx")
         assert status == 1
+
+
+def test_a_server_that_fails_on_the_way_is_told_of(at_hand, capsys, parts, monkeypatch):
+    def broken(stream):
+        yield from itertools.islice(messages(stream), 1)
+        raise ServerError(Error(code="total_timeout", message="It lasted too long.", remedy="start anew", action="fix"))
+
+    messages = PlainStream.messages
+    monkeypatch.setattr(PlainStream, "messages", broken)
+    with in_thread({"demo": parts}) as server:
+        status, out, err = run(capsys, server.url, "--audio", "talk.wav", "--json")
+    assert (status, "error: total_timeout: It lasted too long." in err) == (1, True), err
+    # What came before is there.
+    assert len(out.splitlines()) <= 1
 
 
 def test_flags_of_a_server_need_one(at_hand, capsys):

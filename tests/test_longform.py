@@ -2,6 +2,7 @@
 """Scores of long recordings equal those of OmniSTEval and simulstream, on logs that tests/omnisteval/record.py made."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,13 @@ def test_whole_recordings_score_as_omnisteval_prints_them(seed):
             assert ours == pytest.approx(theirs["shortform"][f"{name} ({theirs_suffix})"], abs=PRINTED), name + suffix
     for score in line.quality:
         assert score.score == pytest.approx(theirs["shortform"][score.name], abs=PRINTED)
+
+
+def test_the_segmenter_prints_nothing(capfd):
+    """Not even from C++; and standard error is as it was."""
+    assert mwer_segmenter(["ein Hund", "zwei Kinder"], ["ein", "zwei", "Kinder"]) == [0, 1, 1]
+    print("after", file=sys.stderr)
+    assert capfd.readouterr().err == "after\n"
 
 
 def test_every_word_keeps_its_time_and_order():

@@ -93,6 +93,8 @@ def _listen(args: argparse.Namespace) -> int:
         raise ValueError(f"transcript must hold words, got none in {args.transcript!r}.")
     stop = threading.Event()
     with contextlib.ExitStack() as stack:
+        if _is_server(args.model):
+            stack.enter_context(_plain_server_errors())
         # What is wrong with the audio shows before the models are loaded.
         blocks, is_live = _blocks(args, stack, stop)
         listener = _make_listener(args, policy, is_live or args.real_time)
@@ -172,15 +174,23 @@ def _is_server(model: str) -> bool:
 
 
 def _remote_listener(args: argparse.Namespace, recogniser: Any, writer: Any, clock: Any) -> Any:
-    from ..serving.client import PlainSimulClient, ServerError
+    from ..serving.client import PlainSimulClient
     from ..speech.remote import RemoteListener
 
     client = PlainSimulClient(args.model, token=chosen_token(args.token_file), on_lost=say_lost)
     languages = None if args.target_lang is None else [args.target_lang]
     # The server's names of wait-k and the full source are those of --policy.
     policy = args.policy or (args.wait_k if args.wait_k == "full" else f"wait-{args.wait_k}")
+    return RemoteListener(client, recogniser, writer, clock, policy=policy, target_langs=languages, room=args.room)
+
+
+@contextlib.contextmanager
+def _plain_server_errors() -> Iterator[None]:
+    """What a server refuses or fails in is told in a line."""
+    from ..serving.client import ServerError
+
     try:
-        return RemoteListener(client, recogniser, writer, clock, policy=policy, target_langs=languages, room=args.room)
+        yield
     except ServerError as error:
         raise ValueError(str(error)) from error
 

@@ -5,7 +5,9 @@ LongYAAL by SoftSegmenter (Polák et al. 2025, arXiv 2509.17349), which is OmniS
 mWERSegmenter, as simulstream has it. Both need `transformers_simul[longform]`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, groupby, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -187,9 +189,23 @@ def mwer_segmenter(references: Sequence[str], words: Sequence[str]) -> list[int]
         from mweralign import mweralign
     except ImportError as error:
         raise _missing("mweralign") from error
-    lines = mweralign.align_texts("\n".join(references), " ".join(words)).split("\n")
+    with _silent_stderr():
+        lines = mweralign.align_texts("\n".join(references), " ".join(words)).split("\n")
     ends = [0, *accumulate(len(line.split()) for line in lines)]
     return [number for number, (begin, end) in enumerate(pairwise(ends)) for _ in range(end - begin)]
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """mweralign prints its progress from C++, past Python's own standard error."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _missing(package: str) -> ValueError:
