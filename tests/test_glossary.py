@@ -40,7 +40,7 @@ def model(processor):
 
 def due(terms, source, processor):
     glossary = bound_glossary(terms, processor.prompt)
-    return dict(glossary.found([glossary.text(ids) for ids in processor.encode(source)]))
+    return dict(glossary.found([glossary.text(ids) for ids in processor.encode(source)])[0])
 
 
 def test_terms_are_found_in_any_case_with_punctuation_and_endings(processor):
@@ -240,7 +240,7 @@ def test_a_bonus_is_for_what_was_read_and_is_not_written(processor):
 
 
 def test_what_was_begun_goes_on_and_is_not_begun_again(processor):
-    first, second, *_ = ids = processor.encode_piece("Dackel")[0]
+    ids = processor.encode_piece("Dackel")[0]
     rule = processor.prompt.rule
     assert len(ids) > 2
     row = bound_glossary(Glossary(TERMS, 2.0), processor.prompt).row()
@@ -249,9 +249,33 @@ def test_what_was_begun_goes_on_and_is_not_begun_again(processor):
         reading.read(word)
     for expected in ("any", "continue"):
         scores = rule.bar(torch.zeros(1, len(processor.tokenizer)), expected)
-        after = row.prefer(scores, expected, reading, [*processor.encode_piece("ein")[0], first])
-        assert (after - scores).nan_to_num().nonzero().tolist() == [[0, second]]
-        assert after[0, second] == scores[0, second] + 2.0
+        for written in (1, 2):
+            # The more is written, the more the rest is preferred.
+            after = row.prefer(scores, expected, reading, [*processor.encode_piece("ein")[0], *ids[:written]])
+            assert (after - scores).nan_to_num().nonzero().tolist() == [[0, ids[written]]]
+            assert after[0, ids[written]] == scores[0, ids[written]] + 2.0 * written
+
+
+def test_a_name_that_is_copied_ends_where_it_ends(processor):
+    rule = processor.prompt.rule
+
+    def raised(terms, source, target):
+        ids, before, after = prefer(processor, terms, source, target, "any")
+        return ids, (after - before).nan_to_num()[0]
+
+    name = {"Jumping": "Jumping"}
+    ids, bonus = raised(name, "a Jumping runs", "a Jumping")
+    mark = processor.encode_piece("Jumping.")[0]
+    assert mark[:-1] == ids[-len(mark) + 1 :]
+    ends = rule.ends_word.clone()
+    assert bonus[ends].unique().tolist() == [2.0]
+    assert bonus[mark[-1]] == 2.0
+    letters = [processor.encode_piece(f"Jumping{letter}")[0][len(mark) - 1] for letter in "qz7"]
+    assert bonus[letters].tolist() == [0.0, 0.0, 0.0]
+    # Not with an ending in the source, in the midst of it, or where it is a translation.
+    assert not raised(name, "a Jumpings runs", "a Jumping")[1].any()
+    assert not raised(name, "a Jumping runs", "a Jumping over")[1].any()
+    assert not raised({"dog": "Jumping"}, "a dog runs", "a Jumping")[1].any()
 
 
 def test_a_target_that_begins_without_a_space(processor):
@@ -294,7 +318,7 @@ def test_many_terms_cost_no_comparison_with_each(processor):
     draw = random.Random(0)
     terms = {f"{''.join(draw.choices('bcdfgklmnprst', k=3))}{number}": "x" for number in range(2000)}
     glossary = bound_glossary(terms | {"dog": "Dackel"}, processor.prompt)
-    assert glossary.found(WORDS) == {"Dackel": 1}
+    assert glossary.found(WORDS)[0] == {"Dackel": 1}
     assert max(map(len, glossary._known.values())) < 20
 
 

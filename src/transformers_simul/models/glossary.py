@@ -17,14 +17,18 @@ STRENGTH = 6.0
 _EDGES = ".,;:!?…\"'()[]{}„“”‘’‚«»‹›¿¡–—\u00a0\u202f"
 # A shorter word stands for itself alone; a source word may have so many letters more than its term ("des Hauses").
 _SHORTEST_STEM, _LONGEST_ENDING = 3, 3
+# What may follow a copied term within its word.
+_MARKS = (*".,;:!?…)-", "“", "”", "»", '"', "'")
 
 
 class Glossary:
     """Source terms and how each is to be translated. A term that stays as it is, such as a name, is its own target.
 
     Once a source term has been READ, the tokens that begin or continue its target term get a bonus, until it is
-    written. It changes scores, never logits; it does not change whether a word ends, whether the translation ends, or
-    what a policy looks at. Nothing is forced: a model that finds the term too unlikely does not write it.
+    written; a greater one, the more of the term is written. A term that is copied as it stands also gets one for ending
+    where it ends. The bonus changes scores, never logits; otherwise it does not change whether a word ends, whether the
+    translation ends, or what a policy looks at. Nothing is forced: a model that finds the term too unlikely does not
+    write it.
 
     A term is found whatever its case and the punctuation around its words. A source word of at least three letters may
     have an ending of up to three ("Hauses" is "Haus"), and a target word any ending ("Hausbau" has written "Haus"):
@@ -140,8 +144,9 @@ class Glossary:
 
 
 class _Target(NamedTuple):
-    """A target term: its words, its ids, and its ids as the first words of a target."""
+    """A target term: its text, its words as they are compared, its ids, and its ids as the first words of a target."""
 
+    text: str
     words: tuple[str, ...]
     ids: list[int]
     first_ids: list[int]
@@ -166,6 +171,7 @@ class BoundGlossary:
         self.starts = {name: ~prompt.rule.barred[name] for name in ("start", "bare")}  # type: ignore[index]
         for mask in self.starts.values():
             mask[prompt.rule.eos_token_id] = False
+        self._ends: dict[tuple[str, ...], torch.Tensor] = {}
         # By the beginning of its first word, each source term that begins so: its words and its target.
         self._known: dict[str, list[tuple[tuple[str, ...], str]]] = {}
         self.targets: dict[str, _Target] = {}
@@ -184,22 +190,41 @@ class BoundGlossary:
         """The text of a word, as it is compared."""
         return _normalised(self._encoder.decode(ids))
 
-    def found(self, words: Sequence[str]) -> Counter[str]:
-        """How often each target term is due by these source words; of terms that overlap, the first and longest counts.
+    def found(self, words: Sequence[str]) -> tuple[Counter[str], list[_Target]]:
+        """How often each target term is due by these source words, and those of them that stand there as they are to be
+        written. Of terms that overlap, the first and longest counts.
 
         Args:
             words (`Sequence[str]`): as they are compared.
         """
         due: Counter[str] = Counter()
+        changed: set[str] = set()
         place = 0
         while place < len(words):
             for term, target in self._known.get(words[place][:_SHORTEST_STEM], ()):
                 if _stands_at(place, words, term, _LONGEST_ENDING):
                     due[target] += 1
+                    if tuple(words[place : place + len(term)]) != self.targets[target].words:
+                        changed.add(target)
                     place += len(term) - 1
                     break
             place += 1
-        return due
+        return due, [self.targets[target] for target in due if target not in changed]
+
+    def ends(self, term: _Target) -> torch.Tensor:
+        """Tokens that end a word after this term, or go on with a mark.
+
+        Returns:
+            `torch.Tensor` of shape `(vocabulary,)`, bool.
+        """
+        if term.words not in self._ends:
+            ends = self.rule.ends_word.clone()
+            for mark in _MARKS:
+                ids = self._encoder.words(f"{term.text}{mark}")
+                if ids[: len(term.ids)] == term.ids and len(ids) > len(term.ids):
+                    ends[ids[len(term.ids)]] = True
+            self._ends[term.words] = ends
+        return self._ends[term.words]
 
     def _encoded(self, target: str) -> _Target:
         words, rule = split_words(target), self.rule
@@ -212,7 +237,7 @@ class BoundGlossary:
                     f"glossary has a target term that the tokenizer does not write word by word: {target!r}."
                 )
         ids, rest = [token for unit in units for token in unit], [token for unit in units[1:] for token in unit]
-        return _Target(_words_of(target), ids, [*first, *rest])
+        return _Target(target, _words_of(target), ids, [*first, *rest])
 
 
 class RowGlossary:
@@ -226,6 +251,7 @@ class RowGlossary:
         self._bound, self._rule = bound, bound.rule
         self._source: list[str] = []
         self._due: Counter[str] = Counter()
+        self._copied: list[_Target] = []
         self._texts: dict[tuple[int, ...], str] = {}
 
     def prefer(self, scores: torch.Tensor, expected: Expected, reading: Reading, target: list[int]) -> torch.Tensor:
@@ -240,16 +266,26 @@ class RowGlossary:
             reading (`Reading`): what was READ.
             target (`list[int]`): ids that were written.
         """
-        tokens = {token for term in self._missing(reading, target) if (token := _next(term, target)) is not None}
+        tokens: dict[int, float] = {}
+        for term in self._missing(reading, target):
+            token, written = _next(term, target)
+            if token is not None:
+                # The more of a term is written, the less is it something else: a name should not stay half a name.
+                bonus = self._bound.strength * max(1, written)
+                tokens[token] = max(bonus, tokens.get(token, 0.0))
+        if expected == "any":
+            for term in self._copied:
+                if target == term.first_ids or target[-len(term.ids) :] == term.ids:
+                    scores = torch.where(self._bound.ends(term), scores + self._bound.strength, scores)
         if not tokens:
             return scores
         # The first word of a target may begin with a token that elsewhere goes on with a word.
-        starts = {token for token in tokens if expected == "bare" or self._rule.is_start(token)}
-        scores = _raised(scores, tokens - starts, self._bound.strength)
+        starts = {token: bonus for token, bonus in tokens.items() if expected == "bare" or self._rule.is_start(token)}
+        scores = _raised(scores, {token: bonus for token, bonus in tokens.items() if token not in starts})
         if not starts or expected == "continue":
             return scores
         group = self._bound.starts["bare" if expected == "bare" else "start"]
-        raised = _raised(scores, starts, self._bound.strength)
+        raised = _raised(scores, starts)
         less = _mass(scores, group) - _mass(raised, group)
         return torch.where(group, raised + less, scores)
 
@@ -260,7 +296,7 @@ class RowGlossary:
             self._source.append(self._text(reading.ids[start:end]))
             is_new = True
         if is_new:
-            self._due = self._bound.found([word for word in self._source if word])
+            self._due, self._copied = self._bound.found([word for word in self._source if word])
         if not self._due:
             return
         words = [text for word in self._split(target) if (text := self._text(word))]
@@ -306,20 +342,21 @@ def bound_glossary(glossary: Any, prompt: Prompt) -> BoundGlossary | None:
     return bound
 
 
-def _next(term: _Target, target: list[int]) -> int | None:
-    """The token that goes on with a term, or begins it; None where it is written up to its end."""
+def _next(term: _Target, target: list[int]) -> tuple[int | None, int]:
+    """The token that goes on with a term, or begins it, and how many are written; None where all are."""
     for ids in (term.first_ids, term.ids):
         for length in range(min(len(ids), len(target)), 0, -1):
             if target[len(target) - length :] == ids[:length] and (ids is term.ids or length == len(target)):
-                return ids[length] if length < len(ids) else None
-    return (term.ids if target else term.first_ids)[0]
+                return (ids[length] if length < len(ids) else None), length
+    return (term.ids if target else term.first_ids)[0], 0
 
 
-def _raised(scores: torch.Tensor, tokens: set[int], strength: float) -> torch.Tensor:
+def _raised(scores: torch.Tensor, tokens: dict[int, float]) -> torch.Tensor:
     if not tokens:
         return scores
     bonus = torch.zeros_like(scores)
-    bonus[:, sorted(tokens)] = strength
+    for token, strength in tokens.items():
+        bonus[:, token] = strength
     return scores + bonus
 
 
