@@ -304,6 +304,22 @@ def test_the_engine_refuses_to_cut_audio_into_sentences(model, processor):
 # Training.
 
 
+def test_a_model_that_trains_encodes_all_units_at_once(processor, monkeypatch):
+    model, sizes = make_speech("Llama", processor), []
+    forward = model.encoder.forward
+
+    def counted(input_features, **kwargs):
+        sizes.append(len(input_features))
+        return forward(input_features, **kwargs)
+
+    monkeypatch.setattr(model.encoder, "forward", counted)
+    units = processor.encode(torch.rand(5 * CHUNK) / 4)
+    features = source_features(itertools.chain.from_iterable(units))["source_features"]
+    embeddings = [model.train(training).embed_units(features) for training in (False, True)]
+    assert sizes == [1] * 5 + [5]
+    assert torch.allclose(*embeddings, rtol=0, atol=TOLERANCE)
+
+
 def test_rows_and_units_of_a_batch(processor):
     collator = SimulMaskDataCollator(processor, WaitKPolicy(1))
     sources = [torch.ones(3 * CHUNK - 1) * 0.1, torch.ones(CHUNK) * 0.2]

@@ -168,9 +168,9 @@ class SimulSpeechForCausalLM(SimulGenerationMixin, PreTrainedModel):  # type: ig
             ValueError: if the encoder makes too few frames of a window.
         """
         features = source_features.to(self.device, self.dtype)
-        # One at a time on CPUs, where a batch is not faster and its size would change how convolutions round: a unit
-        # gets the same embeddings in training, alone and beside other streams.
-        batch = 1 if features.device.type == "cpu" else len(features)
+        # One at a time on CPUs, where a batch's size changes how convolutions round: a unit gets the same embeddings
+        # alone and beside other streams. While a model trains, where weights move anyway, a batch is faster.
+        batch = 1 if features.device.type == "cpu" and not self.training else len(features)
         return torch.cat([self._embed_batch(each) for each in features.split(batch)])
 
     def _embed_batch(self, features: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ every k. Everything that was finished before is kept."""
 import copy
 import functools
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,6 +204,8 @@ class SpeechExperiment:
         key = repr((self.arguments.recogniser, self.arguments.chunk_ms, self.test_set))
         found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if found.get("key") != key:
+            # It would print a line for each piece of audio.
+            logging.getLogger("faster_whisper").setLevel(logging.WARNING)
             transcriber = recognisers.make_transcriber(self.arguments.recogniser, self.data.source_lang)
             heard = []
             for utterance in self.test_set:
