@@ -166,23 +166,25 @@ def test_the_command_line_learns_and_uses_one(processor, tmp_path, capsys):
     (tmp_path / "train.en").write_text("".join(f"{sentence}\n" for sentence in sentences(0, 300)))
     learnt = str(tmp_path / "en.safetensors")
     assert main(["segmenter", str(tmp_path / "train.en"), "--output", learnt]) == 0
-    texts = [" ".join(plain_words(each)) for each in sentences(2, 3)]
+    written = sentences(2, 3)
+    plain = " ".join(" ".join(plain_words(each)) for each in written)
     outputs = []
-    for name, lines, flags in (
-        ("one", [" ".join(texts)], ["--segmenter", learnt]),
-        ("each", texts, []),
-        ("none", [" ".join(texts)], []),
+    for name, text, flags in (
+        ("plain", plain, ["--segmenter", learnt]),
+        ("written", " ".join(written), []),
+        ("cut", plain, []),
     ):
-        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines))
-        for more in ([], ["--show-delays"]):
-            assert main(["translate", str(tmp_path / "model"), str(tmp_path / name), *flags, *more]) == 0
-            lines = capsys.readouterr().out.splitlines()
-            words = [line.split("\t")[2] for line in lines if line] if more else " ".join(lines).split()
-            outputs.append(words)
-    assert outputs[0] == outputs[1] == outputs[2] == outputs[3]
-    assert outputs[4] != outputs[0]
+        # Lines stay lines.
+        (tmp_path / name).write_text(f"{text}\n{text}\n")
+        assert main(["translate", str(tmp_path / "model"), str(tmp_path / name), *flags]) == 0
+        outputs.append(capsys.readouterr().out.splitlines())
+        assert main(["translate", str(tmp_path / "model"), str(tmp_path / name), "--show-delays", *flags]) == 0
+        lines = capsys.readouterr().out.split("\n\n")
+        outputs.append([" ".join(word.split("\t")[2] for word in line.splitlines()) for line in lines if line])
+    assert outputs[0] == outputs[1] == outputs[2] == outputs[3] != outputs[4]
+    assert outputs[0][0] == outputs[0][1]
     model_folder = str(tmp_path / "model")
-    assert main(["translate", model_folder, str(tmp_path / "one"), "--segmenter", learnt, "--whole-lines"]) == 1
+    assert main(["translate", model_folder, str(tmp_path / "plain"), "--segmenter", learnt, "--whole-lines"]) == 1
     assert "segmenter must not stand beside whole-lines" in capsys.readouterr().err
     assert main(["segmenter", str(tmp_path / "train.en"), "--output", learnt, "--passes", "0"]) == 1
     assert "passes must be at least 1, got 0" in capsys.readouterr().err

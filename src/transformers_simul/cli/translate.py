@@ -62,7 +62,7 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("--glossary-strength", type=float, help="how much to prefer them, in nats (6)")
     parser.add_argument(
-        "--segmenter", help="file of `segmenter`, which finds sentence ends in text without punctuation"
+        "--segmenter", help="file of `segmenter`, for text without punctuation: writes capitals and full stops"
     )
     parser.add_argument("--whole-lines", action="store_true", help="treat every line as one sentence")
     parser.add_argument("--max-sentence-words", type=int, default=100, help="end a sentence after so many words (100)")
@@ -83,7 +83,7 @@ def _translate(args: argparse.Namespace) -> int:
         raise ValueError(f"glossary-strength needs a glossary, got {args.glossary_strength}.")
     # Before the model is loaded: a wrong file should cost nothing.
     args.terms = _read_glossary(args) if args.glossary else None
-    args.ends_between = _read_segmenter(args) if args.segmenter else None
+    args.segments = _read_segmenter(args) if args.segmenter else None
     find_model(args.model)
     sources = _read_sources(args.file) if args.file else []
     references = read_lines(args.references) if args.references else [""] * len(sources)
@@ -134,12 +134,16 @@ def _translate_file(args: argparse.Namespace, policy: Policy, sources: list[str]
     from ..evaluation.instances import instance_line
     from ..evaluation.lines import translate_lines
 
+    if args.segments is not None:
+        lines = _written_anew(_words_of(sources), args, processor.source_lang)
+        # None ends each line.
+        sources = [" ".join(iter(lines.__next__, None)) for _ in sources]
     if args.whole_lines:
         log = translate_corpus(model, processor, sources, references, policy, args.batch_size, glossary=args.terms)
     else:
         log, cut = translate_lines(
             model, processor, sources, references, policy, args.batch_size, args.max_sentence_words,
-            ends_between=args.ends_between, glossary=args.terms,
+            glossary=args.terms,
         )  # fmt: skip
         for index in cut:
             _warn(index + 1, "max_new_tokens")
@@ -167,6 +171,8 @@ def _translate_live(args: argparse.Namespace, policy: Policy, words: Iterable[st
                 print(_READY, file=sys.stderr, flush=True)
                 write = terminal.write if terminal and sys.stdout.isatty() else _write
             words = typed_words(sys.stdin.fileno(), terminal)
+        if args.segments is not None:
+            words = _written_anew(words, args, processor.source_lang)
         _stream(engine, policy, words, args, write)
 
 
@@ -217,7 +223,6 @@ def _open(engine: Any, policy: Policy, args: argparse.Namespace) -> Any:
         sentences=True,
         max_sentence_words=args.max_sentence_words,
         wait_s=60,
-        ends_between=args.ends_between,
         glossary=args.terms,
     )
 
@@ -258,6 +263,19 @@ def _warn(number: int, stop_reason: str) -> None:
         f"line {number}: a translation was cut off ({stop_reason}); the rest of its sentence is not translated",
         file=sys.stderr,
     )
+
+
+def _written_anew(words: Iterable[str | None], args: argparse.Namespace, language: str) -> Iterator[Any]:
+    """The same words with capitals and full stops, each one word later; None still ends a line."""
+    from ..speech.recogniser import SpokenWord
+    from ..speech.writing import SentenceWriter
+
+    writer = SentenceWriter(language, args.max_sentence_words, args.segments)
+    for word in words:
+        spoken = [] if word is None else [SpokenWord(word, 0.0, 0.0)]
+        yield from (each.text for each in writer.write(spoken, is_last=word is None))
+        if word is None:
+            yield None
 
 
 def _words_of(sources: Iterable[str]) -> Iterator[str | None]:
