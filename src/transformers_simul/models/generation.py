@@ -206,52 +206,64 @@ class SimulGenerationMixin(GenerationMixin):
             draws = row_generators(generators, batch, input_ids.device)
         cache = _cache_for(past_key_values, batch)
         limit = generation_config.max_length - input_ids.shape[1]
-        keeps_logits = bool(generation_config.output_logits)
-        prompts = per_row("prompt", prompt if isinstance(prompt, (list, tuple)) else [prompt] * batch, batch)
-        # Of each language once: the rule for words is as large as the vocabulary.
-        fitted = {id(each): each.fit(self) for each in {id(each): each for each in prompts}.values()}
-        for each in fitted.values():
-            check_room(self.config, cache.max_tokens, len(each.head), len(each.tail))
+        prompts = self._fit_prompts(prompt, batch, cache)
         given = per_row("committed", committed or [()] * batch, batch)
-        shown = [committed_words(w, fitted[id(p)].rule) for w, p in zip(given, prompts, strict=True)]
-        glossaries = _glossaries(glossary, [fitted[id(each)] for each in prompts])
-
-        rows = []
-        for index in range(batch):
-            rows.append(
-                (row_decoder or RowDecoder)(
-                    source=KnownSource(sources[index]) if isinstance(sources[index], list) else sources[index],
-                    policy=policies[index],
-                    prompt=fitted[id(prompts[index])],
-                    processors=list(logits_processor),
-                    criteria=[c for c in stopping_criteria if not isinstance(c, (MaxLengthCriteria, EosTokenCriteria))],
-                    generator=draws[index],
-                    max_new_tokens=None if limit >= _FROM_SOURCE else limit,
-                    max_word_tokens=max_word_tokens,
-                    keeps_logits=keeps_logits,
-                    started=started,
-                    on_word=_word_callback(streamer, index, shown[index]),
-                    committed=shown[index],
-                    glossary=glossaries[index],
-                )
+        shown = [committed_words(words, each.rule) for words, each in zip(given, prompts, strict=True)]
+        glossaries = _glossaries(glossary, prompts)
+        shared = {
+            "processors": list(logits_processor),
+            "criteria": [c for c in stopping_criteria if not isinstance(c, (MaxLengthCriteria, EosTokenCriteria))],
+            "max_new_tokens": None if limit >= _FROM_SOURCE else limit,
+            "max_word_tokens": max_word_tokens,
+            "keeps_logits": bool(generation_config.output_logits),
+            "started": started,
+        }
+        rows = [
+            (row_decoder or RowDecoder)(
+                source=KnownSource(sources[index]) if isinstance(sources[index], list) else sources[index],
+                policy=policies[index],
+                prompt=prompts[index],
+                generator=draws[index],
+                on_word=_word_callback(streamer, index, shown[index]),
+                committed=shown[index],
+                glossary=glossaries[index],
+                **shared,
             )
+            for index in range(batch)
+        ]
         forwards = decode_rows(self, cache, rows, synced_gpus)
         if streamer is not None:
             streamer.end()
         sequences = _sequences(rows, generation_config, input_ids.device)
         if not generation_config.return_dict_in_generate:
             return sequences
-        return SimulGenerateOutput(
-            sequences=sequences,
-            logits=tuple(_stack(row.logits, self.config.vocab_size) for row in rows) if keeps_logits else None,
-            past_key_values=cache,
-            words=[row.words for row in rows],
-            delays=[row.delays for row in rows],
-            elapsed_ms=[row.elapsed_ms for row in rows],
-            stop_reasons=[row.stop_reason for row in rows],
-            queries=[row.queries for row in rows],
-            forwards=forwards,
-        )
+        return _output(rows, sequences, cache, forwards, self.config.vocab_size)
+
+    def _fit_prompts(self, prompt: Prompt | Sequence[Prompt], batch: int, cache: SimulCache) -> list[Prompt]:
+        """Of each row the prompt, with the rule for this model's vocabulary."""
+        prompts = per_row("prompt", prompt if isinstance(prompt, (list, tuple)) else [prompt] * batch, batch)
+        # Of each language once: the rule for words is as large as the vocabulary.
+        fitted = {id(each): each.fit(self) for each in {id(each): each for each in prompts}.values()}
+        for each in fitted.values():
+            check_room(self.config, cache.max_tokens, len(each.head), len(each.tail))
+        return [fitted[id(each)] for each in prompts]
+
+
+def _output(
+    rows: Sequence[RowDecoder], sequences: torch.LongTensor, cache: SimulCache, forwards: int, vocab_size: int
+) -> SimulGenerateOutput:
+    keeps_logits = rows[0].keeps_logits
+    return SimulGenerateOutput(
+        sequences=sequences,
+        logits=tuple(_stack(row.logits, vocab_size) for row in rows) if keeps_logits else None,
+        past_key_values=cache,
+        words=[row.words for row in rows],
+        delays=[row.delays for row in rows],
+        elapsed_ms=[row.elapsed_ms for row in rows],
+        stop_reasons=[row.stop_reason for row in rows],
+        queries=[row.queries for row in rows],
+        forwards=forwards,
+    )
 
 
 @contextmanager

@@ -189,21 +189,23 @@ class StreamEngine:
             words.word(0, word.ids, 0, 0.0)
         stream = EngineStream(number, source, words)
         with self._changed:
-            self._changed.wait_for(lambda: self._free or self._is_closed, wait_s)
-            if self._error is not None:
-                raise RuntimeError(f"the engine has failed: {self._error!r}.") from self._error
-            if self._is_closed:
-                raise RuntimeError("the engine is closed.")
-            if not self._free:
-                raise EngineFull(
-                    f"max_streams is {self.cache.batch_size}, and all places were taken for wait_s={wait_s}."
-                )
-            row = self._free.pop()
+            row = self._free_row(wait_s)
             steps = self._translate(row, stream, reader, policy, row_decoder, options, shown, words_before)
             self._joining.append((row, _Run(stream, reader, steps)))
         source.listen(self._arrived.set)
         self._arrived.set()
         return stream
+
+    def _free_row(self, wait_s: float) -> int:
+        """A row that is free from now on or within so many seconds. The caller holds the lock."""
+        self._changed.wait_for(lambda: self._free or self._is_closed, wait_s)
+        if self._error is not None:
+            raise RuntimeError(f"the engine has failed: {self._error!r}.") from self._error
+        if self._is_closed:
+            raise RuntimeError("the engine is closed.")
+        if not self._free:
+            raise EngineFull(f"max_streams is {self.cache.batch_size}, and all places were taken for wait_s={wait_s}.")
+        return self._free.pop()
 
     def step(self) -> int:
         """One forward; returns how many streams it answered. The engine's own thread calls it, or you do instead."""
