@@ -24,6 +24,7 @@ from test_adaptive import Recorder, assert_drafts_equal_trained
 from test_engine import Recorded, as_output, finish, options
 from test_generation import POLICIES, TOLERANCE, JustInTime, assert_streamed_equals_trained, run
 from transformers_simul import (
+    AlignAttPolicy,
     AudioStream,
     AutoSimulModel,
     FixedChunkPolicy,
@@ -92,7 +93,10 @@ def test_invariant_around_every_family(processor, family, positions):
     assert counts["replacements"], counts
 
 
-@pytest.mark.parametrize("policy", [LearnedReadPolicy(0.3, 1, 4), HoldPolicy(2, 1, 5)], ids=repr)
+LOOKS = [LearnedReadPolicy(0.3, 1, 4), HoldPolicy(2, 1, 5), AlignAttPolicy(1, 1, 4, heads=[(1, 2), (0, 1)])]
+
+
+@pytest.mark.parametrize("policy", LOOKS, ids=repr)
 def test_policies_that_look_and_draft(model, processor, monkeypatch, policy):
     monkeypatch.setattr(Recorder, "rows", [])
     sources = recordings(8, 3)
@@ -103,6 +107,7 @@ def test_policies_that_look_and_draft(model, processor, monkeypatch, policy):
         for row, source in zip(Recorder.rows, sources, strict=True)
     )
     assert (drafted > 0) == (policy.draft_words > 0)
+    assert len(set(map(tuple, output.delays))) > 1
 
 
 def units_swapped(model, monkeypatch):

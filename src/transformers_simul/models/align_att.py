@@ -2,10 +2,10 @@
 """AlignAtt by words: READ while the model looks at what was read last."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from .adaptive import AdaptivePolicy, Evidence
 from .policies import check_count
+from .seam import DecodingModel
 
 
 class AlignAttPolicy(AdaptivePolicy):
@@ -47,7 +47,7 @@ class AlignAttPolicy(AdaptivePolicy):
         self.words = check_count("words", words)
         self.heads = tuple((layer, head) for layer, head in heads)
 
-    def for_model(self, model: Any) -> "AlignAttPolicy":
+    def for_model(self, model: DecodingModel) -> "AlignAttPolicy":
         # A stock configuration has it too, if it was loaded with it.
         heads = self.heads or model.generation_config.to_dict().get("alignment_heads")
         if not heads:

@@ -17,6 +17,7 @@ from .room import has_positions, with_room
 from .row import Ask, RowStopped
 from .row_decoder import RowDecoder
 from .schedule import Schedule
+from .seam import DecodingConfig, DecodingModel
 
 # How far a process is; the furthest decides what all do.
 _DONE, _WAITS, _ASKS = range(3)
@@ -27,7 +28,7 @@ _OVER = object()
 
 
 @torch.inference_mode()
-def decode_step(model: Any, cache: SimulCache, asks: Mapping[int, Ask]) -> dict[int, list[Answer]]:
+def decode_step(model: DecodingModel, cache: SimulCache, asks: Mapping[int, Ask]) -> dict[int, list[Answer]]:
     """One forward for all rows that ask.
 
     Args:
@@ -81,7 +82,7 @@ def _columns(ask: Ask) -> tuple[list[int], list[int], list[int], list[int]]:
 
 
 def decode_rows(
-    model: Any,
+    model: DecodingModel,
     cache: SimulCache,
     rows: Sequence[RowDecoder],
     synced: bool = False,
@@ -151,7 +152,7 @@ def _begin(row: RowDecoder, arrived: threading.Event) -> Any:
     return row.run()
 
 
-def _next_ask(run: Any, answer: list[Answer] | None, config: Any, cache: SimulCache, index: int) -> Any:
+def _next_ask(run: Any, answer: list[Answer] | None, config: DecodingConfig, cache: SimulCache, index: int) -> Any:
     """What a row asks next; None while it waits for source, and `_OVER` at its end."""
     try:
         ask, reason = with_room(run, run.send(answer), config, cache, index)
@@ -162,7 +163,7 @@ def _next_ask(run: Any, answer: list[Answer] | None, config: Any, cache: SimulCa
     return ask
 
 
-def _others(model: Any, state: int) -> int:
+def _others(model: DecodingModel, state: int) -> int:
     """The state of the process that needs the others most; all must call it."""
     states = torch.tensor(state, device=model.device)
     torch.distributed.all_reduce(states, torch.distributed.ReduceOp.MAX)
@@ -170,7 +171,7 @@ def _others(model: Any, state: int) -> int:
 
 
 @torch.inference_mode()
-def _go_along(model: Any) -> None:
+def _go_along(model: DecodingModel) -> None:
     """A forward for the sake of other processes."""
     model(torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False, logits_to_keep=1)
 

@@ -69,6 +69,16 @@ class SimulSpeechConfig(PreTrainedConfig):
         return self.text_config.vocab_size
 
     @property
+    def num_hidden_layers(self) -> int:
+        """Of the language model."""
+        return self.text_config.num_hidden_layers
+
+    @property
+    def num_attention_heads(self) -> int:
+        """Of the language model."""
+        return self.text_config.num_attention_heads
+
+    @property
     def positions(self) -> str:
         """Of the language model."""
         return self.text_config.positions

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from .seam import DecodingModel
+
 
 class Progress(NamedTuple):
     """What every policy may look at.
@@ -78,7 +80,7 @@ class Policy:
             delays.append(read)
         return [*delays, source_words]
 
-    def for_model(self, model: Any) -> "Policy":
+    def for_model(self, model: DecodingModel) -> "Policy":
         """The policy as it decides for a model: itself, unless it needs what was found out about the model before.
 
         Args:

@@ -3,11 +3,11 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 from .adaptive import ConfidencePolicy, HoldPolicy, LearnedReadPolicy, LocalAgreementPolicy, RelaxedAgreementPolicy
 from .align_att import AlignAttPolicy
 from .policies import FixedChunkPolicy, OfflinePolicy, Policy, WaitKPolicy
+from .seam import DecodingModel
 
 _LAGS = {"min": "least_lag", "max": "greatest_lag"}
 # Of each name its class, its arguments by position and its arguments by name.
@@ -69,7 +69,7 @@ def policy_from_name(name: str) -> Policy:
     return make(**arguments)
 
 
-def named(policy: Policy | str, model: Any) -> Policy:
+def named(policy: Policy | str, model: DecodingModel) -> Policy:
     """The policy itself, or that of a name, as it decides for a model.
 
     Args:

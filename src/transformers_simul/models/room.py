@@ -7,9 +7,10 @@ from typing import Any
 
 from .cache import SimulCache
 from .row import Ask, RowStopped
+from .seam import DecodingConfig
 
 
-def lack_of_room(config: Any, cache: SimulCache, row: int, ask: Ask) -> str:
+def lack_of_room(config: DecodingConfig, cache: SimulCache, row: int, ask: Ask) -> str:
     """The stop reason of a row whose ask does not fit: `"max_tokens"` in the cache, `"max_positions"` in the model;
     empty if it fits.
 
@@ -25,7 +26,7 @@ def lack_of_room(config: Any, cache: SimulCache, row: int, ask: Ask) -> str:
     return "" if has_positions(config, ask) else "max_positions"
 
 
-def has_positions(config: Any, ask: Ask) -> bool:
+def has_positions(config: DecodingConfig, ask: Ask) -> bool:
     """Whether the model knows the positions of all tokens that are to be fed. ALiBi has no bound; beyond
     `max_position_embeddings`, rotary models fall in quality without a word.
 
@@ -47,7 +48,7 @@ def has_positions(config: Any, ask: Ask) -> bool:
 
 
 def with_room(
-    run: Generator[Ask | None, Any, Any], ask: Ask | None, config: Any, cache: SimulCache, row: int
+    run: Generator[Ask | None, Any, Any], ask: Ask | None, config: DecodingConfig, cache: SimulCache, row: int
 ) -> tuple[Ask | None, str]:
     """What a row wants fed that fits: drafts that do not are given up, and the row asks for what comes then.
 
@@ -69,7 +70,7 @@ def with_room(
     return ask, ""
 
 
-def check_room(config: Any, max_tokens: int | None, head_tokens: int, tail_tokens: int) -> None:
+def check_room(config: DecodingConfig, max_tokens: int | None, head_tokens: int, tail_tokens: int) -> None:
     """Refuse what can never hold a translation.
 
     Args:

@@ -4,13 +4,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count, pairwise, takewhile
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from .choosing import Answer
 from .encoding import TextEncoder
 from .head_attention import HeadAttention
+from .seam import DecodingModel
 from .streams import Source
 from .word_rule import WordRule
 
@@ -31,7 +32,7 @@ class Prompt:
     rule: WordRule
     encoder: TextEncoder | None = None
 
-    def fit(self, model: Any) -> "Prompt":
+    def fit(self, model: DecodingModel) -> "Prompt":
         """The same prompt with the rule for a model's vocabulary, on its device.
 
         Args:
