@@ -214,6 +214,19 @@ def test_standard_input_that_is_no_audio(at_hand, capsys, monkeypatch):
         assert (status, message in err) == (1, True), err
 
 
+def test_raw_samples_of_another_format_are_asked_about(at_hand, capsys, monkeypatch):
+    def heard(data, *flags):
+        monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(data)))
+        return run(capsys, "--audio", "-", *flags)
+
+    quiet = (0.001 * say([*range(6)], 1.0) * 32767).astype("<i2").tobytes()
+    status, _, err = heard(quiet, "--pcm-channels", "2")
+    assert status == 0
+    assert "no speech was heard in it. Are its samples s16le, 16000 a second, channels: 2? --pcm-format" in err
+    status, _, err = heard(numpy.full(9000, numpy.nan, "<f4").tobytes(), "--pcm-format", "f32le")
+    assert (status, "some are NaN or infinite: are they f32le, as pcm_format says?" in err) == (1, True)
+
+
 def test_the_recogniser_is_scored_against_a_transcript(at_hand, capsys):
     (at_hand / "talk.en").write_text("W0 w1 w2 w3, w4 w5.\nw6 w7 w8 w9 w10 eleven\n")
     (at_hand / "none.en").write_text("\n")
@@ -228,7 +241,7 @@ def test_the_recogniser_is_scored_against_a_transcript(at_hand, capsys):
 def test_warnings_do_not_stand_within_a_translation(processor, capsys, monkeypatch, is_terminal):
     for stream in ("stdout", "stderr"):
         monkeypatch.setattr(getattr(sys, stream), "isatty", lambda: is_terminal, raising=False)
-    args = types.SimpleNamespace(log=None, srt=None, vtt=None, json=False, show_source=False)
+    args = types.SimpleNamespace(audio="a.wav", log=None, srt=None, vtt=None, json=False, show_source=False)
     with contextlib.ExitStack() as stack:
         session = listen_command._Session(args, "", "", processor, stack)
         for text in ("Ein", "Hund", "", "Zwei"):

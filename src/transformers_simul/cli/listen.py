@@ -291,7 +291,12 @@ class _Session:
 
             name = "microphone" if self.args.audio is None else "stdin" if self.args.audio == "-" else self.args.audio
             write_instances(self.args.log, [self.record.instance(0, name, heard_s, self.reference, self.processor)])
-        print(self.record.summary(heard_s, worked_s), file=sys.stderr)
+        summary = self.record.summary(heard_s, worked_s)
+        if self.args.audio == "-" and not self.record.counts[0]:
+            # Whatever its bytes mean, raw audio is accepted.
+            heard = f"{self.args.pcm_format}, {self.args.pcm_rate} a second, channels: {self.args.pcm_channels}"
+            summary += f" Are its samples {heard}? --pcm-format, --pcm-rate and --pcm-channels say what they are."
+        print(summary, file=sys.stderr)
         if self.transcript:
             from ..speech.accuracy import word_errors
 

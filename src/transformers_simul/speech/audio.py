@@ -189,6 +189,11 @@ def pcm_blocks(
         rest = data[whole:]
         if whole:
             samples = numpy.frombuffer(data[:whole], dtype).reshape(-1, channels).astype(numpy.float32)
+            if not numpy.isfinite(samples).all():
+                raise ValueError(
+                    f"raw samples must be finite numbers, but some are NaN or infinite: are they {pcm_format}, as "
+                    "pcm_format says?"
+                )
             yield convert((samples - middle) / numpy.float32(scale))
     if is_first and not rest:
         raise ValueError("standard input must hold raw samples, but ended before the first.")
