@@ -51,7 +51,7 @@ def main() -> None:
         training,
     )
     experiment.train()
-    print(write_speech_report(experiment, experiment.translate()))
+    print(write_speech_report(experiment, experiment.translate(), experiment.count_flops()))
 
 
 if __name__ == "__main__":

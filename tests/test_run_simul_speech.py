@@ -73,7 +73,15 @@ def test_it_writes_one_folder_and_runs_nothing_twice(at_hand, monkeypatch, capsy
                 assert all(delay <= each.source_length + 1e-6 for delay in each.delays)
                 # Computing takes time: a word is there after its audio.
                 assert all(time >= delay for time, delay in zip(each.elapsed, each.delays, strict=True))
-    assert "| SM-norec - offline-rec |" in results
+    assert "| BLEU | SM-norec - offline-rec |" in results
+    assert "| chrF++ | SM-norec - offline-rec |" in results
+    flops = {
+        name: json.loads((at_hand / "out" / "flops" / f"{name}.json").read_text())["flops"]
+        for name in ("offline", "offline-rec", "offline-norec", "SM-norec")
+    }
+    assert all(len(counts) == 3 and min(counts) > 0 for counts in flops.values())
+    # To make everything anew whenever a chunk comes costs more than to keep it.
+    assert sum(flops["offline-rec"]) > sum(flops["offline-norec"])
     assert "| k = 1 | " in results
     assert "minutes for 10,000 utterances" in results
     assert "word error rate" in results
@@ -88,7 +96,7 @@ def test_it_writes_one_folder_and_runs_nothing_twice(at_hand, monkeypatch, capsy
     def never(*args, **kwargs):
         raise AssertionError("what was finished was run again")
 
-    for name in ("fine_tune", "translate_speech", "translate_heard", "recognise"):
+    for name in ("fine_tune", "translate_speech", "translate_heard", "recognise", "sentence_flops"):
         monkeypatch.setattr(speech_run, name, never)
     run(monkeypatch, "--eval_wait_k", 1, 3)
     assert (at_hand / "out" / "results.md").read_text() == results
@@ -131,11 +139,13 @@ def test_systems_that_write_nothing_are_told_of(at_hand, tmp_path):
         (tmp_path / "models" / name).mkdir(parents=True)
         (tmp_path / "models" / name / "training.json").write_text('{"done": {"steps": 2, "seconds": 4.0}}')
     cells = [(system.name, line) for system, line, _ in experiment.cells()]
-    text = write_speech_report(experiment, {cell: [nothing] for cell in cells} | {("SM-norec", "k = 1"): [written]})
+    flops = {system.name: [1, 2] for system in speech_run.SYSTEMS}
+    logs = {cell: [nothing] for cell in cells}
+    text = write_speech_report(experiment, logs | {("SM-norec", "k = 1"): [written]}, flops)
     assert "Nothing at all was written by: offline, full source; offline-rec, k = 1; offline-norec, k = 1." in text
     assert "| SM-norec | k = 1 | " in text
     with pytest.raises(ValueError, match="no system wrote a word"):
-        write_speech_report(experiment, {cell: [nothing] for cell in cells})
+        write_speech_report(experiment, logs, flops)
 
 
 def test_speech_that_was_spoken_otherwise_is_refused(at_hand):
@@ -157,6 +167,7 @@ def test_speech_that_was_spoken_otherwise_is_refused(at_hand):
         ({"unit_tokens": 0}, "unit_tokens must be at least 1, got 0"),
         ({"eval_wait_k": []}, "eval_wait_k must hold at least one k"),
         ({"eval_wait_k": [0]}, "k must be a whole number of at least 1, got 0"),
+        ({"flops_utterances": 1}, "flops_utterances must be at least 2, for quartiles, got 1"),
         ({"training_k": ["none"]}, "k must be a whole number"),
     ],
 )

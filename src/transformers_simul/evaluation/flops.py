@@ -42,13 +42,13 @@ def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *arg
     return 2 * query.numel() * (key[-2] + value[-2])
 
 
-def sentence_flops(model: Any, processor: Any, sources: Sequence[str], policy: Policy, **kwargs: Any) -> list[int]:
+def sentence_flops(model: Any, processor: Any, sources: Sequence[Any], policy: Policy, **kwargs: Any) -> list[int]:
     """Count the FLOPs of each sentence, translated alone: matrix products, as `torch.utils.flop_counter` counts them.
 
     Args:
         model: of any family, in evaluation mode.
         processor (`SimulProcessor`): saved beside it.
-        sources (`Sequence[str]`): sentences.
+        sources (`Sequence`): sentences; of a model of speech, audio.
         policy (`Policy`): when to READ and WRITE.
         **kwargs: further arguments of `generate()`.
 

@@ -39,11 +39,14 @@ class SpeechArguments:
         default="tiny.en", metadata={"help": "Of the cascade, as in `listen`; 'none' leaves the cascade out."}
     )
     predict_batch_size: int = field(default=16, metadata={"help": "Utterances translated side by side."})
+    flops_utterances: int = field(default=20, metadata={"help": "Utterances whose FLOPs are counted, one by one."})
 
     def __post_init__(self) -> None:
         for name in ("mel_bins", "encoder_size", "encoder_layers", "encoder_heads", "unit_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.flops_utterances < 2:
+            raise ValueError(f"flops_utterances must be at least 2, for quartiles, got {self.flops_utterances}.")
         if self.chunk_ms < 1 or self.chunk_ms % (FRAME_MS * self.unit_tokens) or self.context_ms % FRAME_MS:
             raise ValueError(
                 f"chunk_ms must be a multiple of {FRAME_MS} ms times unit_tokens, and context_ms of {FRAME_MS} ms, got "
@@ -54,6 +57,11 @@ class SpeechArguments:
         for k in self.eval_wait_k:
             WaitKPolicy(k)
         self.training_policy()
+
+    @property
+    def flops_k(self) -> int:
+        """The k at which FLOPs are counted: the second, or the only one."""
+        return self.eval_wait_k[min(1, len(self.eval_wait_k) - 1)]
 
     def training_policy(self) -> Policy:
         """What SimulMask is trained under."""

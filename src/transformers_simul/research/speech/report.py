@@ -2,6 +2,7 @@
 """What the speech experiment writes: table, curves, paired intervals, rates, what it cannot tell."""
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,12 +21,13 @@ _LATENCY = ("LAAL", "AL", "DAL", "YAAL")
 _MANY = 10_000
 
 
-def write_speech_report(experiment: SpeechExperiment, logs: Logs) -> str:
+def write_speech_report(experiment: SpeechExperiment, logs: Logs, flops: Mapping[str, Sequence[int]]) -> str:
     """Write the folder's report; returns the text of `results.md`.
 
     Args:
         experiment (`SpeechExperiment`): trained and translated.
         logs: of its cells, by (system, line).
+        flops (`Mapping[str, Sequence[int]]`): of each utterance, by system.
 
     Raises:
         ValueError: if no system wrote a word.
@@ -47,9 +49,11 @@ def write_speech_report(experiment: SpeechExperiment, logs: Logs) -> str:
         _table(lines),
         *(["", f"Nothing at all was written by: {'; '.join(silent)}."] if silent else []),
         "",
-        "BLEU of the first minus the second, on the same utterances at the same k, with paired 95% intervals:",
+        "The first minus the second, on the same utterances at the same k, with paired 95% intervals:",
         "",
         _claims(logs, experiment.arguments.eval_wait_k),
+        "",
+        _costs(flops, experiment.arguments.flops_k),
         "",
         *_against_cascade(lines, logs),
         _rates(experiment),
@@ -82,10 +86,19 @@ def _table(lines: Mapping[str, Sequence[ReportLine]]) -> str:
 
 def _claims(logs: Logs, eval_wait_k: Sequence[int]) -> str:
     names = [f"k = {k}" for k in eval_wait_k]
-    rows = [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for better, worse in CLAIMS:
-        cells = [difference(logs[better, name], logs[worse, name]) for name in names]
-        rows.append(f"| {better} - {worse} | {' | '.join(cells)} |")
+    rows = [f"| | | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    for metric in ("BLEU", "chrF++"):
+        for better, worse in CLAIMS:
+            cells = [difference(logs[better, name], logs[worse, name], metric) for name in names]
+            rows.append(f"| {metric} | {better} - {worse} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _costs(flops: Mapping[str, Sequence[int]], k: int) -> str:
+    rows = [f"| system | GFLOPs per utterance at k = {k} (offline: all heard): median (quartiles) |", "|---|---|"]
+    for name, counts in flops.items():
+        low, middle, high = statistics.quantiles([count / 1e9 for count in counts], n=4, method="inclusive")
+        rows.append(f"| {name} | {middle:.3f} ({low:.3f} to {high:.3f}) |")
     return "\n".join(rows)
 
 

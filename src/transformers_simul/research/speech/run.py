@@ -16,6 +16,7 @@ import torch
 from ...auto import AutoSimulModel
 from ...corpora import Pair
 from ...evaluation.decode import finished_log, run_settings, weights_key
+from ...evaluation.flops import sentence_flops
 from ...evaluation.instances import Instance
 from ...evaluation.report import FULL_SOURCE
 from ...models.policies import OfflinePolicy, Policy, WaitKPolicy
@@ -43,7 +44,7 @@ from ...training import (
 from ...training.data_collator import SimulMaskDataCollator
 from ..baselines.recompute import RecomputingDecoder
 from .arguments import SpeechArguments
-from .data import SpeechPairs, make_speech_model, make_speech_processor
+from .data import SpeechPairs, make_speech_model, make_speech_processor, utterance_audio
 from .decode import Heard, recognise, translate_heard, translate_speech
 
 # A small model may not find an end.
@@ -136,6 +137,25 @@ class SpeechExperiment:
                 self.settings(system, policy),
             )
         return logs
+
+    def count_flops(self) -> dict[str, list[int]]:
+        """FLOPs of each of the first test utterances, by system that hears itself, at one k; finished counts are
+        read."""
+        utterances = self.test_set[: self.arguments.flops_utterances]
+        counts = {}
+        for system in SYSTEMS:
+            folder, path = self.folder / "models" / system.model, self.folder / "flops" / f"{system.name}.json"
+            policy = OfflinePolicy() if system.is_offline else WaitKPolicy(self.arguments.flops_k)
+            key = weights_key(str(folder), utterances, system.row_decoder.__name__, repr(policy))
+            found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            if found.get("key") != key:
+                model = AutoSimulModel.from_pretrained(str(folder)).to(self.training.device).eval()
+                audio = [utterance_audio(each) for each in utterances]
+                flops = sentence_flops(model, self.processor, audio, policy, row_decoder=system.row_decoder, **_LIMIT)
+                found = {"key": key, "flops": flops}
+                write_text(path, json.dumps(found))
+            counts[system.name] = found["flops"]
+        return counts
 
     def settings(self, system: SpeechSystem, policy: Policy) -> dict[str, str]:
         """What the signature of a log says of its run."""
