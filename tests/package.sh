@@ -23,9 +23,18 @@ import importlib.util
 import transformers_simul
 
 assert "site-packages" in transformers_simul.__file__, transformers_simul.__file__
-assert importlib.resources.files("transformers_simul").joinpath("py.typed").is_file()
+files = importlib.resources.files("transformers_simul")
+for name in ("py.typed", "serving/pages/captions.html", "serving/pages/captions.css", "serving/pages/simul-client.js"):
+    assert files.joinpath(name).is_file(), name
+extras = set()
 for name in transformers_simul.__all__:
-    getattr(transformers_simul, name)
+    try:
+        getattr(transformers_simul, name)
+    except ImportError as error:
+        # What needs an extra says which.
+        assert "pip install 'transformers_simul[" in str(error), (name, error)
+        extras.add(name)
+assert extras <= {"ConnectionLost", "PlainSimulClient", "ServerError", "SimulClient"}, extras
 for extra in ("peft", "gguf", "gradio", "matplotlib", "sacrebleu"):
     assert importlib.util.find_spec(extra) is None, f"{extra} is an extra and must not be there"
 PYTHON

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import importlib
 import json
 import random
 import sys
@@ -517,3 +518,13 @@ class TestCommand:
                 assert (status, out) == (1, ""), arguments
                 assert err.startswith(message), err
                 assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("missing", ["tenacity", "anyio"])
+def test_without_its_extra_the_client_names_it(monkeypatch, missing):
+    ours = "transformers_simul.serving.client"
+    for name in [each for each in sys.modules if each == ours or each.startswith(f"{ours}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ImportError, match=rf"need {missing}: pip install 'transformers_simul\[client\]'"):
+        importlib.import_module(ours)

@@ -41,12 +41,12 @@ class Service:
         tokens: Tokens | None = None,
         metrics: Metrics | None = None,
     ):
-        from .track import policy_of
+        from ..models.policy_names import policy_from_name
 
         if not served:
             raise ValueError("served must hold at least one model, got none.")
         self.served, self.settings, self.tokens = list(served), settings or Settings(), tokens or Tokens()
-        policy_of(self.settings.policy)
+        policy_from_name(self.settings.policy)
         self.metrics, self.rooms = metrics or Metrics(), Rooms(self.settings)
         self.is_draining = False
         self._sessions: dict[Session, tuple[Principal, asyncio.TimerHandle]] = {}

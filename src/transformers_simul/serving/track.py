@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..models.glossary import STRENGTH, Glossary
+from ..models.policy_names import policy_from_name
 from ..models.streams import SourceStream
 from ..streaming.engine import EngineFull
 from ..streaming.streamer import SimulStreamer
@@ -158,7 +159,7 @@ class Track:
             options["words_before"] = self.resume.source_words
             options["committed"] = [(word.ids or word.text, word.delay) for word in self.resume.committed]
         try:
-            words = policy_of(policy).draft_words
+            words = policy_from_name(policy).draft_words
         except ValueError as error:
             raise Failure("bad_policy", str(error)) from error
         if words > _MOST_DRAFT_WORDS:
@@ -268,17 +269,6 @@ class Track:
         self._stream.close()
 
 
-def policy_of(name: str) -> Any:
-    """The policy of a name.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    from ..models.policy_names import policy_from_name
-
-    return policy_from_name(name)
-
-
 def _glossary_of(start: Start, target_lang: str) -> Glossary | None:
     """The terms of one target language.
 
@@ -309,4 +299,4 @@ def _resume_of(start: Start, served: Served) -> TrackResume:
     return resume
 
 
-__all__ = ["Arrival", "Track", "policy_of"]
+__all__ = ["Arrival", "Track"]
