@@ -31,7 +31,7 @@ def models() -> dict:
     return found
 
 
-def measure(results: dict[str, float], raw: dict[str, list[float]], rounds: int = 3, streams: int = 64) -> None:
+def measure(results: dict[str, float], raw: dict[str, list[float]], rounds: int = 2, streams: int = 64) -> None:
     pairs = common.sample(streams)
     found = models()
     for count, text in ((1, pairs[:3]), (streams, pairs)):

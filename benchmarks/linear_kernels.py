@@ -24,12 +24,16 @@ def main() -> None:
     weights = [torch.randn(OUT, IN) for _ in range(LAYERS)]
     bias = torch.randn(OUT)
     halves, half_bias = [weight.bfloat16() for weight in weights], bias.bfloat16()
+    anew = [torch.ops.mkldnn._reorder_linear_weight(weight, 1) for weight in weights]
     kernels = {
         "F.linear": lambda rows: [F.linear(rows, weight, bias) for weight in weights],
         "x @ W.T + b": lambda rows: [rows @ weight.T + bias for weight in weights],
         "(W @ x.T).T": lambda rows: [torch.addmm(bias[:, None], weight, rows.T).T.contiguous() for weight in weights],
         "oneDNN": lambda rows: [
             torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "") for weight in weights
+        ],
+        "oneDNN, laid out anew": lambda rows: [
+            torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "") for weight in anew
         ],
         "bfloat16": lambda rows: [F.linear(rows.bfloat16(), weight, half_bias) for weight in halves],
     }

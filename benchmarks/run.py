@@ -10,9 +10,13 @@ from tqdm import tqdm
 
 import adaptive_cost
 import common
+import corpus_rows
+import decoding_weights
 import endless
+import first_word
 import known_source
 import live
+import small_models
 import startup
 import streams
 import training
@@ -29,6 +33,10 @@ def main() -> None:
         "policies that look": adaptive_cost.measure,
         "one stream, live": lambda results, raw: live.measure(results, raw, common.corpus()["test"]),
         "64 streams": streams.measure,
+        "smaller weights": decoding_weights.measure,
+        "a small model": small_models.measure,
+        "a corpus": corpus_rows.measure,
+        "the first word": first_word.measure,
         "training": training.measure,
         "20,000 words": endless.measure,
     }

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One stream on a model of 10 million parameters: how much of a step is neither a product with weights nor attention,
+but Python, the framework and small operations. Processor time, in turns."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+
+import common
+from transformers_simul import StreamEngine, WaitKPolicy
+from transformers_simul.models.linear import decoding_linear
+
+
+def measure(results: dict[str, float], raw: dict[str, list[float]], sentences: int = 4, rounds: int = 3) -> None:
+    model, pairs = common.model(320, 6), common.sample(sentences)
+    steps: list[tuple[int, int]] = []
+
+    def play() -> None:
+        engine = StreamEngine(model, common.processor(), 1, 256)
+        for pair in pairs:
+            stream = engine.open(WaitKPolicy(3), row_decoder=common.forced_decoder([pair["forced"]]))
+            stream.source.put(pair["text"])
+            stream.source.end()
+            while engine.step():
+                pass
+
+    hook = model.base_model.register_forward_hook(
+        lambda module, args, output: steps.append((output.last_hidden_state.shape[1], model_keys(output)))
+    )
+    play()
+    hook.remove()
+    seconds = common.alternate({"step": play, "kernels": kernels(model, steps)}, rounds, clock=time.process_time)
+    results["small_model_python_share"] = 1 - common.ratio(seconds, "kernels", "step")
+    results["small_model_ms: step"] = 1000 * sorted(seconds["step"])[rounds // 2] / len(steps)
+    raw |= {f"small model, {name}": each for name, each in seconds.items()}
+
+
+def model_keys(output: object) -> int:
+    """Keys that the step's attention was over."""
+    stored: int = output.past_key_values.keys.offsets.shape[1]  # type: ignore[attr-defined]
+    return stored
+
+
+def kernels(model: torch.nn.Module, steps: list[tuple[int, int]]) -> Callable[[], None]:
+    """The products and attentions of these steps, and nothing else."""
+    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+    heads, layers_count = model.config.num_attention_heads, model.config.num_hidden_layers
+    size = model.config.hidden_size // heads
+
+    @torch.inference_mode()
+    def run() -> None:
+        for tokens, keys in steps:
+            rows = {width: torch.ones(tokens, width) for width in {layer.in_features for layer in layers}}
+            query, key = torch.ones(1, heads, tokens, size), torch.ones(1, heads, keys, size)
+            mask = torch.zeros(1, heads, tokens, keys)
+            for layer in layers:
+                decoding_linear(rows[layer.in_features], layer.weight, layer.bias)
+            for _ in range(layers_count):
+                F.scaled_dot_product_attention(query, key, key, attn_mask=mask)
+
+    return run
+
+
+if __name__ == "__main__":
+    figures: dict[str, float] = {}
+    measure(figures, {})
+    common.report(figures, {})
