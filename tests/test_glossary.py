@@ -16,11 +16,13 @@ from transformers_simul import (
     Glossary,
     HoldPolicy,
     OfflinePolicy,
+    PlainSimulClient,
     StreamEngine,
     WaitKPolicy,
     translate_stream,
 )
 from transformers_simul.cli import main
+from transformers_simul.live_page.visitors import Visitors
 from transformers_simul.models.glossary import bound_glossary
 from transformers_simul.models.row import Reading
 
@@ -391,3 +393,45 @@ def test_a_server_takes_terms_for_each_language():
         assert "'Dog' has 'x' and 'y'" in error["message"]
 
     serving.run(serve())
+
+
+def test_clients_send_terms_and_the_page_has_them(tmp_path, monkeypatch, capsys):
+    parts, terms, text = serving.tiny(), {"dog": "Dackel"}, "dog runs over him. "
+    (tmp_path / "terms.tsv").write_text("dog\tDackel\n")
+
+    def told(words):
+        return [(word.text, word.delay) for word in words]
+
+    def alone(glossary):
+        with StreamEngine(*parts, max_streams=1) as engine:
+            stream = engine.open(WaitKPolicy(1), sentences=True, glossary=glossary)
+            stream.source.put(text)
+            stream.source.end()
+            return told(stream)
+
+    wanted = alone(Glossary(terms, 12.0))
+    assert wanted != alone(None)
+    with serving.in_thread({"one": parts}) as server:
+        for given in (terms, [{"source": "dog", "target": "Dackel", "target_lang": "de"}]):
+            with PlainSimulClient(server.url).open(glossary=given, glossary_strength=12.0) as stream:
+                stream.put(text)
+                stream.end()
+                assert told(stream) == wanted
+        with pytest.raises(ValueError, match=r"glossary.0.target: String should have at least 1 character"):
+            PlainSimulClient(server.url).open(glossary={"dog": ""}).__enter__()
+        (tmp_path / "text").write_text(text + "\n")
+        with open(tmp_path / "text") as stdin:
+            monkeypatch.setattr("sys.stdin", stdin)
+            flags = ["--glossary", str(tmp_path / "terms.tsv"), "--glossary-strength", "12", "--show-delays"]
+            assert main(["client", server.url, *flags]) == 0
+        shown = [line.split("\t") for line in capsys.readouterr().out.splitlines() if line]
+        assert [(word, int(delay)) for delay, _, word in shown] == wanted
+
+    async def play():
+        with StreamEngine(*parts, max_streams=1) as engine:
+            visitors = Visitors(engine, glossary=Glossary(terms, 12.0))
+            async for _ in visitors.play("me", text, 20, "wait-1", "nothing"):
+                pass
+            return told(visitors._turns["me"].panels[0].target)
+
+    assert serving.run(play()) == wanted

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from .flags import add_glossary_flags, chosen_glossary, wire_glossary
 from .keyboard import Terminal, key_by_key, typed_words
 
 TOKEN = "TRANSFORMERS_SIMUL_TOKEN"
@@ -43,6 +44,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--source-lang", help="source language")
     parser.add_argument("--target-lang", action="append", help="target language; repeat for more, with --json")
     parser.add_argument("--max-sentence-words", type=int, help="end a sentence after so many words")
+    add_glossary_flags(parser)
     parser.add_argument("--room", help="publish into this room")
     parser.add_argument("--listen", metavar="ROOM", help="print what is said in a room instead")
     parser.add_argument("--token-file", help="a file with the token")
@@ -58,11 +60,12 @@ def add_command(commands: Any) -> None:
 def _client(args: argparse.Namespace) -> int:
     check_extra()
     if args.listen is not None:
-        for name in ("room", "model", "policy", "source_lang", "max_sentence_words"):
+        for name in ("room", "model", "policy", "source_lang", "max_sentence_words", "glossary"):
             if getattr(args, name) is not None:
                 raise ValueError(f"listen takes no {name.replace('_', '-')}: the speaker chooses.")
     if len(args.target_lang or []) > 1 and not args.json:
         raise ValueError(f"target-lang may be given once without json, got {args.target_lang}.")
+    args.terms = chosen_glossary(args)
     from ..serving.client import PlainSimulClient, ServerError
 
     client = PlainSimulClient(
@@ -174,6 +177,7 @@ def _speak(client: Any, args: argparse.Namespace) -> int:
                 max_sentence_words=args.max_sentence_words,
                 room=args.room,
                 wait_s=args.wait_s,
+                **wire_glossary(args),
             )
         )
         is_typed = sys.stdin.isatty() and importlib.util.find_spec("termios") is not None

@@ -102,6 +102,48 @@ def read_policy(name: str) -> Policy:
     return WaitKPolicy(int(name))
 
 
+def add_glossary_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--glossary` and `--glossary-strength` to a parser.
+
+    Args:
+        parser (`argparse.ArgumentParser`): of a command.
+    """
+    parser.add_argument(
+        "--glossary", metavar="FILE", help="terms to prefer: a source term, a tab and its target term on each line"
+    )
+    parser.add_argument("--glossary-strength", type=float, metavar="NATS", help="how much to prefer them (6)")
+
+
+def chosen_glossary(args: argparse.Namespace) -> Any:
+    """The glossary of these flags; None without a file.
+
+    Args:
+        args (`argparse.Namespace`): with `glossary` and `glossary_strength`.
+
+    Raises:
+        ValueError: for a file that is wrong, naming the line, or a strength without a file or out of range.
+    """
+    if not args.glossary:
+        if args.glossary_strength is not None:
+            raise ValueError(f"glossary-strength needs a glossary, got {args.glossary_strength}.")
+        return None
+    # Needs torch, which takes a moment.
+    from ..models.glossary import STRENGTH, Glossary
+
+    return Glossary.from_file(args.glossary, STRENGTH if args.glossary_strength is None else args.glossary_strength)
+
+
+def wire_glossary(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `SimulClient.open` for what [`chosen_glossary`] has put into `args.terms`.
+
+    Args:
+        args (`argparse.Namespace`): with `terms` and `glossary_strength`.
+    """
+    if args.terms is None:
+        return {}
+    return {"glossary": args.terms.terms, "glossary_strength": args.glossary_strength}
+
+
 def check_output(name: str, path: str) -> None:
     """Fail before the work, not after it, if a file cannot be written. Its folder is made, as writing would.
 
@@ -125,4 +167,14 @@ def check_output(name: str, path: str) -> None:
         raise ValueError(f"{name} must be a file that can be written, got {path!r}: {error}.") from error
 
 
-__all__ = ["CommandParser", "add_policy_flags", "check_output", "chosen_policy", "hyphenated", "read_policy"]
+__all__ = [
+    "CommandParser",
+    "add_glossary_flags",
+    "add_policy_flags",
+    "check_output",
+    "chosen_glossary",
+    "chosen_policy",
+    "hyphenated",
+    "read_policy",
+    "wire_glossary",
+]

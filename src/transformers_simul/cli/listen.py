@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from .client import check_extra, chosen_token, say_lost
-from .flags import add_policy_flags, check_output, chosen_policy
+from .flags import add_glossary_flags, add_policy_flags, check_output, chosen_glossary, chosen_policy, wire_glossary
 from .loading import add_decoding_weights, add_model, find_model, load
 
 # Seconds of audio that are given on at once.
@@ -54,6 +54,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--segmenter", help="file of `segmenter`, for a recogniser without punctuation: sentence ends beside pauses"
     )
+    add_glossary_flags(parser)
     parser.add_argument("--real-time", action="store_true", help="hear a recording at its own pace")
     parser.add_argument("--pcm-rate", type=int, default=16_000, help="raw samples a second (16000)")
     parser.add_argument("--pcm-channels", type=int, default=1, help="channels of raw samples (1)")
@@ -72,7 +73,7 @@ def add_command(commands: Any) -> None:
 
 
 def _listen(args: argparse.Namespace) -> int:
-    policy = chosen_policy(args)
+    policy, args.terms = chosen_policy(args), chosen_glossary(args)
     for name in ("srt", "vtt", "log"):
         if getattr(args, name):
             check_output(name, getattr(args, name))
@@ -166,7 +167,7 @@ def _make_listener(args: argparse.Namespace, policy: Any, is_live: bool) -> Any:
     if _is_server(args.model):
         return _remote_listener(args, recogniser, writer, clock)
     model, processor = load(args.model, args.trust_remote_code, decoding_weights=args.decoding_weights)
-    return Listener(model, processor, recogniser, policy, writer, clock)
+    return Listener(model, processor, recogniser, policy, writer, clock, glossary=args.terms)
 
 
 def _is_server(model: str) -> bool:
@@ -181,7 +182,8 @@ def _remote_listener(args: argparse.Namespace, recogniser: Any, writer: Any, clo
     languages = None if args.target_lang is None else [args.target_lang]
     # The server's names of wait-k and the full source are those of --policy.
     policy = args.policy or (args.wait_k if args.wait_k == "full" else f"wait-{args.wait_k}")
-    return RemoteListener(client, recogniser, writer, clock, policy=policy, target_langs=languages, room=args.room)
+    wanted = {"policy": policy, "target_langs": languages, "room": args.room, **wire_glossary(args)}
+    return RemoteListener(client, recogniser, writer, clock, **wanted)
 
 
 @contextlib.contextmanager

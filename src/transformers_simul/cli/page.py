@@ -6,6 +6,7 @@ import socket
 import sys
 from typing import Any
 
+from .flags import add_glossary_flags, chosen_glossary
 from .loading import add_decoding_weights, add_model, find_model
 
 EXAMPLES = """
@@ -50,6 +51,7 @@ def add_command(commands: Any) -> None:
         metavar="NAME",
         help="further policy to choose from, such as confidence:0.6,max=7 (docs/policies.md); repeat for more",
     )
+    add_glossary_flags(parser)
     parser.set_defaults(run=_demo)
 
 
@@ -63,6 +65,7 @@ def _demo(args: argparse.Namespace) -> int:
 
     for name in args.policy:
         policy_from_name(name)
+    glossary = chosen_glossary(args)
     from ..live_page import build_page, check_gradio
 
     # Before the model is loaded.
@@ -75,6 +78,7 @@ def _demo(args: argparse.Namespace) -> int:
         examples=args.example,
         host_names=args.host_name,
         policies=args.policy,
+        glossary=glossary,
     )
     try:
         _, url, _ = page.launch(server_name=args.host, server_port=args.port, quiet=True, prevent_thread_lock=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..models.policies import Policy
 from ..text_files import read_lines, write_text
-from .flags import add_policy_flags, check_output, chosen_policy
+from .flags import add_glossary_flags, add_policy_flags, check_output, chosen_glossary, chosen_policy
 from .keyboard import Terminal, key_by_key, typed_words
 from .loading import add_decoding_weights, add_model, find_model, load
 
@@ -57,10 +57,7 @@ def add_command(commands: Any) -> None:
     )
     parser.add_argument("--source-lang", help="source language, for a model that knows several")
     parser.add_argument("--target-lang", help="target language, for a model that knows several")
-    parser.add_argument(
-        "--glossary", help="terms to prefer: a file with a source term, a tab and its target term a line"
-    )
-    parser.add_argument("--glossary-strength", type=float, help="how much to prefer them, in nats (6)")
+    add_glossary_flags(parser)
     parser.add_argument(
         "--segmenter", help="file of `segmenter`, for text without punctuation: writes capitals and full stops"
     )
@@ -79,10 +76,8 @@ def _translate(args: argparse.Namespace) -> int:
             raise ValueError(f"{name} needs a file to translate, and no show-delays: what streams goes to stdout.")
     if args.references and not args.json:
         raise ValueError(f"references need json, whose log holds them, got {args.references!r}.")
-    if args.glossary_strength is not None and not args.glossary:
-        raise ValueError(f"glossary-strength needs a glossary, got {args.glossary_strength}.")
     # Before the model is loaded: a wrong file should cost nothing.
-    args.terms = _read_glossary(args) if args.glossary else None
+    args.terms = chosen_glossary(args)
     args.segments = _read_segmenter(args) if args.segmenter else None
     find_model(args.model)
     sources = _read_sources(args.file) if args.file else []
@@ -109,12 +104,6 @@ def _read_segmenter(args: argparse.Namespace) -> Any:
     if args.whole_lines:
         raise ValueError("segmenter must not stand beside whole-lines, whose lines are sentences.")
     return Segmenter.load(args.segmenter)
-
-
-def _read_glossary(args: argparse.Namespace) -> Any:
-    from ..models.glossary import STRENGTH, Glossary
-
-    return Glossary.from_file(args.glossary, STRENGTH if args.glossary_strength is None else args.glossary_strength)
 
 
 def _read_sources(file: str) -> list[str]:

@@ -5,6 +5,7 @@ import importlib.util
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
 
+from ..models.glossary import bound_glossary
 from ..models.policy_names import named
 from ..streaming.engine import StreamEngine
 from .board import STYLE, status
@@ -47,6 +48,7 @@ def build_page(
     examples: Sequence[str] | None = None,
     host_names: Sequence[str] = (),
     policies: Sequence[str] = (),
+    glossary: Any = None,
 ) -> Any:
     """Build the page, ready for `launch()`. Its engine works until the process ends.
 
@@ -59,10 +61,11 @@ def build_page(
             machine's own name and IP addresses; `"*"` for any.
         policies (`Sequence[str]`, *optional*): further ones to choose from, by names that [`policy_from_name`] knows;
             the first is compared with wait-3 unless the visitor chooses.
+        glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer, whoever visits.
 
     Raises:
-        ValueError: without Gradio, for `max_streams` below 1, if the processor's unit is not words, or for a policy
-            that is none or that the model cannot follow.
+        ValueError: without Gradio, for `max_streams` below 1, if the processor's unit is not words, for a policy that
+            is none or that the model cannot follow, or for a glossary that is none or cannot be written.
 
     Returns:
         `gradio.Blocks`
@@ -73,12 +76,13 @@ def build_page(
     if max_streams < 1:
         raise ValueError(f"max_streams must be at least 1, got {max_streams}.")
     chosen = {name: named(name, model) for name in policies}
+    bound_glossary(glossary, processor.prompt)
     # Gradio is imported here only: it is an extra, and slow.
     from .blocks import LivePage
 
     engine = StreamEngine(model, processor, max_streams=max_streams)
     engine.start()
-    visitors = Visitors(engine, max_waiting=max_streams, policies=POLICIES | chosen)
+    visitors = Visitors(engine, max_waiting=max_streams, policies=POLICIES | chosen, glossary=glossary)
     languages = sorted(processor.target_langs, key=lambda language: language != processor.target_lang)
     title = f"Simultaneous translation, {processor.source_lang}\u00a0→\u00a0{', '.join(languages)}"
     samples = list(examples_of(processor.source_lang) if examples is None else examples)

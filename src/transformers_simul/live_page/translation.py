@@ -5,6 +5,7 @@ import statistics
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from ..evaluation.latency import running_lagging
 from ..models.policies import Policy
@@ -26,6 +27,7 @@ class LiveTranslation:
         title (`str`, *optional*): what the page calls it.
         timeout_s (`float`, *optional*): the longest wait for a source word; then the translation ends by itself.
         target_lang (`str`, *optional*): of those that the processor knows.
+        glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer.
 
     Raises:
         EngineFull: if the engine has no free place.
@@ -53,6 +55,7 @@ class LiveTranslation:
         title: str = "",
         timeout_s: float | None = None,
         target_lang: str | None = None,
+        glossary: Any = None,
     ):
         self.title = title
         self.source: list[str] = []
@@ -64,7 +67,12 @@ class LiveTranslation:
         self._timeout_s = timeout_s
         source = SourceStream(unit=engine.processor.unit, timeout_s=timeout_s, max_waiting=engine.max_waiting)
         self._stream = engine.open(
-            policy, source, sentences=True, max_sentence_words=MAX_SENTENCE_WORDS, target_lang=target_lang
+            policy,
+            source,
+            sentences=True,
+            max_sentence_words=MAX_SENTENCE_WORDS,
+            target_lang=target_lang,
+            glossary=glossary,
         )
         self._reader = threading.Thread(target=self._collect, daemon=True)
         self._reader.start()

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from ..models.policies import OfflinePolicy, Policy, WaitKPolicy
 from ..models.text import split_words
@@ -79,12 +80,17 @@ class Visitors:
         engine (`StreamEngine`): started, and used by nobody else.
         max_waiting (`int`, *optional*): how many may wait for a place; further ones are refused at once.
         policies (`Mapping[str, Policy]`, *optional*): what visitors choose from, by name.
+        glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer.
     """
 
     def __init__(
-        self, engine: StreamEngine, max_waiting: int = 8, policies: Mapping[str, Policy] = MappingProxyType(POLICIES)
+        self,
+        engine: StreamEngine,
+        max_waiting: int = 8,
+        policies: Mapping[str, Policy] = MappingProxyType(POLICIES),
+        glossary: Any = None,
     ):
-        self.engine, self.max_waiting, self.policies = engine, max_waiting, policies
+        self.engine, self.max_waiting, self.policies, self.glossary = engine, max_waiting, policies, glossary
         self._turns: dict[str, _Turn] = {}
         self._line: deque[_Turn] = deque()
         # In the order in which they left.
@@ -245,7 +251,8 @@ class Visitors:
         panels: list[LiveTranslation] = []
         try:
             for title in turn.titles:
-                panels.append(LiveTranslation(self.engine, self.policies[title], title, IDLE_S, turn.language))
+                policy = self.policies[title]
+                panels.append(LiveTranslation(self.engine, policy, title, IDLE_S, turn.language, self.glossary))
         except EngineFull:
             for panel in panels:
                 panel.cancel()

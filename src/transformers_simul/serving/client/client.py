@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A client of `transformers-simul serve`, for asyncio."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -58,6 +58,8 @@ class SimulClient:
         sentences: bool = True,
         max_sentence_words: int | None = None,
         options: dict[str, Any] | None = None,
+        glossary: Mapping[str, str] | Sequence[dict[str, Any]] = (),
+        glossary_strength: float | None = None,
         room: str | None = None,
         wait_s: float = 0.0,
     ) -> ClientStream:
@@ -71,6 +73,9 @@ class SimulClient:
             max_sentence_words (`int`, *optional*): where a sentence without an end is cut.
             options (`dict`, *optional*): fields of `generate()`: `max_new_tokens`, `do_sample`, `temperature`, `top_k`,
                 `top_p`, `repetition_penalty`, `seed`.
+            glossary (`Mapping[str, str]` or `Sequence[dict]`, *optional*): the target term of each source term, or
+                entries with `source`, `target` and, of several target languages, `target_lang`.
+            glossary_strength (`float`, *optional*): the bonus of a term, in nats; the server's own without.
             room (`str`, *optional*): publish into this room.
             wait_s (`float`, *optional*): how long to wait for a server and for a place; a refusal is raised at once
                 without.
@@ -80,6 +85,8 @@ class SimulClient:
         """
         if isinstance(target_langs, str):
             raise ValueError(f"target_langs must be a list of languages, got {target_langs!r}.")
+        if isinstance(glossary, Mapping):
+            glossary = [{"source": source, "target": target} for source, target in glossary.items()]
         fields = {
             "model": model,
             "policy": policy,
@@ -88,6 +95,8 @@ class SimulClient:
             "sentences": sentences,
             "max_sentence_words": max_sentence_words,
             "options": options or {},
+            "glossary": list(glossary),
+            "glossary_strength": glossary_strength,
             "room": room,
         }
         return ClientStream(self._line, _made(Start, fields), _checked(wait_s))
