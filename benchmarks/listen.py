@@ -65,6 +65,10 @@ def heard(paths: list[str], seconds: float | None) -> Iterator[numpy.ndarray]:
                 yield block
 
 
+def show(name: str, value: float) -> None:
+    print(f"{name:<60} {value:10.3f}", flush=True)
+
+
 def measure(args: argparse.Namespace) -> dict[str, float]:
     transcriber = make_transcriber(args.recogniser, args.language)
     voice = SileroVoice()
@@ -87,7 +91,8 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
         if args.transcript:
             words += [word.text for word in event.source]
         if listener.heard_s >= mark_s:
-            figures[f"MB after {mark_s / 60:g} min of audio"] = process.memory_info().rss / 1e6
+            # At once: a long run may be stopped.
+            show(f"MB after {mark_s / 60:g} min of audio", process.memory_info().rss / 1e6)
             mark_s += 60.0 * args.every
         if is_last:
             break
@@ -123,7 +128,7 @@ def main() -> None:
     parser.add_argument("--step", type=float, default=1.0, help="seconds of new audio that are worth recognising (1)")
     parser.add_argument("--window", type=float, default=12.0, help="most seconds that are recognised at once (12)")
     for name, value in measure(parser.parse_args()).items():
-        print(f"{name:<60} {value:10.3f}")
+        show(name, value)
 
 
 if __name__ == "__main__":
