@@ -3,6 +3,7 @@
 importing torch and transformers and loading the same weights alone. Fresh processes, in turns."""
 
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -44,7 +45,8 @@ def processor_seconds(command: list[str]) -> float:
         process.stdin.write(b"The device is already configured . ")
         process.stdin.flush()
         line = process.stdout.readline()
-        process.kill()
+        # Not process.kill(), which would reap one that has ended, and its figures.
+        os.kill(process.pid, signal.SIGKILL)
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = status
     if "translate" in command and not line:
