@@ -83,7 +83,7 @@ def replayed(delays_ms: Sequence[float], elapsed_ms: Sequence[float]) -> list[fl
     """
     times, ready, before = [], 0.0, 0.0
     for delay, elapsed in zip(delays_ms, elapsed_ms, strict=True):
-        ready = max(ready, delay) + elapsed - before
+        ready = max(ready, float(delay)) + elapsed - before
         before = elapsed
         times.append(round(ready, 3))
     return times
