@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import anyio
+
 from .failure import Failure
 from .messages import Listen, RoomState, SentenceEnd, Started, WordMessage
 from .settings import Settings
@@ -102,9 +104,10 @@ class Listener:
             if self._is_over:
                 return None
             self._bell.clear()
-            try:
-                await asyncio.wait_for(self._bell.wait(), timeout_s)
-            except asyncio.TimeoutError:
+            # Not asyncio.wait_for: until Python 3.12 it may swallow a cancellation that comes with what it waits for.
+            with anyio.move_on_after(timeout_s) as scope:
+                await self._bell.wait()
+            if scope.cancelled_caught:
                 return None
 
     @property

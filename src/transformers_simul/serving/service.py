@@ -2,11 +2,12 @@
 """All that a server holds: models, sessions, rooms, tokens; what it refuses, and how it ends."""
 
 import asyncio
-import contextlib
 import logging
 import math
 from collections import Counter
 from collections.abc import Sequence
+
+import anyio
 
 from .failure import Failure
 from .messages import PROTOCOL_VERSION, Notice, Start
@@ -146,12 +147,13 @@ class Service:
         text = f"This server ends in {math.ceil(seconds)} seconds: go on elsewhere at the end of a sentence."
         for session in list(self._sessions):
             session.say(Notice(code="draining", message=text, seconds=seconds))
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._wait_for_end(), seconds)
+        # Not asyncio.wait_for: until Python 3.12 it may swallow a cancellation that comes with what it waits for.
+        with anyio.move_on_after(seconds):
+            await self._wait_for_end()
         self._stop_all()
         # They say so to their clients, and go.
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._wait_for_end(), min(seconds, 5.0) + 1.0)
+        with anyio.move_on_after(min(seconds, 5.0) + 1.0):
+            await self._wait_for_end()
 
     async def _wait_for_end(self) -> None:
         while self._sessions:

@@ -2,11 +2,11 @@
 """The WebSockets: `/v1/stream` and `/v1/rooms/{room}/listen`."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Coroutine
 from typing import Any
 
+import anyio
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -189,8 +189,10 @@ async def _first(
         service.tokens.check(header)
     message: Any
     try:
-        message = await asyncio.wait_for(_receive(socket, adapter), service.settings.start_s)
-    except asyncio.TimeoutError:
+        # Not asyncio.wait_for: until Python 3.12 it may swallow a cancellation that comes with the message.
+        with anyio.fail_after(service.settings.start_s):
+            message = await _receive(socket, adapter)
+    except TimeoutError:
         raise Failure("idle_timeout", "The first message did not come in time.") from None
     if not isinstance(message, kind):
         raise Failure("bad_order", f"The first message must be {kind.__name__.lower()}.")
@@ -215,10 +217,10 @@ async def _send(socket: WebSocket, message: BaseModel) -> None:
 
 
 async def _finish(tasks: list[asyncio.Task[None]]) -> None:
+    """Their cancellations end here; one of the caller's own goes on."""
     for task in tasks:
         task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 __all__ = ["listen", "stream"]

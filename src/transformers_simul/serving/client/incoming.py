@@ -2,7 +2,6 @@
 """What a stream and a listener have in common: messages that come, on as many connections as it takes."""
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
@@ -80,8 +79,8 @@ class Incoming(Generic[Message]):
         """Give up what has not ended, and the connection."""
         if self._work is not None:
             self._work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._work
+            # Its cancellation ends here; one of the caller's own goes on.
+            await asyncio.gather(self._work, return_exceptions=True)
 
     @property
     def _is_over(self) -> bool:
