@@ -63,6 +63,36 @@ def test_cut_after_any_message_the_rest_is_that_of_a_stream_without_a_break(part
     run(main())
 
 
+def test_characters_are_counted_as_if_nothing_had_been_cut():
+    """What is sent again may begin with white space between two characters, which is a unit."""
+    characters = tiny(unit="char")
+    text = "a dog. abcd \n run. abc ef"
+    # Sentences are cut before a space.
+    cut_at = {"max_sentence_words": 4}
+    units = " ".join(text.split())
+
+    async def main():
+        async with running({"one": characters}) as server:
+            whole = await translate(server, text, **cut_at)
+            sent = set()
+            for cut in range(1, len(whole)):
+                track = kept(whole[:cut])
+                before = track["source_words"]
+                sent.add(units[before : before + 1])
+                async with server.connect() as socket:
+                    await say(socket, start(resume={"source_words": before, "tracks": [track]}, **cut_at))
+                    # In two pieces, since the first may be all white space.
+                    await say(socket, source(units[before : before + 1]), source(units[before + 1 :]), END)
+                    again = await rest(socket)
+                assert told(again) == told(whole[cut:]), cut
+                read = [unit for each in whole[cut:-1] for unit in each.get("read", [])]
+                assert [unit for each in again[1:-1] for unit in each.get("read", [])] == read, cut
+                assert again[-1]["tracks"][0]["source_words"] == whole[-1]["tracks"][0]["source_words"] == len(units)
+            assert " " in sent
+
+    run(main())
+
+
 def test_cut_twice(parts):
     async def main():
         async with running({"one": parts}) as server:

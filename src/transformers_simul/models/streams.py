@@ -63,6 +63,8 @@ class SourceStream:
         max_waiting (`int`, *optional*): most units, or characters of an incomplete one, that may wait unread; then
             `put` raises `BufferError`.
         name (`str`, *optional*): what errors call it.
+        goes_on (`bool`, *optional*): whether text came before, elsewhere: white space at the start of this one is then
+            between two characters, and with `unit="char"` a unit.
 
     Raises:
         ValueError: for an unknown unit or a bound that is not above 0.
@@ -89,6 +91,7 @@ class SourceStream:
         timeout_s: float | None = None,
         max_waiting: int | None = None,
         name: str = "the source",
+        goes_on: bool = False,
     ):
         if unit not in UNITS:
             raise ValueError(f"unit must be one of {UNITS}, got {unit!r}.")
@@ -96,6 +99,7 @@ class SourceStream:
             if value is not None and not value > 0:
                 raise ValueError(f"{argument} must be above 0, got {value}.")
         self.unit, self.timeout_s, self.max_waiting, self.name = unit, timeout_s, max_waiting, name
+        self.goes_on = goes_on
         self._lock = threading.Lock()
         self._waiting: deque[Any] = deque()
         # The pieces of the unit that is not complete yet, and their characters.
@@ -261,7 +265,7 @@ class SourceStream:
         units: list[str] = []
         gap = bool(self._partial)
         for index, piece in enumerate([first, *rest]):
-            gap = gap or (index > 0 and bool(units or self._put_units))
+            gap = gap or (index > 0 and (self.goes_on or bool(units or self._put_units)))
             if piece:
                 units += ([" "] if gap else []) + list(piece)
                 gap = False

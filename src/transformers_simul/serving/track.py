@@ -140,6 +140,7 @@ class Track:
             unit=served.unit,
             max_waiting=waiting_words,
             name=f"the source of {served.target_lang!r}",
+            goes_on=sent_again > 0,
         )
         # Words that were committed have read theirs already: they are not told again.
         self._untold = self._told - self.resume.source_words

@@ -213,15 +213,9 @@ class Kept:
         done = self._done = min(track.source_words for track in self._tracks.values())
         while self._ends and self._ends[0] <= done:
             self._ends.popleft()
-        base = done
-        # A space between two characters is a unit of its own only behind another.
-        while (
-            self.unit == "char" and base > self._base and (base == done or self._units[base - self._base].text == " ")
-        ):
-            base -= 1
-        for _ in range(base - self._base):
+        for _ in range(done - self._base):
             self._units.popleft()
-        self._base = base
+        self._base = done
 
     def start(self) -> Start:
         """The first message: of a new stream, or of one that goes on."""

@@ -106,13 +106,8 @@ export class Kept {
   #forget() {
     this.#done = Math.min(...Object.values(this.#tracks).map((track) => track.source_words));
     this.#ends = this.#ends.filter((end) => end > this.#done);
-    let base = this.#done;
-    // A space between two characters is a unit of its own only behind another.
-    while (
-      this.unit === "char" && base > this.#base && (base === this.#done || this.#units[base - this.#base] === " ")
-    ) base--;
-    this.#units.splice(0, base - this.#base);
-    this.#base = base;
+    this.#units.splice(0, this.#done - this.#base);
+    this.#base = this.#done;
   }
 
   /** The field `resume` of `start`; undefined for a new stream. */
