@@ -5,23 +5,22 @@ CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check bench docs package clean
+.PHONY: demo train test check bench docs package clean
 
 demo: $(READY)
+	$(BIN)/python examples/demo.py
+
+# A small model from scratch, in ten minutes; interrupted, it goes on where it was.
+train: $(READY)
 	$(BIN)/python examples/run_simul_translation.py --dataset_name home_assistant --source_lang en --target_lang de \
-	  --output_dir output/demo --template "{source} => {target}" --max_length 256 --do_train --do_predict \
+	  --output_dir output/train --template "{source} => {target}" --max_length 256 --do_train --do_predict \
 	  --wait_k 1 3 5 7 full --eval_wait_k 1 3 5 7 --max_steps 2600 --max_train_minutes 9 \
 	  --per_device_train_batch_size 16 --learning_rate 1e-3 --lr_scheduler_type linear --warmup_steps 200 \
 	  --num_hidden_layers 4 --num_attention_heads 8 --vocab_size 3000 --dropout 0.1 --label_smoothing 0.1 \
 	  --train_sampling_strategy group_by_length --save_steps 200 --save_total_limit 1 --logging_steps 100 \
 	  --report_to none
-	$(BIN)/transformers-simul mask output/demo --output output/demo/mask.png \
+	$(BIN)/transformers-simul mask output/train --output output/train/mask.png \
 	  --source "Already configured. Only one is possible." --target "Bereits konfiguriert. Nur eine möglich."
-	@echo
-	@echo "Next, with a real checkpoint and your own text (a GPU helps):"
-	@echo "  $(BIN)/python examples/run_simul_translation.py --model_name_or_path tiiuae/falcon-rw-1b \\"
-	@echo "    --train_file train.jsonl --test_file test.jsonl --source_lang en --target_lang de --do_train --do_predict \\"
-	@echo "    --wait_k 5 --bf16 --learning_rate 2e-4 --output_dir output/falcon-rw-1b"
 
 # Files of tests side by side, each on one core.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope

@@ -30,7 +30,12 @@ PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "d
 SERVED = "http://127.0.0.1:8000"
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Tiny random models stand in for the names that readers put there.
-NAMES = ("output/demo", "tiiuae/falcon-rw-1b", "my-team/simul-en-de", "HuggingFaceTB/SmolLM2-135M-Instruct")
+NAMES = (
+    "models/simul-falcon-en-de",
+    "tiiuae/falcon-rw-1b",
+    "my-team/simul-en-de",
+    "HuggingFaceTB/SmolLM2-135M-Instruct",
+)
 
 
 def blocks(page, language):
@@ -62,7 +67,7 @@ def reader(tmp_path, monkeypatch):
     assert isinstance(log[0], Instance)
     for path in (
         "instances.log",
-        "output/demo/logs/k=3/instances.log",
+        "output/train/logs/k=3/instances.log",
         *(f"output/experiment/en-de/logs/SM-norec-mod/k={k}/instances.log" for k in (1, 3, 5, 7)),
     ):
         write_instances(path, log)

@@ -151,8 +151,7 @@ def at_hand(reader, monkeypatch):  # noqa: F811
     Path("captions.txt").write_text(lines)
     for name in ("log", "yaml", "de"):
         shutil.copy(ROOT / "tests" / "omnisteval" / f"talks0.{name}", f"talks.{name}")
-    shutil.copytree("output/demo", "output/talks")
-    shutil.rmtree("output/talks/logs")
+    shutil.copytree("models/simul-falcon-en-de", "output/talks")
     for k in (1, 3):
         Path(f"output/talks/logs/k={k}").mkdir(parents=True)
         shutil.copy("talks.log", f"output/talks/logs/k={k}/instances.log")

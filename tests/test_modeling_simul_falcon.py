@@ -194,7 +194,7 @@ def test_bad_forward_arguments():
         model(**without)
     with pytest.raises(ValueError, match="token_kinds must have shape"):
         model(**batch | {"token_kinds": None})
-    with pytest.raises(ValueError, match="give all of them, or none"):
+    with pytest.raises(ValueError, match="must have all of its five fields"):
         model(batch["input_ids"], peeks=batch["peeks"])
     with pytest.raises(ValueError, match="exactly one of input_ids"):
         model()

@@ -49,7 +49,7 @@ def run_bash(code: str) -> str:
 @contextlib.contextmanager
 def server() -> Iterator[None]:
     """The server that the client's recipe talks to."""
-    process = subprocess.Popen([sys.executable, "-m", "transformers_simul.cli", "serve", "output/demo"])
+    process = subprocess.Popen([sys.executable, "-m", "transformers_simul.cli", "serve", "models/simul-falcon-en-de"])
     try:
         while process.poll() is None:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{SERVED}/readyz"):
@@ -86,7 +86,7 @@ def main(folder: str, name: str) -> None:
     page = PAGE.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as work:
         os.chdir(work)
-        for place in ("output/demo", "my-team/simul-en-de"):
+        for place in ("models/simul-falcon-en-de", "my-team/simul-en-de"):
             Path(place).parent.mkdir()
             Path(place).symlink_to(model)
         Path("captions.txt").write_text(_CAPTIONS, encoding="utf-8")

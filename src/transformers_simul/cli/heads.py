@@ -12,8 +12,8 @@ from .loading import add_model, find_model
 EXAMPLES = """
 examples:
   transformers-simul align data/train.en data/train.de --output data/train.align
-  transformers-simul heads output/demo data/train.en data/train.de --alignment data/train.align
-  transformers-simul translate output/demo data/test.en --policy alignatt-2
+  transformers-simul heads models/simul-falcon-en-de data/train.en data/train.de --alignment data/train.align
+  transformers-simul translate models/simul-falcon-en-de data/test.en --policy alignatt-2
 """
 
 

@@ -22,10 +22,10 @@ from .loading import add_decoding_weights, add_model, find_model, load
 _BLOCK_S = 0.5
 EXAMPLES = """
 examples:
-  transformers-simul listen output/demo --audio talk.wav
-  transformers-simul listen output/demo --microphone --vtt talk.vtt
-  ffmpeg -i talk.mp4 -f s16le -ar 16000 -ac 1 - | transformers-simul listen output/demo --audio - --show-source
-  transformers-simul listen output/demo --audio talk.wav --references talk.de --log instances.log
+  transformers-simul listen models/simul-falcon-en-de --audio talk.wav
+  transformers-simul listen models/simul-falcon-en-de --microphone --vtt talk.vtt
+  ffmpeg -i talk.mp4 -f s16le -ar 16000 -ac 1 - | transformers-simul listen models/simul-falcon-en-de --audio -
+  transformers-simul listen models/simul-falcon-en-de --audio talk.wav --references talk.de --log instances.log
   transformers-simul listen http://127.0.0.1:8000 --microphone --room talk
 """
 

@@ -26,7 +26,9 @@ def add_model(parser: argparse.ArgumentParser, also: str = "") -> None:
         parser (`argparse.ArgumentParser`): of a command.
         also (`str`, *optional*): what else MODEL may be, for its help.
     """
-    parser.add_argument("model", help=f"a trained folder, such as output/demo, or a name on the Hub{also}")
+    parser.add_argument(
+        "model", help=f"a trained folder, such as models/simul-falcon-en-de, or a name on the Hub{also}"
+    )
     parser.add_argument("--trust-remote-code", action="store_true", help="allow running code that comes with MODEL")
 
 

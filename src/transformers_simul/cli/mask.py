@@ -9,10 +9,10 @@ from .loading import add_model, find_model
 
 EXAMPLES = """
 examples:
-  transformers-simul mask output/demo --source "Already configured." --target "Bereits konfiguriert."
-  transformers-simul mask output/demo --source "..." --target "..." --layer 0 --head 3 --output head.png
-  transformers-simul mask output/demo --source "..." --target "..." --path path.svg
-  transformers-simul mask output/demo --source "..." --target "..." --policy learned:0.5,max=5
+  transformers-simul mask models/simul-falcon-en-de --source "Already configured." --target "Bereits konfiguriert."
+  transformers-simul mask models/simul-falcon-en-de --source "..." --target "..." --layer 0 --head 3 --output head.png
+  transformers-simul mask models/simul-falcon-en-de --source "..." --target "..." --path path.svg
+  transformers-simul mask models/simul-falcon-en-de --source "..." --target "..." --policy learned:0.5,max=5
 """
 
 

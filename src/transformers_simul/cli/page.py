@@ -11,10 +11,10 @@ from .loading import add_decoding_weights, add_model, find_model
 
 EXAMPLES = """
 examples:
-  transformers-simul demo output/demo
-  transformers-simul demo output/demo --port 8000 --max-streams 4
-  transformers-simul demo output/demo --policy learned:0.5 --policy confidence:0.6,max=7
-  transformers-simul demo output/demo --example "The room is dark." --example "Turn on the light in the kitchen."
+  transformers-simul demo models/simul-falcon-en-de
+  transformers-simul demo models/simul-falcon-en-de --port 8000 --max-streams 4
+  transformers-simul demo models/simul-falcon-en-de --policy learned:0.5 --policy confidence:0.6,max=7
+  transformers-simul demo models/simul-falcon-en-de --example "The room is dark." --example "The light is on."
 """
 
 

@@ -10,8 +10,8 @@ from .loading import add_model, find_model
 POLICIES = ("wait-1", "wait-3", "learned:0.5", "confidence:0.6")
 EXAMPLES = """
 examples:
-  transformers-simul paths output/demo --source "Only one is possible."
-  transformers-simul paths output/demo --source "..." --policy wait-3 learned:0.5 agree-2 alignatt-2 --output paths.svg
+  transformers-simul paths models/simul-falcon-en-de --source "Only one is possible."
+  transformers-simul paths models/simul-falcon-en-de --source "..." --policy wait-3 agree-2 --output paths.svg
 """
 
 

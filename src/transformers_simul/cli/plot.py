@@ -11,8 +11,8 @@ from .longform import add_segments, chosen_scorer
 
 EXAMPLES = """
 examples:
-  transformers-simul plot output/demo/logs
-  transformers-simul plot ours=output/demo/logs theirs=output/other/logs --metric chrF++ --output curves.svg
+  transformers-simul plot output/train/logs
+  transformers-simul plot ours=output/train/logs theirs=output/other/logs --metric chrF++ --output curves.svg
   transformers-simul plot talks/logs --segments tst-COMMON.yaml --references tst-COMMON.de
 """
 

@@ -10,7 +10,7 @@ from .flags import check_output
 EXAMPLES = """
 examples:
   transformers-simul segmenter train.en --output en.safetensors
-  transformers-simul translate output/demo captions.txt --segmenter en.safetensors
+  transformers-simul translate models/simul-falcon-en-de captions.txt --segmenter en.safetensors
 """
 
 

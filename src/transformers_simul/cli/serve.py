@@ -17,9 +17,9 @@ TOKENS = "TRANSFORMERS_SIMUL_TOKENS"
 _EXTRA = ("fastapi", "uvicorn", "websockets", "prometheus_client")
 EXAMPLES = f"""
 examples:
-  transformers-simul serve output/demo
+  transformers-simul serve models/simul-falcon-en-de
   transformers-simul serve de=output/en-de fr=output/en-fr --policy wait-5 --max-streams 16
-  transformers-simul serve output/demo --host 0.0.0.0 --token-file tokens.txt --origin https://captions.example
+  transformers-simul serve models/simul-falcon-en-de --host 0.0.0.0 --token-file tokens.txt --origin https://captions.example
 
 Tokens stand one in a line, in the file or in the variable {TOKENS}; 'listen' after one lets it listen to rooms alone.
 """

@@ -20,7 +20,7 @@ EXAMPLES = """
 examples:
   transformers-simul subtitles instances.log --words-per-second 2.5 --output talk.srt
   transformers-simul subtitles instances.log --format vtt --line-length 32 --reading-speed 15
-  tail -f captions.txt | transformers-simul translate output/demo --json | transformers-simul subtitles - --format vtt
+  tail -f captions.txt | transformers-simul translate models/simul-falcon-en-de --json | transformers-simul subtitles -
 """
 
 

@@ -19,13 +19,13 @@ from .loading import add_decoding_weights, add_model, find_model, load
 
 EXAMPLES = """
 examples:
-  transformers-simul translate output/demo                       # type; words come out while you do
-  transformers-simul translate output/demo --wait-k 1 --show-delays < news.en
-  transformers-simul translate output/demo news.en --output news.de
-  transformers-simul translate output/demo news.en --references news.de --json > instances.log
-  transformers-simul translate output/demo news.en --wait-k full --whole-lines
-  transformers-simul translate output/demo news.en --glossary terms.tsv
-  transformers-simul translate output/demo news.en --policy confidence:0.6,min=1,max=7
+  transformers-simul translate models/simul-falcon-en-de                       # type; words come out while you do
+  transformers-simul translate models/simul-falcon-en-de --wait-k 1 --show-delays < news.en
+  transformers-simul translate models/simul-falcon-en-de news.en --output news.de
+  transformers-simul translate models/simul-falcon-en-de news.en --references news.de --json > instances.log
+  transformers-simul translate models/simul-falcon-en-de news.en --wait-k full --whole-lines
+  transformers-simul translate models/simul-falcon-en-de news.en --glossary terms.tsv
+  transformers-simul translate models/simul-falcon-en-de news.en --policy confidence:0.6,min=1,max=7
 """
 # Tokens that a sentence from standard input may have with its prompt and its translation.
 _MAX_TOKENS = 2048

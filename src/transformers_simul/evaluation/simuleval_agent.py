@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An agent for SimulEval 1.1.4, which then does the reading and the scoring. In an environment with SimulEval:
 
-`simuleval --agent-class transformers_simul.evaluation.simuleval_agent.SimulAgent --model output/demo
+`simuleval --agent-class transformers_simul.evaluation.simuleval_agent.SimulAgent --model models/simul-falcon-en-de
 --wait-k 3 --source test.en --target test.de --source-type text --target-type text --output log`
 """
 

@@ -21,6 +21,8 @@ def write_model_card(
     lines: Sequence[ReportLine] = (),
     name: str | None = None,
     license: str | None = None,
+    about_training: str | None = None,
+    test_set: str | None = None,
 ) -> Path:
     """Write `README.md` into a folder that was trained: metadata, scores, how to stream, limits.
 
@@ -29,6 +31,8 @@ def write_model_card(
         lines (`Sequence[ReportLine]`, *optional*): scores of these weights, one a policy; see [`folder_lines`].
         name (`str`, *optional*): of the model on the hub; the folder's unless told.
         license (`str`, *optional*): of the weights, as the hub writes it; nothing is claimed without.
+        about_training (`str`, *optional*): Markdown on the data, its licences and how to train the same again.
+        test_set (`str`, *optional*): what `lines` were measured on; the data set of the training unless told.
 
     Raises:
         ValueError: if the folder holds no model with its processor, or for a name that the Hub would not take.
@@ -55,8 +59,8 @@ def write_model_card(
         raise ValueError(f"folder must hold a model saved with its processor, but has no {error.filename}.") from error
     name = name_on_hub(name, folder)
     record = json.loads(text) if (text := _read(folder / "training.json")) else {}
-    metadata = _metadata(name, license, processor, record, lines)
-    text = f"---\n{metadata.to_yaml()}\n---\n\n{_text(name, folder, config, processor, record, lines)}"
+    metadata = _metadata(name, license, processor, record, lines, test_set)
+    text = f"---\n{metadata.to_yaml()}\n---\n\n{_text(name, folder, config, processor, record, lines, about_training)}"
     write_text(folder / "README.md", text)
     return folder / "README.md"
 
@@ -66,16 +70,22 @@ def _read(path: Path) -> str:
 
 
 def _metadata(
-    name: str, license: str | None, processor: dict, record: dict, lines: Sequence[ReportLine]
+    name: str,
+    license: str | None,
+    processor: dict,
+    record: dict,
+    lines: Sequence[ReportLine],
+    test_set: str | None,
 ) -> ModelCardData:
     languages = [*_languages(processor, "source"), *_languages(processor, "target")]
-    dataset = record.get("about", {}).get("dataset") or "own data"
+    dataset = record.get("about", {}).get("dataset")
+    tested_on = test_set or dataset or "own data"
     results = [
         EvalResult(
             task_type="translation",
             task_name=f"Simultaneous translation, {line.name}",
-            dataset_type=dataset.replace(" ", "-"),
-            dataset_name=f"{dataset} {'-'.join(languages)}",
+            dataset_type=tested_on.replace(" ", "-"),
+            dataset_name=f"{tested_on} {'-'.join(languages)}",
             dataset_config=line.name,
             metric_type=kind,
             metric_name=metric,
@@ -100,7 +110,7 @@ def _metadata(
         pipeline_tag="audio-text-to-text" if "chunk_ms" in processor else "translation",
         tags=["simultaneous-translation", "simulmask"],
         base_model=base if base and not Path(base).exists() else None,
-        datasets=[dataset] if "/" in dataset else None,
+        datasets=[dataset] if dataset and "/" in dataset else None,
         metrics=sorted(set(_METRICS.values())) if lines else None,
         model_name=name,
         eval_results=results or None,
@@ -124,7 +134,15 @@ def _base(record: dict[str, Any]) -> str:
     return record.get("model", {}).get("model_name_or_path") or ""
 
 
-def _text(name: str, folder: Path, config: dict, processor: dict, record: dict, lines: Sequence[ReportLine]) -> str:
+def _text(
+    name: str,
+    folder: Path,
+    config: dict,
+    processor: dict,
+    record: dict,
+    lines: Sequence[ReportLine],
+    about_training: str | None,
+) -> str:
     source, target = (" or ".join(_languages(processor, side)) for side in ("source", "target"))
     targets = _languages(processor, "target")
     # Of speech, the processor knows how long a unit is.
@@ -144,6 +162,7 @@ def _text(name: str, folder: Path, config: dict, processor: dict, record: dict, 
         usage.format(name=name, k=_k(folder), chunk_ms=processor.get("chunk_ms")),
         *([] if len(targets) == 1 else [_TARGETS.format(targets=", ".join(targets), last=targets[-1])]),
         "## How it was trained",
+        *([about_training] if about_training else []),
         _training(config, record),
     ]
     if lines:

@@ -9,7 +9,7 @@ with a processor.yaml of
 
 ```yaml
 type: transformers_simul.speech.simulstream_processor.SimulstreamProcessor
-model: output/demo        # of text, heard through a recogniser; or of speech
+model: models/simul-falcon-en-de        # of text, heard through a recogniser; or of speech
 policy: wait-3            # in source words, or in chunks of audio
 recogniser: tiny.en       # of a model of text
 speech_chunk_size: 0.5    # seconds

@@ -128,7 +128,8 @@ def _rates(experiment: SpeechExperiment) -> str:
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     for name in dict.fromkeys(system.model for system in experiment.systems):
         done: Any = read_json(experiment.folder / "models" / name / "training.json")["done"]
-        rate = done["steps"] * batch / done["seconds"]
+        # Recorded in tenths of a second, of which a very short training takes none.
+        rate = done["steps"] * batch / max(done["seconds"], 0.1)
         minutes = _MANY / rate / 60
         rows.append(f"| {name} | {done['steps']:,} | {rate:.1f} | {done['seconds']:.0f} | {minutes:.0f} |")
     if CASCADE in experiment.systems:
