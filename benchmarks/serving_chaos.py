@@ -138,7 +138,7 @@ async def sessions_come_and_go(args: argparse.Namespace, texts: list[str], draw:
         f"before {before}, after {after}",
     )
     memory = ", ".join(f"{each['MiB']:.0f}" for each in held)
-    # Memory that was freed stays with the allocator, in pieces: it grows towards a bound, and a leak does not.
+    # oneDNN makes a kernel for each number of rows it meets: memory grows towards a bound, and a leak does not.
     check(after["MiB"] - held[-2]["MiB"] < 24, f"memory still grows: {memory} MiB")
     return (
         f"{4 * waves * len(texts)} sessions; {before['files']} files before and {after['files']} after, "
