@@ -139,6 +139,71 @@ def test_a_room_over_a_picture(parts, browser):
     assert not errors
 
 
+THROTTLED = """async (url) => {
+  let socket;
+  globalThis.WebSocket = class {
+    static OPEN = 1;
+    readyState = 1;
+    constructor() { socket = this; }
+    send() {}
+    close() { this.onclose(); }
+  };
+  const timers = [];
+  globalThis.setTimeout = (call) => timers.push(call);
+  const { SimulStream } = await import(url);
+  const stream = new SimulStream(location.href, {}, { onMessage() {} });
+  const limits = { burst_words: 2, words_per_second: 0.001, waiting_words: 1000, idle_s: 1000 };
+  const say = (message) => socket.onmessage({ data: JSON.stringify(message) });
+  say({ type: "started", unit: "word", target_langs: ["de"], limits });
+  for (let i = 0; i < 50; i++) {
+    stream.put("one two three ");
+    say({ type: "pong" });
+  }
+  const running = timers.length;
+  let refused = "";
+  stream.put("x".repeat(70000));
+  const waiting = stream.waiting;
+  try { stream.put("y"); } catch (error) { refused = error.name; }
+  stream.close();
+  return [running, waiting > 70000, refused];
+}"""
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_who_is_held_has_one_timer_and_a_bounded_outbox(parts, browser):
+    with in_thread({"one": parts}) as server:
+        tab = opened(browser, f"{server.url}/captions?room=none", [])
+        assert tab.evaluate(THROTTLED, f"{server.url}/captions/simul-client.js") == [1, True, "RangeError"]
+        tab.close()
+
+
+HOSTILE = """() => {
+  const show = (message) => simul.onMessage({ target_lang: "de", ...message });
+  show({ type: "room", unit: "token" });
+  show({ type: "word", target_lang: '"><img src=x onerror=alert(1)>', text: "<img src=x onerror=alert(1)>" });
+  show({ type: "word", text: "&lt;<script>alert(1)</script>" });
+  show({ type: "warning", message: "<b onclick=alert(1)>" });
+  const text = document.querySelector("#captions").textContent;
+  for (let i = 0; i < 3000; i++) show({ type: "word", text: "word" });
+  return [text, document.querySelectorAll("img, b, script").length, document.querySelector("#captions").textContent.length];
+}"""
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_words_are_text_and_a_sentence_that_never_ends_is_bounded(parts, browser):
+    with in_thread({"one": parts}) as server:
+        tab = opened(browser, f"{server.url}/captions?room=none", [])
+        text, elements, size = tab.evaluate(HOSTILE)
+        # Tokens bring their own spaces.
+        assert text == "<img src=x onerror=alert(1)>&lt;<script>alert(1)</script>"
+        # The page's own script.
+        assert elements == 1
+        assert size == 4000
+        tab.close()
+
+
 REPLAY = """async ([url, unit, steps]) => {
   const { Kept } = await import(url), kept = new Kept();
   kept.begin(unit, ["de"]);

@@ -150,7 +150,8 @@ class Line:
             return 0.0
         error = state.outcome.exception() if state.outcome else None
         asked_s = error.retry_after_s if isinstance(error, ServerError) else None
-        return max(asked_s or 0.0, _BACKOFF(state))
+        # On top of what the server asks for: whom it refused together must not come back together.
+        return (asked_s or 0.0) + _BACKOFF(state)
 
 
 def _may_pass(error: BaseException) -> bool:

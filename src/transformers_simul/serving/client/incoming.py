@@ -107,9 +107,9 @@ class Incoming(Generic[Message]):
             self._progress = 1
         self._ring()
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message, is_progress: bool = True) -> None:
         self._inbox.append(message)
-        self._progress += 1
+        self._progress += is_progress
         self._ring()
 
     def _check(self) -> None:

@@ -40,7 +40,8 @@ class RoomListener(Incoming[WordMessage | SentenceEnd | RoomState]):
         await send(socket, self._listen.model_copy(update={"after": dict(self._words)}))
         self.state = await receive(socket, ROOM_MESSAGES, RoomState)
         self._agree()
-        self._take(self.state)
+        # It comes on each connection: alone it makes none a good one, or who is cut off after it would not pause.
+        self._take(self.state, is_progress=False)
         while self.state.state != "ended":
             message = await receive(socket, ROOM_MESSAGES, WordMessage, SentenceEnd, RoomState)
             if isinstance(message, RoomState):

@@ -16,18 +16,19 @@ if (wanted.has("size")) style.setProperty("--size", `${number("size", 8, 200)}px
 if (wanted.has("lines")) style.setProperty("--lines", number("lines", 1, 50));
 if (CSS.supports("color", wanted.get("colour") ?? "")) style.setProperty("--colour", wanted.get("colour"));
 
-// A sentence a line; more of them than fit into the window are forgotten.
+// A sentence a line; more of them than fit into the window are forgotten, and so is the start of one that never ends.
+const LONGEST = 4000;
 let line = null, joiner = " ";
 function show(message) {
   if (message.type === "started" || message.type === "room") {
-    joiner = (message.unit ?? "word") === "char" ? "" : " ";
+    joiner = (message.unit ?? "word") === "word" ? " " : "";
   } else if (message.type === "word") {
     if (line === null) {
       line = captions.appendChild(document.createElement("div"));
       line.lang = message.target_lang;
       while (captions.childElementCount > 50) captions.firstElementChild.remove();
     }
-    line.textContent += (line.textContent ? joiner : "") + message.text;
+    line.textContent = (line.textContent + (line.textContent ? joiner : "") + message.text).slice(-LONGEST);
   } else if (message.type === "sentence_end") {
     line = null;
   } else if (message.type === "warning") {

@@ -5,7 +5,7 @@
 const END = Symbol("end");
 // White space that breaks words: not the no-break spaces.
 const BREAKS = /[\t-\r\x1c- \x85\u1680\u2000-\u2006\u2008-\u200a\u2028\u2029\u205f\u3000]+/;
-const GIVE_UP_MS = 120_000, GOOD_MS = 5_000, LONGEST = 500, SHARE = 0.9;
+const GIVE_UP_MS = 120_000, GOOD_MS = 5_000, LONGEST = 500, SHARE = 0.9, WAITING = 65_536;
 
 /** What must be kept of a stream to go on after a lost connection. */
 export class Kept {
@@ -190,8 +190,9 @@ class Line {
         return this._finish(new SimulError(failure ?? lost));
       }
       this.onState("lost");
+      // On top of what the server asks for: whom it refused together must not come back together.
       const pauseMs = Math.random() * Math.min(500 * 2 ** this.#tries++, 10_000);
-      setTimeout(() => this.#isOver || this._connect(), Math.max((failure?.retry_after_s ?? 0) * 1000, pauseMs));
+      setTimeout(() => this.#isOver || this._connect(), (failure?.retry_after_s ?? 0) * 1000 + pauseMs);
     };
   }
 
@@ -214,6 +215,10 @@ class Line {
 
   _lost() {}
 
+  get isOver() {
+    return this.#isOver;
+  }
+
   close() {
     this._finish();
   }
@@ -222,6 +227,8 @@ class Line {
 /** A stream: `put`, `endSentence`, `end`, `cancel`; words come to `onMessage`, each once. `fields` are those of `start`. */
 export class SimulStream extends Line {
   #outbox = [];
+  #waiting = 0;
+  #again = null;
   #limits = null;
   #left = 0;
   #filledMs = 0;
@@ -236,18 +243,29 @@ export class SimulStream extends Line {
     this._connect();
   }
 
+  /** Characters that were put and not sent yet. */
+  get waiting() {
+    return this.#waiting;
+  }
+
+  /** A piece of source; while more than 65,536 characters wait to be sent, none is taken. */
   put(text) {
-    for (let place = 0; place < text.length; place += LONGEST) this.#outbox.push(text.slice(place, place + LONGEST));
-    this.#pump();
+    if (this.#waiting > WAITING) throw new RangeError(`${this.#waiting} characters wait to be sent: put no more yet`);
+    if (!this.isOver) this.#waiting += text.length;
+    for (let place = 0; place < text.length; place += LONGEST) this.#add(text.slice(place, place + LONGEST));
   }
 
   endSentence() {
-    this.#outbox.push(null);
-    this.#pump();
+    this.#add(null);
   }
 
   end() {
-    this.#outbox.push(END);
+    this.#add(END);
+  }
+
+  #add(item) {
+    if (this.isOver) return;
+    this.#outbox.push(item);
     this.#pump();
   }
 
@@ -299,7 +317,11 @@ export class SimulStream extends Line {
       this.#left = Math.min(burst, this.#left + (nowMs - this.#filledMs) / 1000 * rate);
       this.#filledMs = nowMs;
       if (this.#left < 1 || this.#kept.wordsAhead > waiting * SHARE - LONGEST / 2) {
-        setTimeout(() => this.#pump(), 200);
+        // One timer, however many messages and pieces come meanwhile.
+        this.#again ??= setTimeout(() => {
+          this.#again = null;
+          this.#pump();
+        }, 200);
         return;
       }
       const item = this.#outbox.shift();
@@ -310,6 +332,7 @@ export class SimulStream extends Line {
         this.#left -= this.#kept.endSentence();
         this._send({ type: "end_sentence" });
       } else {
+        this.#waiting -= item.length;
         // Kept first: what is not sent for certain is sent again.
         this.#left -= this.#kept.put(item);
         this._send({ type: "source", text: item });
@@ -350,7 +373,8 @@ export class RoomListener extends Line {
       if (count <= (counts[message.target_lang] ?? 0)) return;
       counts[message.target_lang] = count;
     }
-    this.heardMessages++;
+    // The room's state comes on each connection: alone it makes none a good one.
+    if (message.type !== "room") this.heardMessages++;
     this.onMessage(message);
     if (message.type === "room" && message.state === "ended") this._finish();
   }
