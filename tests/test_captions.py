@@ -124,7 +124,7 @@ def test_a_room_over_a_picture(parts, browser):
             stream.put(TEXT[60:])
             stream.end()
             assert len(list(stream)) > 5
-        tab.wait_for_function("document.querySelector('#status').textContent == 'The end.'")
+        tab.wait_for_function("() => document.querySelector('#status').textContent == 'The end.'")
         assert lines(tab) == expected(parts, TEXT)
         seen = "getComputedStyle(document.documentElement).backgroundColor"
         assert tab.evaluate(seen) == "rgba(0, 0, 0, 0)"
@@ -134,7 +134,7 @@ def test_a_room_over_a_picture(parts, browser):
         tab.close()
         # Without the token: said, and no more.
         tab = opened(browser, f"{server.url}/captions", errors)
-        tab.wait_for_function("document.querySelector('#status').textContent.startsWith('unauthorized: ')")
+        tab.wait_for_function("() => document.querySelector('#status').textContent.startsWith('unauthorized: ')")
         tab.close()
     assert not errors
 
