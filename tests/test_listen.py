@@ -358,6 +358,7 @@ def test_a_microphone_that_vanishes_is_told_of(at_hand, capsys, monkeypatch):
 def test_a_microphone_ends_by_interrupt_and_the_rest_is_translated(at_hand, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", FakeSound(say([*range(6)], 1.0), ends=False))
     monkeypatch.setattr(microphone, "_GONE_S", 60.0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     heard = Listener.hear
 
     def hear(self, samples, is_last=False):
@@ -371,7 +372,8 @@ def test_a_microphone_ends_by_interrupt_and_the_rest_is_translated(at_hand, caps
     assert status == 0
     assert "6 source words" in err
     assert read_instances("instances.log")[0].source == "microphone"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    # Put back as it was found, and by the test too: what starts tests in the background ignores Ctrl-C.
+    assert signal.signal(signal.SIGINT, before) is signal.default_int_handler
 
 
 def test_a_microphone_that_is_heard_too_slowly_loses_the_oldest(monkeypatch, caplog):

@@ -170,7 +170,10 @@ def inside(inner, outer):
 
 def line(name, laal, score):
     return SimpleNamespace(
-        name=name, latency={"LAAL": laal}, quality=[Quality("BLEU", score, score - 0.1, score + 0.1, "")]
+        name=name,
+        lagging="LAAL",
+        latency={"LAAL": laal},
+        quality=[Quality("BLEU", score, score - 0.1, score + 0.1, "")],
     )
 
 

@@ -196,7 +196,7 @@ def test_bad_forward_arguments():
         model(**batch | {"token_kinds": None})
     with pytest.raises(ValueError, match="must have all of its five fields"):
         model(batch["input_ids"], peeks=batch["peeks"])
-    with pytest.raises(ValueError, match="exactly one of input_ids"):
+    with pytest.raises(ValueError, match="input_ids or inputs_embeds must be given, and not both"):
         model()
     fields = {name: batch[name] for name in Schedule._fields}
     with pytest.raises(ValueError, match="schedule must not stand beside its five fields"):

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Train the two models of models/ again: examples/shipped_model/train.sh TATOEBA WORK
 #
 # TATOEBA holds {train,test}.en-de.{en,de}.gz. WORK gets text, word alignments, base, simul, offline. Interrupt it when you
