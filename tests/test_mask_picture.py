@@ -2,7 +2,6 @@
 import itertools
 import random
 import re
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +20,7 @@ from transformers_simul import (
 from transformers_simul.evaluation.mask_picture import draw_mask
 from transformers_simul.evaluation.plots import curves_figure, path_corners, plot_path, plot_paths
 from transformers_simul.evaluation.quality import Quality
+from transformers_simul.evaluation.report import ReportLine
 
 
 @pytest.fixture(scope="module")
@@ -169,12 +169,8 @@ def inside(inner, outer):
 
 
 def line(name, laal, score):
-    return SimpleNamespace(
-        name=name,
-        lagging="LAAL",
-        latency={"LAAL": laal},
-        quality=[Quality("BLEU", score, score - 0.1, score + 0.1, "")],
-    )
+    quality = [Quality("BLEU", score, score - 0.1, score + 0.1, "")]
+    return ReportLine(name, quality, {"LAAL": laal}, sentences=1, empty=0, short=0, signature="")
 
 
 def test_the_legend_names_the_levels_that_are_drawn():
