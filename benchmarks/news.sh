@@ -11,10 +11,8 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 mkdir -p "$output/text"
 
 for code in en "$language"; do
-  [ -s "$output/text/all.$code" ] || {
-    zcat "$data/tatoeba/train.en-$language.$code.gz" "$data/multi30k/train.$code.gz" "$data/news/train.en-$language.$code.gz"
-  } > "$output/text/all.$code.part"
-  [ -s "$output/text/all.$code" ] || mv "$output/text/all.$code.part" "$output/text/all.$code"
+  zcat "$data/tatoeba/train.en-$language.$code.gz" "$data/multi30k/train.$code.gz" \
+    "$data/news/train.en-$language.$code.gz" > "$output/text/all.$code"
 done
 
 common=(--source_lang en --template "{source} => {target}" --max_length 320 --dropout 0.1 --attention_dropout 0

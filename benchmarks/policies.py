@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--policies", nargs="+", help="names; five of each kind unless told")
     parser.add_argument("--laal", nargs="+", type=float, default=[2.0, 3.0, 4.0, 5.0])
     parser.add_argument("--max_samples", type=int)
+    parser.add_argument("--least_words", type=int, default=1, help="leave shorter sources out")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--resamples", type=int, default=1000)
     args = parser.parse_args()
@@ -49,7 +50,10 @@ def main() -> None:
     policies = {name: simul.policy_from_name(name) for name in names}
     for policy in policies.values():
         policy.for_model(model)
-    pairs = read_pairs(args.files, "source", "target")[: args.max_samples]
+    pairs = read_pairs(args.files, "source", "target")
+    pairs = [pair for pair in pairs if len(processor.split(pair.source)) >= args.least_words][: args.max_samples]
+    if not pairs:
+        raise ValueError(f"least_words must leave sentences, got {args.least_words}.")
     sources, references = zip(*pairs, strict=True)
     logs = {
         name: finished_log(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from transformers import AutoModelForCausalLM, AutoProcessor, Trainer, TrainingArguments
 
 from families import make_family
@@ -14,6 +15,7 @@ from helpers import make_model, make_processor
 from transformers_simul import AutoSimulModel, SimulMaskDataCollator, SimulProcessor, WaitKPolicy
 from transformers_simul.cli import main
 from transformers_simul.cli.loading import load
+from transformers_simul.evaluation.decode import weights_key
 from transformers_simul.publishing.model_card import write_model_card
 from transformers_simul.training import DataArguments, ModelArguments
 from transformers_simul.training import make_processor as make_trained_processor
@@ -99,6 +101,28 @@ def test_the_stock_trainer_saves_a_whole_folder(tmp_path):
     expected = trainer.model.eval().generate(**processor(source="a dog runs"), **options)
     assert model.generate(**again(source="a dog runs"), **options).words == expected.words
     assert write_model_card(tmp_path / "final").is_file()
+
+
+@pytest.mark.parametrize("place", ["elsewhere", "team/base", "."])
+def test_a_card_names_a_base_of_the_hub_and_no_folder(tmp_path, monkeypatch, place):
+    """A folder of the machine that trained is none on the Hub, from wherever the card is written."""
+    processor = make_processor()
+    for folder in (tmp_path / "team" / "base", tmp_path / "final"):
+        make_model(processor).save_pretrained(folder)
+        processor.save_pretrained(folder)
+
+    def card(weights):
+        record = {"model": {"model_name_or_path": "team/base", "weights": weights}}
+        (tmp_path / "final" / "training.json").write_text(json.dumps(record))
+        return yaml.safe_load(write_model_card(tmp_path / "final").read_text().split("---")[1])
+
+    monkeypatch.chdir(tmp_path)
+    of_folder = weights_key("team/base")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / place)
+    assert "base_model" not in card(of_folder)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert card(weights_key("team/base"))["base_model"] == "team/base"
 
 
 EVIL = """

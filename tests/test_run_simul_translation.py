@@ -153,6 +153,23 @@ def test_ctrl_c_saves_first_and_the_same_command_goes_on(data, tmp_path, monkeyp
     assert all(weights[0][key].equal(weights[1][key]) for key in weights[0])
 
 
+def test_what_dies_after_its_last_step_has_only_to_be_saved(data, tmp_path, monkeypatch, capfd):
+    flags = ["--do_train", "--max_steps", "6", "--save_steps", "3", "--lr_scheduler_type", "constant"]
+    assert main(monkeypatch, capfd, data, tmp_path / "whole", *flags)[0] == 0
+
+    def fail(*args, **kwargs):
+        raise OSError("the machine is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers_simul.training.fine_tuning.save_trained", fail)
+        assert "the machine is gone" in main(monkeypatch, capfd, data, tmp_path / "cut", *flags)[0]
+    status, output = main(monkeypatch, capfd, data, tmp_path / "cut", *flags)
+    assert status == 0
+    assert "Trained 6 steps" in output
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut")]
+    assert all(weights[0][key].equal(weights[1][key]) for key in weights[0])
+
+
 def test_a_second_ctrl_c_stops_at_once_and_says_what_is_there(data, tmp_path, monkeypatch, capfd):
     def interrupt(self, *args, **kwargs):
         signal.raise_signal(signal.SIGINT)

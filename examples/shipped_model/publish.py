@@ -35,16 +35,19 @@ LONG_WORDS = 7
 SHOWN = 50
 
 ABOUT_TRAINING = """Data, English to German: [Tatoeba](https://tatoeba.org) (CC-BY 2.0 FR, by its contributors),
-LibreOffice's help (MPL-2.0) and Home Assistant's text (Apache-2.0). Not trained on: Tatoeba's test set, Multi30k, news,
-TED. First a base on full sentences: {base} Then under SimulMask, the policy drawn for each example. To train the same
-again: `examples/shipped_model/train.sh` in the repository of transformers_simul."""
+LibreOffice's help (MPL-2.0) and Home Assistant's text (Apache-2.0): short sentences, of {words:.1f} English words on
+average. Not trained on: Tatoeba's test set, Multi30k, news, TED.
+
+First a base on full sentences: {base} Then under SimulMask, the policy drawn for each example, as follows. To train the
+same again: `examples/shipped_model/train.sh` in the repository of transformers_simul."""
 
 PAGE = """# The shipped model
 
 `models/simul-falcon-en-de` comes with the repository: SimulFalcon with {parameters} parameters (6 layers of 320, ALiBi,
-a joint byte-level BPE of 8,000), English to German, trained on Tatoeba, LibreOffice's help and Home Assistant's text by
-`examples/shipped_model/train.sh` on one core of a CPU. Beside it `models/falcon-en-de-offline`: the same base,
-fine-tuned for as many steps on full sentences, for comparison. `examples/shipped_model/publish.py` writes this page.
+a joint byte-level BPE of 8,000), English to German, trained on Tatoeba, LibreOffice's help and Home Assistant's text,
+{words:.1f} English words a pair on average, by `examples/shipped_model/train.sh` on one core of a CPU. Beside it
+`models/falcon-en-de-offline`: the same base, fine-tuned for as many steps on full sentences, for comparison.
+`examples/shipped_model/publish.py` writes this page.
 
 Base: {base}
 SimulMask: {simul}
@@ -98,12 +101,15 @@ def main() -> None:
     lines = scored(on_test["simul"])
     folder = SHIPPED["simul"]
     plot_curves(folder / "quality_latency.png", {"SimulMask": lines}, "Tatoeba's test set, en-de")
-    write_model_card(folder, lines, folder.name, "apache-2.0", ABOUT_TRAINING.format(base=done["base"]), "Tatoeba")
+    words = english_words(args.work)
+    about = ABOUT_TRAINING.format(base=done["base"], words=words)
+    write_model_card(folder, lines, folder.name, "apache-2.0", about, "Tatoeba")
     write_offline_note()
     longer = {name: {policy: long_ones(log) for policy, log in logs.items()} for name, logs in on_test.items()}
     gaps = [f"{name} {difference(longer['simul'][name], longer['offline'][name])}" for name in POLICIES]
     page = PAGE.format(
         parameters=f"{parameters(folder) / 1e6:.1f} M",
+        words=words,
         long=LONG_WORDS,
         long_table=markdown_table(scored(longer["simul"])),
         all_table=markdown_table(lines),
@@ -181,6 +187,12 @@ def scored(logs: dict[str, list[Instance]]):
         report_line(name, log, settings=run_settings(POLICIES[name], torch.float32, torch.device("cpu")))
         for name, log in logs.items()
     ]
+
+
+def english_words(work: Path) -> float:
+    """English words of a training pair, on average."""
+    lines = read_lines(work / "data" / "train.en")
+    return sum(len(line.split()) for line in lines) / len(lines)
 
 
 def parameters(folder: Path) -> int:

@@ -3,8 +3,9 @@
 # Train the two models of models/ again: examples/shipped_model/train.sh TATOEBA WORK
 #
 # TATOEBA holds {train,test}.en-de.{en,de}.gz. WORK gets text, word alignments, base, simul, offline. Interrupt it when you
-# like: the same command goes on. One thread of a CPU that computes in bfloat16 takes about two and a half hours; preloading
-# tcmalloc (LD_PRELOAD=libtcmalloc_minimal.so.4) saves a third of it. Then: publish.py WORK TATOEBA.
+# like: the same command goes on. How long each part took here stands in docs/results/shipped-model.md; a CPU that
+# computes in bfloat16 is needed, and preloading tcmalloc (LD_PRELOAD=libtcmalloc_minimal.so.4) helped.
+# Then: publish.py WORK TATOEBA.
 set -euo pipefail
 tatoeba=$(realpath "$1") work=$2
 here=$(cd "$(dirname "$0")" && pwd)

@@ -101,7 +101,7 @@ def _metadata(
             ),
         ]
     ]
-    base = _base(record)
+    base = _base_on_hub(record)
     return ModelCardData(
         # Codes only: the hub refuses names.
         language=[language for language in languages if 2 <= len(language) <= 3 and language.islower()],
@@ -109,7 +109,7 @@ def _metadata(
         library_name="transformers",
         pipeline_tag="audio-text-to-text" if "chunk_ms" in processor else "translation",
         tags=["simultaneous-translation", "simulmask"],
-        base_model=base if base and not Path(base).exists() else None,
+        base_model=base,
         datasets=[dataset] if dataset and "/" in dataset else None,
         metrics=sorted(set(_METRICS.values())) if lines else None,
         model_name=name,
@@ -132,6 +132,16 @@ def _k(folder: Path) -> int:
 
 def _base(record: dict[str, Any]) -> str:
     return record.get("model", {}).get("model_name_or_path") or ""
+
+
+def _base_on_hub(record: dict[str, Any]) -> str | None:
+    """The base's name on the Hub; None for a folder, wherever it is now: its recorded hash is that of its weights."""
+    # Needs torch, which takes a moment.
+    from ..evaluation.decode import weights_key
+
+    base = _base(record)
+    is_name = base and not Path(base).exists() and record["model"].get("weights") == weights_key(base)
+    return base if is_name else None
 
 
 def _text(

@@ -76,6 +76,13 @@ class SimulTrainer(Trainer):
                 print(f"Resuming from {resume_from_checkpoint}", flush=True)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        # What died after its last step has only to be saved: the stock loop would take one step more.
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
     def _get_output_dir(self, trial: Any) -> str:
         return self._aside or super()._get_output_dir(trial)
 
