@@ -111,6 +111,27 @@ def test_nan_is_told_of_its_row_alone():
     assert not any(answer.is_nan for answer in answers_of(logits, [rule, rule, rule]))
 
 
+class NoFloat64(TorchDispatchMode):
+    """A device that has none, as Apple's."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        assert not (isinstance(made, torch.Tensor) and made.dtype == torch.float64), func
+        return made
+
+
+def test_choosing_needs_no_float64_and_numbers_of_tokens_are_exact():
+    kinds = torch.full((2**20 + 2,), CONTINUES)
+    kinds[0], kinds[5::2] = EOS, STARTS
+    for token in (2**20 - 1, 2**20 + 1):
+        logits = torch.zeros(1, len(kinds))
+        logits[0, token], logits[0, token - 1] = 9.0, 10.0
+        rule = WordRule(kinds)
+        with NoFloat64():
+            (answer,) = answers_of(logits, [rule])
+        assert answer.choice == (False, token - 1, token, token - 1, token - 1)
+
+
 def test_ids_are_those_that_each_row_would_choose_alone(babbler, processor):
     draw = random.Random(3)
     sources = [random_sentence(draw, 1, 9) for _ in range(12)]

@@ -73,7 +73,7 @@ def answers_of(logits: torch.Tensor, rules: Sequence[WordRule | None]) -> list[A
     """
     # The largest of numbers is NaN if one of them is.
     is_nan = logits.amax(-1).isnan()
-    table = logits.new_zeros(len(rules), 8, dtype=torch.float64)
+    table = logits.new_zeros(len(rules), 8)
     table[:, 0] = is_nan
     # Rows of one language share a rule, and mostly there is but one.
     groups: dict[int, tuple[WordRule, list[int]]] = {}
@@ -98,10 +98,8 @@ def _tabulate(logits: torch.Tensor, rule: WordRule) -> torch.Tensor:
     parts = logits[:, None].where(rule.parts, -torch.inf)
     best = parts.max(-1)
     mass = parts.logsumexp(-1)
-    # Numbers of tokens are exact in float64.
-    return torch.cat(
-        [each.double() for each in (logits[:, rule.eos_token_id, None], best.values, best.indices, mass)], 1
-    )
+    # Numbers of tokens are exact in float32 below 2^24, and some devices have no float64.
+    return torch.cat([logits[:, rule.eos_token_id, None], best.values, best.indices.to(logits.dtype), mass], 1)
 
 
 def _choice(found: _Columns, eos_token_id: int) -> Choice:
