@@ -2,15 +2,17 @@
 """Commands that take policies by name: evaluate, mask, plot."""
 
 import json
+import shutil
 
 import pytest
 
 from helpers import make_model, make_processor
-from transformers_simul import policy_from_name
+from transformers_simul import AutoSimulModel, policy_from_name
 from transformers_simul.cli import main
 from transformers_simul.cli.train import main as program
 from transformers_simul.evaluation import plots, read_instances
 from transformers_simul.evaluation.report import by_kind, folder_lines
+from transformers_simul.models.policy_names import named
 
 SENTENCES = ["a dog runs over the green meadow", "two children watch him jumping", "a dog", "him jumping high today"]
 NAMES = ["confidence:0.05,max=4", "learned:0.01", "alignatt-1:min=2"]
@@ -52,10 +54,11 @@ def test_evaluate_draws_a_curve_for_each_kind_of_policy(folder, tmp_path, monkey
     logs = {path.name for path in (tmp_path / "logs").iterdir()}
     assert logs == {"k=1", "k=3", "fullsource", *(name.replace(":", "-") for name in NAMES)}
     # A log's folder names its policy, and its settings say it in full.
+    model = AutoSimulModel.from_pretrained(folder)
     for name in NAMES:
         log = tmp_path / "logs" / name.replace(":", "-")
         assert repr(policy_from_name(log.name)) == repr(policy_from_name(name))
-        assert json.loads((log / "settings.json").read_text())["policy"] == repr(policy_from_name(name))
+        assert json.loads((log / "settings.json").read_text())["policy"] == repr(named(name, model))
         assert len(read_instances(log / "instances.log")) == len(SENTENCES)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("logs/*/instances.log")}
     evaluate(folder, tmp_path, "--eval_policy", *NAMES)
@@ -66,6 +69,20 @@ def test_evaluate_draws_a_curve_for_each_kind_of_policy(folder, tmp_path, monkey
     drawn.clear()
     assert main(["plot", f"ours={tmp_path / 'logs'}", "--output", str(tmp_path / "curves.png")]) == 0
     assert set(drawn) == {"ours, wait-k", "ours, confidence", "ours, learned", "ours, alignatt"}
+
+
+def test_a_log_is_not_reused_where_its_name_means_something_else_now(folder, tmp_path):
+    copy, output = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(folder, copy)
+    evaluate(copy, output, "--policy", "alignatt-1:min=2")
+    logs = {path: path.stat().st_mtime_ns for path in output.glob("logs/*/instances.log")}
+    # As `transformers-simul heads` does, which leaves the weights as they are.
+    settings = json.loads((copy / "generation_config.json").read_text())
+    (copy / "generation_config.json").write_text(json.dumps(settings | {"alignment_heads": [[1, 0]]}))
+    evaluate(copy, output, "--policy", "alignatt-1:min=2")
+    assert {path.parent.name for path in logs if path.stat().st_mtime_ns != logs[path]} == {"alignatt-1-min=2"}
+    said = json.loads((output / "logs" / "alignatt-1-min=2" / "settings.json").read_text())["policy"]
+    assert said == "AlignAttPolicy(words=1, heads=((1, 0),), least_lag=2, greatest_lag=9)"
 
 
 @pytest.mark.parametrize(

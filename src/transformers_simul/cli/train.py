@@ -270,16 +270,15 @@ def predict(model, processor, test: list[Pair], args: SimulArguments, output_dir
     names = [f"k = {k}" for k in args.eval_wait_k]
     policies: dict[str, Policy] = {name: WaitKPolicy(k) for name, k in zip(names, args.eval_wait_k, strict=True)}
     policies |= {name: policy_from_name(name) for name in args.eval_policy} | {FULL_SOURCE: OfflinePolicy()}
-    for policy in policies.values():
-        # What the model lacks shows before hours of work.
-        policy.for_model(model)
+    # What the model lacks shows before hours of work.
+    policies = {name: policy.for_model(model) for name, policy in policies.items()}
     sources, references = [pair.source for pair in test], [pair.target for pair in test]
     rounded = {"weights": args.decoding_weights} if args.decoding_weights else {}
-    key = weights_key(folder, test, *rounded.values())
     logs = {
         name: finished_log(
             output_dir / "logs" / log_name(name) / "instances.log",
-            key,
+            # A name's defaults and the heads that a policy looks at change its output, not its name.
+            weights_key(folder, test, repr(policy), *rounded.values()),
             functools.partial(translate_corpus, model, processor, sources, references, policy, args.predict_batch_size),
             run_settings(policy, model.dtype, model.device, **rounded),
         )
