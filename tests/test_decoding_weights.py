@@ -145,6 +145,9 @@ def test_what_cannot_be_is_refused(processor, tmp_path):
     model = make_model(processor)
     with pytest.raises(ValueError, match=r"decoding_weights must be one of .*, got 'int4'"):
         set_decoding_weights(model, "int4")
+    # Before anything is read.
+    with pytest.raises(ValueError, match=r"decoding_weights must be one of .*, got 'int4'"):
+        AutoSimulModel.from_pretrained(tmp_path / "none", decoding_weights="int4")
     with pytest.raises(ValueError, match="model must be float32 for decoding_weights='int8', but .* is torch.bfloat16"):
         set_decoding_weights(deepcopy(model).bfloat16(), "int8")
     with pytest.raises(ValueError, match="model must be on the CPU for decoding_weights='int8', but .* is on meta"):

@@ -7,7 +7,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig
 
-from .models.decoding_weights import set_decoding_weights
+from .models.decoding_weights import check_kind, set_decoding_weights
 from .models.families import family_class
 from .models.linear import keep_plain_4bit
 
@@ -69,6 +69,9 @@ class AutoSimulModel:
         ```
         """
         name = pretrained_model_name_or_path
+        if decoding_weights is not None:
+            # Before gigabytes are read.
+            check_kind(decoding_weights)
         config, rest = simul_config(name if config is None else config, **kwargs)
         shows_info = rest.pop("output_loading_info", False)
         model_class = simul_class(config.model_type)
