@@ -86,6 +86,38 @@ def test_what_is_no_segmenter_says_so(tmp_path):
         Segmenter.load(tmp_path / "other")
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"weights": torch.zeros(5)}, r"weights of a segmenter must be F32 of shape \(262144,\), got F32 of \(5,\)"),
+        ({"weights": torch.zeros(2**18, 2)}, r"must be F32 of shape \(262144,\), got F32 of \(262144, 2\)"),
+        ({"weights": torch.zeros(2**18, dtype=torch.int8)}, "must be F32 .* got I8"),
+        ({"weights": torch.full((2**18,), torch.nan)}, "weights and bias must be finite"),
+        ({"bias": torch.tensor(torch.inf)}, "weights and bias must be finite"),
+        ({"bias": torch.zeros(3)}, r"bias of a segmenter must be F32 of shape \(\), got F32 of \(3,\)"),
+        ({"threshold": torch.tensor(torch.nan)}, "threshold must lie between 0 and 1, got nan"),
+        ({"threshold": torch.tensor(1.5)}, "threshold must lie between 0 and 1, got 1.5"),
+        ({"threshold": None}, "segmenter must be a safetensors file, .* does not contain tensor threshold"),
+    ],
+)
+def test_a_strangers_file_is_looked_at_before_it_is_used(tmp_path, changed, message):
+    """Else it would break, or silently never end a sentence, in the middle of a stream."""
+    parts = {"weights": torch.zeros(2**18), "bias": torch.tensor(0.0), "threshold": torch.tensor(0.3)} | changed
+    kept = {name: part for name, part in parts.items() if part is not None}
+    save_file(kept, tmp_path / "file", {"kind": "transformers_simul.segmenter.1"})
+    with pytest.raises(ValueError, match=message):
+        Segmenter.load(tmp_path / "file")
+
+
+def test_wrong_numbers_show_before_the_text_is_read():
+    with pytest.raises(ValueError, match=r"threshold must lie between 0 and 1, got 2\."):
+        Segmenter.train(iter(lambda: pytest.fail("it was read"), None), threshold=2)
+    with pytest.raises(ValueError, match=r"passes must be at least 1, got 0\."):
+        Segmenter.train(iter(lambda: pytest.fail("it was read"), None), passes=0)
+    with pytest.raises(ValueError, match="weights must be float32 of shape"):
+        Segmenter(torch.zeros(3), 0.0)
+
+
 def test_a_reader_asks_once_for_each_word_and_only_for_words_that_are_there(processor):
     asked = []
 

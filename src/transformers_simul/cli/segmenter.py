@@ -32,8 +32,6 @@ def add_command(commands: Any) -> None:
 
 def _segmenter(args: argparse.Namespace) -> int:
     check_output("output", args.output)
-    if args.passes < 1:
-        raise ValueError(f"passes must be at least 1, got {args.passes}.")
     from ..streaming.segmenter import Segmenter
     from ..text_files import read_lines
 

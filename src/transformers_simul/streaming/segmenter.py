@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where sentences end in text that has neither punctuation nor capitals, as speech recognisers give it."""
 
+import math
 import re
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +16,8 @@ import torch
 _BUCKETS, _LONGEST, _BATCH, _RATE = 2**18, 60, 1024, 0.1
 _SIGNS = re.compile(r"[^\w'-]+")
 _KIND = "transformers_simul.segmenter.1"
+# What a file holds: float32 of these shapes.
+_SHAPES = {"weights": (_BUCKETS,), "bias": (), "threshold": ()}
 
 
 def plain_words(text: str) -> list[str]:
@@ -42,12 +46,13 @@ class Segmenter:
     so that no word comes later for it.
 
     Args:
-        weights (`torch.Tensor` of shape `(buckets,)`): of the features.
+        weights (`torch.Tensor` of shape `(262144,)`): of the features, float32.
         bias (`float`): of all places.
         threshold (`float`, *optional*, defaults to 0.3): the probability from which on a sentence ends.
 
     Raises:
-        ValueError: if the threshold does not lie between 0 and 1.
+        ValueError: if the weights have another shape or type, a number is not finite, or the threshold does not lie
+            between 0 and 1.
 
     Example:
 
@@ -61,8 +66,13 @@ class Segmenter:
     """
 
     def __init__(self, weights: torch.Tensor, bias: float, threshold: float = 0.3):
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold must lie between 0 and 1, got {threshold}.")
+        _check_threshold(threshold)
+        if weights.dtype != torch.float32 or weights.shape != _SHAPES["weights"]:
+            raise ValueError(
+                f"weights must be float32 of shape {_SHAPES['weights']}, got {weights.dtype} of {tuple(weights.shape)}."
+            )
+        if not (weights.isfinite().all() and math.isfinite(bias)):
+            raise ValueError("weights and bias must be finite numbers, but some are NaN or infinite.")
         self.weights, self.bias, self.threshold = weights, bias, threshold
 
     def __call__(self, words: Sequence[str], following: str) -> bool:
@@ -90,13 +100,21 @@ class Segmenter:
             seed (`int`, *optional*): of the order.
 
         Raises:
-            ValueError: for fewer than two sentences with words.
+            ValueError: for fewer than two sentences with words, no pass, or a threshold as for the class.
         """
+        _check_threshold(threshold)
+        if passes < 1:
+            raise ValueError(f"passes must be at least 1, got {passes}.")
         words = [found for sentence in sentences if (found := plain_words(sentence))]
         if len(words) < 2:
             raise ValueError(f"sentences must be at least two with words, got {len(words)}.")
-        features, ends = zip(*_places(words), strict=True)
-        places, labels = torch.tensor(features), torch.tensor(ends, dtype=torch.float32)
+        # Four bytes a number: lists would take ten times as much.
+        features, ends = array("i"), array("b")
+        for seen, is_end in _places(words):
+            features.extend(seen)
+            ends.append(is_end)
+        places = torch.frombuffer(features, dtype=torch.int32).view(len(ends), -1)
+        labels = torch.tensor(ends, dtype=torch.float32)
         bag = torch.nn.EmbeddingBag(_BUCKETS, 1, mode="sum")
         torch.nn.init.zeros_(bag.weight)
         bias = torch.zeros((), requires_grad=True)
@@ -131,7 +149,7 @@ class Segmenter:
             path (`str` or `os.PathLike`): of the file.
 
         Raises:
-            ValueError: if there is no such file, or it is another.
+            ValueError: if there is no such file, it is another, or it holds what no segmenter does.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -143,10 +161,23 @@ class Segmenter:
                     raise ValueError(
                         f"segmenter must be of the kind {_KIND!r}, got {file.metadata()} in {str(path)!r}."
                     )
-                weights, bias, threshold = (file.get_tensor(name) for name in ("weights", "bias", "threshold"))
+                for name, shape in _SHAPES.items():
+                    # Before it is read: a stranger's may be of any size.
+                    part = file.get_slice(name)
+                    if part.get_dtype() != "F32" or tuple(part.get_shape()) != shape:
+                        raise ValueError(
+                            f"{name} of a segmenter must be F32 of shape {shape}, got {part.get_dtype()} of "
+                            f"{tuple(part.get_shape())} in {str(path)!r}."
+                        )
+                weights, bias, threshold = map(file.get_tensor, _SHAPES)
         except SafetensorError as error:
             raise ValueError(f"segmenter must be a safetensors file, got {str(path)!r}: {error}.") from error
         return cls(weights, bias.item(), round(threshold.item(), 6))
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold must lie between 0 and 1, got {threshold}.")
 
 
 def _plain(word: str) -> str:
