@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Redraw the curves of docs/results from the figures beside them, and the demo's from the README's table.
+"""Redraw the curves of docs/results from the figures beside them. The README's is the one that `make demo` writes.
 
 Usage: docs/tools/curves.py   (a few seconds; writes the pictures that are there already)
 """
@@ -15,8 +15,6 @@ from transformers_simul.evaluation.report import ReportLine
 
 DOCS = Path(__file__).resolve().parents[1]
 FILES = {"BLEU": "bleu", "chrF++": "chrfpp"}
-_ENDS = ("", "_low", "_high")
-_CELL = re.compile(r"([\d.]+) \(([\d.]+) to ([\d.]+)\)")
 
 
 def report_line(row: Mapping[str, str]) -> ReportLine:
@@ -35,17 +33,6 @@ def lines_by_system(rows: Iterable[Mapping[str, str]]) -> dict[str, list[ReportL
     return curves
 
 
-def readme_rows(text: str) -> Iterable[dict[str, str]]:
-    """The rows of the table that `transformers-simul evaluate` prints, as `results.csv` would hold them."""
-    for line in text.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 5 and (bleu := _CELL.fullmatch(cells[1])) and (chrf := _CELL.fullmatch(cells[2])):
-            row = {"system": "SimulMask", "policy": cells[0], "LAAL": cells[3]}
-            for name, found in (("BLEU", bleu), ("chrF++", chrf)):
-                row |= {name + end: found[group] for group, end in enumerate(_ENDS, start=1)}
-            yield row
-
-
 def main() -> None:
     for table in sorted((DOCS / "results").glob("*.csv")):
         with table.open(encoding="utf-8", newline="") as lines:
@@ -56,9 +43,6 @@ def main() -> None:
                 pair = re.search(r"en-[a-z]{2}", table.stem)
                 plot_curves(picture, curves, f"{pair[0] if pair else table.stem}: {metric} over LAAL", metric)
                 print(f"written: {picture}")
-    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    plot_curves(DOCS / "images" / "demo.png", lines_by_system(readme_rows(readme)), "en-de")
-    print(f"written: {DOCS / 'images' / 'demo.png'}")
 
 
 if __name__ == "__main__":
