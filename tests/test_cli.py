@@ -583,6 +583,8 @@ def test_corpus_writes_a_file_per_split_and_language(tmp_path, monkeypatch, caps
     assert capsys.readouterr().out == ""
 
 
+# Pictures whose labels leave no room, or cannot be drawn, are warned of.
+@pytest.mark.filterwarnings("error:.*(collapsed|missing from font)")
 def test_mask(folder, tmp_path, capsys):
     texts = ["--source", "a dog runs", "--target", "two children"]
     flags = ["--output", str(tmp_path / "mask.png"), "--path", str(tmp_path / "path.png")]
@@ -592,6 +594,7 @@ def test_mask(folder, tmp_path, capsys):
     assert (tmp_path / "path.png").stat().st_size > 1000
 
 
+@pytest.mark.filterwarnings("error:.*(collapsed|missing from font)")
 def test_paths(folder, tmp_path, capsys):
     from transformers_simul.cli.loading import load
 

@@ -3,6 +3,7 @@ import itertools
 import random
 import re
 
+import numpy
 import pytest
 import torch
 
@@ -18,7 +19,7 @@ from transformers_simul import (
     WaitKPolicy,
 )
 from transformers_simul.evaluation.mask_picture import draw_mask
-from transformers_simul.evaluation.plots import curves_figure, path_corners, plot_path, plot_paths
+from transformers_simul.evaluation.plots import curves_figure, path_corners, plot_masks, plot_path, plot_paths
 from transformers_simul.evaluation.quality import Quality
 from transformers_simul.evaluation.report import ReportLine
 
@@ -199,6 +200,17 @@ def test_legends_cover_no_data_and_labels_stay_inside_the_axes(systems):
         assert all(inside(label.get_window_extent(renderer), axes.bbox) for label in labels)
         assert not legend.get_window_extent(renderer).overlaps(axes.bbox)
         assert inside(legend.get_window_extent(renderer), figure.bbox)
+
+
+@pytest.mark.filterwarnings("error:.*(collapsed|missing from font)")
+def test_words_of_every_kind_are_drawn(tmp_path):
+    """What is no mathematics, cannot be printed, or is longer than the picture would be."""
+    odd = ["$\\x$", "$_$", "\x1b", "Donaudampfschifffahrtsgesellschaftskapitän" * 3]
+    plot_paths(tmp_path / "paths.svg", odd, {"wait-1": (odd, [1, 2, 3, 4]), "nothing": ([], [])})
+    plot_masks(tmp_path / "mask.svg", {"mask": numpy.ones((4, 4))}, odd, odd)
+    for name in ("paths", "mask"):
+        drawn = re.findall(r"<!-- (.*?) -->", (tmp_path / f"{name}.svg").read_text(encoding="utf-8"))
+        assert {"$\\x$", "$_$", "\N{REPLACEMENT CHARACTER}", f"{odd[-1][:31]}…"} <= set(drawn)
 
 
 def test_attention_must_be_eager(tmp_path):

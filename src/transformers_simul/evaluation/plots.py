@@ -2,9 +2,10 @@
 """Pictures of quality against latency, and of attention masks."""
 
 import io
+import itertools
 import os
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy
@@ -35,6 +36,8 @@ _COLOURS = (
     "#8aa0d6",
 )
 _MARKERS = "osD^vPX<>*"
+# Most characters of a label, and inches of one at the size of a path's labels.
+_LONGEST_LABEL, _CHARACTER = 32, 0.075
 
 
 def plot_curves(
@@ -186,15 +189,32 @@ def plot_paths(
         raise ValueError("paths must hold at least one path, got none.")
     columns = min(2, len(paths))
     rows = -(-len(paths) // columns)
-    longest = max(len(target) for target, _ in paths.values())
-    figure = _figure((columns * (0.5 * len(source) + 2.2), rows * (0.34 * max(longest, 1) + 1.6)), dpi=130)
+    source, targets = _labels(source), [_labels(target) for target, _ in paths.values()]
+    # Labels stand aslant above the columns, and left of the rows.
+    above, left = _widest(source), _widest(itertools.chain.from_iterable(targets))
+    width = 0.5 * len(source) + max(2.2, 0.8 + left + above / 2)
+    height = 0.34 * max(1, *map(len, targets)) + max(1.6, 0.6 + above)
+    figure = _figure((columns * width, rows * height), dpi=130)
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes, (title, (target, delays)) in zip(grid, paths.items(), strict=False):
+    for axes, target, (title, (_, delays)) in zip(grid, targets, paths.items(), strict=False):
         _draw_path(axes, source, target, delays)
         axes.set_title(title, fontsize=9)
     for axes in grid[len(paths) :]:
         axes.set_axis_off()
     _save(figure, path)
+
+
+def _labels(texts: Iterable[str]) -> list[str]:
+    """Words as labels: cut if they are long, with marks for control characters, and no mathematics between dollars."""
+    cut = [text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 1]}…" for text in texts]
+    unprintable = "\N{REPLACEMENT CHARACTER}"
+    shown = ["".join(letter if letter.isprintable() else unprintable for letter in text) for text in cut]
+    return [text.replace("$", r"\$") for text in shown]
+
+
+def _widest(labels: Iterable[str]) -> float:
+    """Inches."""
+    return _CHARACTER * max(map(len, labels), default=0)
 
 
 def _draw_path(axes: Axes, source: Sequence[str], target: Sequence[str], delays: Sequence[int]) -> None:
@@ -260,6 +280,7 @@ def plot_masks(
         caption (`str`, *optional*): text below the panels.
         tokens (`int`, *optional*): how many of the queries, the first ones, are tokens; a line separates the peek rows.
     """
+    queries, keys = _labels(queries), _labels(keys)
     width = 0.28 * len(keys) + 1.6
     figure = _figure((width * len(panels), 0.24 * len(queries) + 2.2), dpi=130)
     for axes, (title, seen) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
