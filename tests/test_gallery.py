@@ -30,17 +30,15 @@ def test_outputs_that_no_model_decides_are_what_the_recipes_write(tmp_path, monk
 
 def test_the_tool_writes_outputs_behind_recipes(monkeypatch):
     page = (
-        "Outputs are those of a; `docs/tools/gallery.py MODEL`\n"
         "```python\nx = 2\nprint(x)\n```\n\n```text\nold\n```\n\ntext\n\n"
         "```bash\nfalse\n```\n\n"
         "```bash\nprintf 'one\\ntwo\\n'\n```\n\n```text\n```\n"
         "```python\nprint(x + 1, 'y' * 200)\n```\n\n```text\n```\n"
     )
-    filled = TOOL["filled"](page, "a model")
+    filled = TOOL["filled"](page)
     assert "```text\n2\n```\n\ntext" in filled
     assert "```text\none\ntwo\n```\n" in filled
     assert f"```text\n3 {'y' * 114} ...\n```\n" in filled
-    assert filled.startswith("Outputs are those of a model; `docs")
-    assert TOOL["filled"](filled, "a model") == filled
+    assert TOOL["filled"](filled) == filled
     with pytest.raises(ZeroDivisionError):
-        TOOL["filled"]("```python\n1 / 0\n```\n\n```text\n```\n", "a model")
+        TOOL["filled"]("```python\n1 / 0\n```\n\n```text\n```\n")

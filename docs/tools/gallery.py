@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the gallery's recipes with a trained folder, English to German, and write their outputs into the page.
+"""Run the gallery's recipes with the model of this repository, and write their outputs into the page.
 
-Usage: docs/tools/gallery.py MODEL_FOLDER NAME   (NAME says in a few words which model it is; about a minute)
+Usage: docs/tools/gallery.py   (a quarter of a minute)
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).resolve().parents[1] / "gallery.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "gallery.md"
 SERVED = "http://127.0.0.1:8000"
 # A recipe, and the output behind it.
 RECIPE = re.compile(r"^```(python|bash)\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
-_MODEL = re.compile(r"(?<=Outputs are those of ).*?(?=; `docs/tools/gallery.py)", re.DOTALL)
 _WIDTH = 120
 _CAPTIONS = """I will tell you what I think about it.
 We have to learn how to use this machine before we can sell it.
@@ -61,8 +61,8 @@ def server() -> Iterator[None]:
         process.wait()
 
 
-def filled(page: str, name: str) -> str:
-    """The page with the outputs of this folder; recipes without an output are not run."""
+def filled(page: str) -> str:
+    """The page with its outputs; recipes without an output are not run."""
     names: dict[str, Any] = {}
 
     def with_output(found: re.Match[str]) -> str:
@@ -74,27 +74,26 @@ def filled(page: str, name: str) -> str:
         lines = "".join(f"{_short(line)}\n" for line in written.strip("\n").splitlines())
         return f"```{language}\n{code}```\n\n```text\n{lines}```\n"
 
-    return _MODEL.sub(lambda _: name, RECIPE.sub(with_output, page))
+    return RECIPE.sub(with_output, page)
 
 
 def _short(line: str) -> str:
     return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 4]} ..."
 
 
-def main(folder: str, name: str) -> None:
-    model = Path(folder).resolve()
+def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as work:
         os.chdir(work)
         for place in ("models/simul-falcon-en-de", "my-team/simul-en-de"):
             Path(place).parent.mkdir()
-            Path(place).symlink_to(model)
+            Path(place).symlink_to(ROOT / "models" / "simul-falcon-en-de")
         Path("captions.txt").write_text(_CAPTIONS, encoding="utf-8")
-        page = filled(page, name)
+        page = filled(page)
         os.chdir(PAGE.parent)
     PAGE.write_text(page, encoding="utf-8")
     print(f"written: {PAGE}")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -10,8 +10,8 @@ from .longform import add_segments, chosen_scorer
 
 EXAMPLES = """
 examples:
-  transformers-simul card models/simul-falcon-en-de
-  transformers-simul card models/simul-falcon-en-de --license apache-2.0 --name my-team/simul-en-de
+  transformers-simul card output/train
+  transformers-simul card output/train --license apache-2.0 --name my-team/simul-en-de
 """
 
 
@@ -23,7 +23,7 @@ def add_command(commands: Any) -> None:
         description="Write FOLDER/README.md for the Hub: metadata, scores of FOLDER/logs, how to stream.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("folder", help="a trained folder, such as models/simul-falcon-en-de")
+    parser.add_argument("folder", help="a trained folder, such as output/train")
     parser.add_argument("--name", help="name of the model on the Hub")
     parser.add_argument("--license", help="licence of the weights, as the Hub spells it: apache-2.0, gemma, ...")
     add_segments(parser)
