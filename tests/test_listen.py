@@ -227,14 +227,19 @@ def test_raw_samples_of_another_format_are_asked_about(at_hand, capsys, monkeypa
     assert (status, "some are NaN or infinite: are they f32le, as pcm_format says?" in err) == (1, True)
 
 
-def test_the_recogniser_is_scored_against_a_transcript(at_hand, capsys):
+def test_the_recogniser_is_scored_against_a_transcript(at_hand, capsys, monkeypatch):
     (at_hand / "talk.en").write_text("W0 w1 w2 w3, w4 w5.\nw6 w7 w8 w9 w10 eleven\n")
-    (at_hand / "none.en").write_text("\n")
+    (at_hand / "none.en").write_text("-- !\n")
     status, _, err = run(capsys, "--audio", "talk.wav", "--transcript", "talk.en")
     assert status == 0
     assert "word error rate 8.3%: WordErrors(words=12, substitutions=1, deletions=0, insertions=0)" in err
+    # What cannot be compared shows before an hour of audio is heard.
+    monkeypatch.setattr(Listener, "hear", lambda *_: pytest.fail("it was heard"))
     status, _, err = run(capsys, "--audio", "talk.wav", "--transcript", "none.en")
     assert (status, "transcript must hold words" in err) == (1, True)
+    monkeypatch.setitem(sys.modules, "jiwer", None)
+    status, _, err = run(capsys, "--audio", "talk.wav", "--transcript", "talk.en")
+    assert (status, "word errors need the package jiwer" in err) == (1, True)
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])

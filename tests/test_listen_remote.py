@@ -83,7 +83,10 @@ def test_a_server_that_fails_on_the_way_is_told_of(at_hand, capsys, parts, monke
     assert len(out.splitlines()) <= 1
 
 
-def test_flags_of_a_server_need_one(at_hand, capsys):
+def test_flags_of_a_server_need_one_and_those_of_a_model_need_that(at_hand, capsys):
+    for flags in (["--decoding-weights", "int8"], ["--trust-remote-code"]):
+        status, _, err = run(capsys, "http://127.0.0.1:9", "--audio", "talk.wav", *flags)
+        assert (status, f"{flags[0][2:]} needs a MODEL of this machine, got 'http://127.0.0.1:9'." in err) == (1, True)
     for flag, value in (("--room", "talk"), ("--target-lang", "de"), ("--token-file", "token.txt")):
         status, _, err = run(capsys, "model", "--audio", "talk.wav", flag, value)
         assert (status, f"{flag[2:]} needs a server" in err) == (1, True)

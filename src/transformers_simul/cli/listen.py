@@ -80,6 +80,9 @@ def _listen(args: argparse.Namespace) -> int:
     if args.references and not args.log:
         raise ValueError("references need a log, which holds them.")
     if _is_server(args.model):
+        for name in ("decoding_weights", "trust_remote_code"):
+            if getattr(args, name):
+                raise ValueError(f"{name.replace('_', '-')} needs a MODEL of this machine, got {args.model!r}.")
         check_extra()
     else:
         for name in ("room", "target_lang", "token_file"):
@@ -89,9 +92,7 @@ def _listen(args: argparse.Namespace) -> int:
     from ..text_files import read_lines
 
     reference = " ".join(read_lines(args.references)) if args.references else ""
-    transcript = " ".join(read_lines(args.transcript)) if args.transcript else ""
-    if args.transcript and not transcript.strip():
-        raise ValueError(f"transcript must hold words, got none in {args.transcript!r}.")
+    transcript = _read_transcript(args.transcript) if args.transcript else ""
     stop = threading.Event()
     with contextlib.ExitStack() as stack:
         if _is_server(args.model):
@@ -108,6 +109,19 @@ def _listen(args: argparse.Namespace) -> int:
             session.show(event)
         session.end(listener.heard_s, listener.worked_s)
     return 0
+
+
+def _read_transcript(path: str) -> str:
+    """What is said; that it can be compared shows before the audio is heard."""
+    from ..speech.accuracy import plain, word_errors
+    from ..text_files import read_lines
+
+    transcript = " ".join(read_lines(path))
+    if not plain(transcript):
+        raise ValueError(f"transcript must hold words, got none in {path!r}.")
+    # Whether the package that compares is there.
+    word_errors([transcript], [transcript])
+    return transcript
 
 
 def _blocks(args: argparse.Namespace, stack: contextlib.ExitStack, stop: threading.Event) -> tuple[Iterator[Any], bool]:
