@@ -42,6 +42,14 @@ class SpeechProcessor:
         return self.config.speech_chunk_size
 
 
+made = []
+
+
+def make_transcriber(name, language):
+    made.append((name, language))
+    return Speaks()
+
+
 @pytest.fixture
 def module(monkeypatch):
     """Our module, with simulstream's interface at hand."""
@@ -50,8 +58,9 @@ def module(monkeypatch):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     sys.modules[package].SpeechProcessor = SpeechProcessor
     sys.modules[f"{package}.incremental_output"].IncrementalOutput = IncrementalOutput
-    monkeypatch.setattr(recogniser, "make_transcriber", lambda name, language: Speaks())
+    monkeypatch.setattr(recogniser, "make_transcriber", make_transcriber)
     monkeypatch.setattr(voice, "SileroVoice", Loudness)
+    made.clear()
     yield importlib.import_module(NAME)
     sys.modules.pop(NAME)
 
@@ -92,6 +101,8 @@ def test_a_model_of_text_writes_what_listen_writes(module, tmp_path):
         assert whole == text.join([word for words in expected for word in words])
         assert processor.tokens_to_string(["ein", "Hund"]) == "ein Hund"
     assert sum(bool(words) for words in expected) > 1
+    # By load_model, before the first stream: no stream waits for it.
+    assert made == [("tiny.en", text.source_lang)]
 
 
 def test_a_model_of_speech_writes_what_generate_writes(module, tmp_path):
@@ -124,6 +135,25 @@ def test_languages_and_models_that_are_none_are_refused(module, tmp_path):
         processor_of(module, tmp_path, policy="never")
     with pytest.raises((ValueError, OSError), match="nothing"):
         processor_of(module, tmp_path / "nothing")
+
+
+def test_each_processor_speaks_its_own_languages(module, tmp_path):
+    """They share what was loaded, and no more."""
+    template = "{source_lang} to {target_lang}: {source} => {target}"
+    text = make_processor(source_langs=["en", "cs"], target_langs=["de", "fr"], template=template, target_lang="de")
+    model = make_model(text, seed=3)
+    model.save_pretrained(tmp_path)
+    text.save_pretrained(tmp_path)
+    one, other = (processor_of(module, tmp_path, policy="wait-2") for _ in range(2))
+    one.set_target_language("fr")
+    one.set_source_language("cs")
+    audio = say([*range(12)], 1.0)
+    for processor, languages in ((one, ("cs", "fr")), (other, ("en", "de"))):
+        heard = LocalAgreementRecogniser(Speaks(), Loudness())
+        listener = Listener(model, text.with_languages(*languages), heard, WaitKPolicy(2))
+        expected = [word.text for event in listener.listen(blocks_of(audio)) for word in event.target if word.text]
+        assert [word for each in outputs(processor, audio) for word in each.new_tokens] == expected != []
+    assert made == [("tiny.en", "en"), ("tiny.en", "cs")]
 
 
 def test_an_end_without_audio_writes_nothing(module, tmp_path):

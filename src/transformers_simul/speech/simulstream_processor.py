@@ -45,6 +45,7 @@ from . import recogniser as recognisers
 from . import voice
 from .agreement import LocalAgreementRecogniser
 from .listening import Listener
+from .recogniser import Transcriber
 from .writing import SentenceWriter
 
 
@@ -67,19 +68,22 @@ class SimulstreamProcessor(SpeechProcessor):
         super().__init__(config)
         self.model, self.processor = _loaded(config.model)
         self.policy = policy_from_name(getattr(config, "policy", "wait-3"))
-        self._source_lang: str | None = None
-        self._target_lang: str | None = None
         self._stream: _Cascade | _EndToEnd | None = None
         self._is_begun = False
 
     @classmethod
     def load_model(cls, config: SimpleNamespace) -> None:
-        """Load the folder; the processors of one program share it.
+        """Load the folder, and the recogniser of a model of text; the processors of one program share them.
 
         Args:
             config (`SimpleNamespace`): as there.
+
+        Raises:
+            ValueError: as there.
         """
-        _loaded(config.model)
+        _, processor = _loaded(config.model)
+        if not isinstance(processor, SimulSpeechProcessor):
+            _transcriber(config, processor)
 
     def set_source_language(self, language: str) -> None:
         """Say what is spoken.
@@ -90,8 +94,7 @@ class SimulstreamProcessor(SpeechProcessor):
         Raises:
             ValueError: for another.
         """
-        self.processor.with_languages(language, None)
-        self._source_lang = language
+        self.processor = self.processor.with_languages(source_lang=language)
 
     def set_target_language(self, language: str) -> None:
         """Say what to translate to.
@@ -102,8 +105,7 @@ class SimulstreamProcessor(SpeechProcessor):
         Raises:
             ValueError: for another.
         """
-        self.processor.with_languages(None, language)
-        self._target_lang = language
+        self.processor = self.processor.with_languages(target_lang=language)
 
     def process_chunk(self, waveform: numpy.ndarray) -> IncrementalOutput:
         """Hear a chunk.
@@ -160,22 +162,28 @@ def _loaded(folder: str) -> tuple[Any, Any]:
     return model.to("cuda" if torch.cuda.is_available() else "cpu"), kind.from_pretrained(folder)
 
 
+def _transcriber(config: SimpleNamespace, processor: SimulProcessor) -> Transcriber:
+    return _loaded_transcriber(getattr(config, "recogniser", "tiny.en"), processor.source_lang)
+
+
+@functools.cache
+def _loaded_transcriber(name: str, language: str) -> Transcriber:
+    return recognisers.make_transcriber(name, language)
+
+
 class _Cascade:
     """A recogniser, then a model of text."""
 
     def __init__(self, owner: SimulstreamProcessor):
         config = owner.config
-        language = owner._source_lang or owner.processor.source_lang
-        transcriber = recognisers.make_transcriber(getattr(config, "recogniser", "tiny.en"), language)
+        transcriber = _transcriber(config, owner.processor)
         settings = {f"{name}_s": getattr(config, name) for name in ("step", "window", "pause") if hasattr(config, name)}
         self._listener = Listener(
             owner.model,
             owner.processor,
             LocalAgreementRecogniser(transcriber, voice.SileroVoice(), **settings),
             owner.policy,
-            None if transcriber.punctuates else SentenceWriter(language),
-            source_lang=owner._source_lang,
-            target_lang=owner._target_lang,
+            None if transcriber.punctuates else SentenceWriter(owner.processor.source_lang),
         )
 
     def hear(self, samples: numpy.ndarray, is_last: bool) -> list[str]:
@@ -202,12 +210,7 @@ class _EndToEnd:
     def __init__(self, owner: SimulstreamProcessor):
         self._engine = StreamEngine(owner.model, owner.processor, max_streams=1, max_tokens=4096)
         self._collector = _Collector(owner.processor)
-        self._stream = self._engine.open(
-            owner.policy,
-            streamer=self._collector,
-            source_lang=owner._source_lang,
-            target_lang=owner._target_lang,
-        )
+        self._stream = self._engine.open(owner.policy, streamer=self._collector)
 
     def hear(self, samples: numpy.ndarray, is_last: bool) -> list[str]:
         if len(samples) and not self._stream.stop_reason:
