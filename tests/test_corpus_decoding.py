@@ -11,7 +11,7 @@ from test_choosing import babbling
 from transformers_simul import LocalAgreementPolicy, OfflinePolicy, SimulCache, WaitKPolicy
 from transformers_simul.evaluation import decode
 from transformers_simul.evaluation.corpus_rows import CorpusRows
-from transformers_simul.evaluation.decode import finished_log, translate_corpus, translate_sentences
+from transformers_simul.evaluation.decode import finished_json, finished_log, translate_corpus, translate_sentences
 from transformers_simul.evaluation.lines import translate_lines
 from transformers_simul.research.baselines import ConverseDecoder, RecomputingDecoder
 
@@ -182,3 +182,13 @@ def test_nothing_but_the_limit_of_its_own_row_ends_a_sentence(babbler, processor
     assert sorted(ended) == list(range(len(sources)))
     assert "stopping_criteria" not in ended.values()
     assert forwards > 0
+
+
+def test_what_was_made_for_the_same_key_is_not_made_again(tmp_path):
+    path, makes = tmp_path / "counts" / "a.json", iter([[1, 2], [3]])
+    for key, expected in (("one", [1, 2]), ("one", [1, 2]), ("other", [3]), ("other", [3])):
+        assert finished_json(path, key, "flops", lambda: next(makes)) == expected
+    for damaged, message in (('{"key": "oth', "a.json' must be JSON"), ("[]", "a.json' must hold a JSON object")):
+        path.write_text(damaged)
+        with pytest.raises(ValueError, match=message):
+            finished_json(path, "other", "flops", list)

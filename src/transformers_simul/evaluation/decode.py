@@ -20,7 +20,7 @@ from ..downloads import file_sha256
 from ..models.generation import per_row
 from ..models.policies import Policy
 from ..models.row_decoder import RowDecoder
-from ..text_files import write_text
+from ..text_files import read_json, write_text
 from .corpus_rows import CorpusRows
 from .instances import Instance, read_instances, write_instances
 
@@ -170,6 +170,27 @@ def finished_log(
     return instances
 
 
+def finished_json(path: Path, key: str, name: str, make: Callable[[], Any]) -> Any:
+    """Return what the file at `path` holds if it was made for the same key; otherwise make it and write it there.
+
+    Args:
+        path (`Path`): of a JSON object with `key` and `name`.
+        key (`str`): changes with whatever changes the output; see [`weights_key`].
+        name (`str`): what the object calls it.
+        make (`Callable`): makes it; something that JSON knows.
+
+    Raises:
+        ValueError: if the file is no JSON object.
+    """
+    found = read_json(path) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise ValueError(f"file {str(path)!r} must hold a JSON object.")
+    if found.get("key") != key:
+        found = {"key": key, name: make()}
+        write_text(path, json.dumps(found))
+    return found[name]
+
+
 def weights_key(folder: str, *details: Any) -> str:
     """Hash a folder's weights and further details (by their `repr`) that decide an output. A name on the Hub stands for
     itself."""
@@ -188,4 +209,4 @@ def _file_digest(file: Path, changed_ns: int) -> bytes:
     return bytes.fromhex(file_sha256(file))
 
 
-__all__ = ["finished_log", "run_settings", "translate_corpus", "translate_sentences", "weights_key"]
+__all__ = ["finished_json", "finished_log", "run_settings", "translate_corpus", "translate_sentences", "weights_key"]

@@ -107,7 +107,8 @@ def _what_was_done(trainer: SimulTrainer, left_out: int) -> dict[str, Any]:
         "steps": state.global_step,
         "planned_steps": state.max_steps,
         "epochs": round(state.epoch or 0.0, 3),
-        "seconds": round(trainer.clock.seconds(), 1),
+        # Not rounded to nothing by a training of a few steps.
+        "seconds": round(trainer.clock.seconds(), 3),
         "time_limit_minutes": limit.minutes if limit and limit.was_reached else None,
         "pairs_left_out": left_out,
     }

@@ -3,7 +3,6 @@
 
 import copy
 import functools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,14 +13,13 @@ from datasets import Dataset
 
 from ...auto import AutoSimulModel
 from ...corpora import Pair
-from ...evaluation.decode import finished_log, run_settings, translate_corpus, weights_key
+from ...evaluation.decode import finished_json, finished_log, run_settings, translate_corpus, weights_key
 from ...evaluation.flops import sentence_flops
 from ...evaluation.instances import Instance
 from ...evaluation.report import FULL_SOURCE, log_name
 from ...models.policies import OfflinePolicy, Policy, WaitKPolicy
 from ...models.policy_names import policy_from_name
 from ...models.processing import SimulProcessor
-from ...text_files import write_text
 from ...training import (
     DataArguments,
     ModelArguments,
@@ -123,15 +121,13 @@ class Experiment:
             folder = self.model_folder(system.training, self.arguments.flops_k)
             path = self.folder / "flops" / f"{system.name}.json"
             key = weights_key(str(folder), sources, system.row_decoder.__name__, repr(policy))
-            found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-            if found.get("key") != key:
-                model, processor = self.load(folder)
-                reads = OfflinePolicy() if system.is_offline else policy
-                flops = sentence_flops(model, processor, sources, reads, row_decoder=system.row_decoder)
-                found = {"key": key, "flops": flops}
-                write_text(path, json.dumps(found))
-            counts[system.name] = found["flops"]
+            reads = OfflinePolicy() if system.is_offline else policy
+            count = functools.partial(self._count_flops, system, reads, folder, sources)
+            counts[system.name] = finished_json(path, key, "flops", count)
         return counts
+
+    def _count_flops(self, system: System, policy: Policy, folder: Path, sources: list[str]) -> list[int]:
+        return sentence_flops(*self.load(folder), sources, policy, row_decoder=system.row_decoder)
 
     def load(self, folder: Path) -> tuple[Any, SimulProcessor]:
         """A trained model, ready to translate, and its processor."""

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the speech experiment writes: table, curves, paired intervals, rates, what it cannot tell."""
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -128,13 +127,11 @@ def _rates(experiment: SpeechExperiment) -> str:
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     for name in dict.fromkeys(system.model for system in experiment.systems):
         done: Any = read_json(experiment.folder / "models" / name / "training.json")["done"]
-        # Recorded in tenths of a second, of which a very short training takes none.
-        rate = done["steps"] * batch / max(done["seconds"], 0.1)
+        rate = done["steps"] * batch / done["seconds"]
         minutes = _MANY / rate / 60
         rows.append(f"| {name} | {done['steps']:,} | {rate:.1f} | {done['seconds']:.0f} | {minutes:.0f} |")
     if CASCADE in experiment.systems:
-        found = json.loads((experiment.folder / "heard.json").read_text(encoding="utf-8"))["heard"]
-        said = [" ".join(word[0] for block in words for word in block) for words in found]
+        said = [" ".join(word.text for block in words for word in block) for words in experiment.heard()]
         errors = word_errors([each.source for each in experiment.test_set], said)
         rows += ["", f"The recogniser's word error rate is {100 * errors.rate:.1f}%, of {errors.words:,} words."]
     return "\n".join(rows)

@@ -4,9 +4,8 @@ every k. Everything that was finished before is kept."""
 
 import copy
 import functools
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +14,10 @@ import torch
 
 from ...auto import AutoSimulModel
 from ...corpora import Pair
-from ...evaluation.decode import finished_log, run_settings, weights_key
+from ...evaluation.decode import finished_json, finished_log, run_settings, weights_key
 from ...evaluation.flops import sentence_flops
 from ...evaluation.instances import Instance
-from ...evaluation.report import FULL_SOURCE
+from ...evaluation.report import FULL_SOURCE, log_name
 from ...models.policies import OfflinePolicy, Policy, WaitKPolicy
 from ...models.processing import SimulProcessor
 from ...models.processing_speech import SimulSpeechProcessor
@@ -29,7 +28,6 @@ from ...speech.agreement import LocalAgreementRecogniser
 from ...speech.dataset import Utterance
 from ...speech.recogniser import SpokenWord
 from ...speech.writing import SentenceWriter
-from ...text_files import write_text
 from ...training import (
     DataArguments,
     ModelArguments,
@@ -131,7 +129,7 @@ class SpeechExperiment:
                 *details,
             )  # fmt: skip
             logs[system.name, line] = finished_log(
-                self.folder / "logs" / system.name / line.replace(" ", "") / "instances.log",
+                self.folder / "logs" / system.name / log_name(line) / "instances.log",
                 key,
                 functools.partial(self._translate, system, policy),
                 self.settings(system, policy),
@@ -147,15 +145,19 @@ class SpeechExperiment:
             folder, path = self.folder / "models" / system.model, self.folder / "flops" / f"{system.name}.json"
             policy = OfflinePolicy() if system.is_offline else WaitKPolicy(self.arguments.flops_k)
             key = weights_key(str(folder), utterances, system.row_decoder.__name__, repr(policy))
-            found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-            if found.get("key") != key:
-                model = AutoSimulModel.from_pretrained(str(folder)).to(self.training.device).eval()
-                audio = [utterance_audio(each) for each in utterances]
-                flops = sentence_flops(model, self.processor, audio, policy, row_decoder=system.row_decoder, **_LIMIT)
-                found = {"key": key, "flops": flops}
-                write_text(path, json.dumps(found))
-            counts[system.name] = found["flops"]
+            count = functools.partial(self._count_flops, system, policy, utterances)
+            counts[system.name] = finished_json(path, key, "flops", count)
         return counts
+
+    def _count_flops(self, system: SpeechSystem, policy: Policy, utterances: list[Utterance]) -> list[int]:
+        audio = [utterance_audio(each) for each in utterances]
+        return sentence_flops(
+            self._load(system), self.processor, audio, policy, row_decoder=system.row_decoder, **_LIMIT
+        )
+
+    def _load(self, system: SpeechSystem) -> Any:
+        model = AutoSimulModel.from_pretrained(str(self.folder / "models" / system.model))
+        return model.to(self.training.device).eval()
 
     def settings(self, system: SpeechSystem, policy: Policy) -> dict[str, str]:
         """What the signature of a log says of its run."""
@@ -200,15 +202,16 @@ class SpeechExperiment:
         fine_tune(model(), processor, collator, dataset, None, here, record)
 
     def _translate(self, system: SpeechSystem, policy: Policy) -> list[Instance]:
-        folder = self.folder / "models" / system.model
-        model = AutoSimulModel.from_pretrained(str(folder)).to(self.training.device).eval()
         if system == CASCADE:
-            text, block_ms = SimulProcessor.from_pretrained(folder), self.arguments.chunk_ms
-            return [*translate_heard(model, text, self.test_set, self._heard(), policy, block_ms, **_LIMIT)]
+            text, block_ms = (
+                SimulProcessor.from_pretrained(self.folder / "models" / system.model),
+                self.arguments.chunk_ms,
+            )
+            return [*translate_heard(self._load(system), text, self.test_set, self.heard(), policy, block_ms, **_LIMIT)]
         batch_size = self.arguments.predict_batch_size
         return [
             *translate_speech(
-                model,
+                self._load(system),
                 self.processor,
                 self.test_set,
                 policy,
@@ -218,26 +221,25 @@ class SpeechExperiment:
             )
         ]
 
-    def _heard(self) -> Sequence[Heard]:
+    def heard(self) -> Sequence[Heard]:
         """What the recogniser of the cascade heard, each utterance once; kept beside the logs."""
-        path = self.folder / "heard.json"
         key = repr((self.arguments.recogniser, self.arguments.chunk_ms, self.test_set))
-        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if found.get("key") != key:
-            # It would print a line for each piece of audio.
-            logging.getLogger("faster_whisper").setLevel(logging.WARNING)
-            transcriber = recognisers.make_transcriber(self.arguments.recogniser, self.data.source_lang)
-            heard = []
-            for utterance in self.test_set:
-                recogniser = LocalAgreementRecogniser(transcriber, voice.SileroVoice())
-                words = recognise(recogniser, utterance, self.arguments.chunk_ms)
-                if not transcriber.punctuates:
-                    writer = SentenceWriter(self.data.source_lang)
-                    words = [writer.write(each, index == len(words) - 1) for index, each in enumerate(words)]
-                heard.append(words)
-            found = {"key": key, "heard": heard}
-            write_text(path, json.dumps(found))
-        return [[[SpokenWord(*word) for word in each] for each in words] for words in found["heard"]]
+        found = finished_json(self.folder / "heard.json", key, "heard", self._hear)
+        return [[[SpokenWord(*word) for word in each] for each in words] for words in found]
+
+    def _hear(self) -> list[Heard]:
+        # It would print a line for each piece of audio.
+        logging.getLogger("faster_whisper").setLevel(logging.WARNING)
+        transcriber = recognisers.make_transcriber(self.arguments.recogniser, self.data.source_lang)
+        heard = []
+        for utterance in self.test_set:
+            recogniser = LocalAgreementRecogniser(transcriber, voice.SileroVoice())
+            words = recognise(recogniser, utterance, self.arguments.chunk_ms)
+            if not transcriber.punctuates:
+                writer = SentenceWriter(self.data.source_lang)
+                words = [writer.write(each, index == len(words) - 1) for index, each in enumerate(words)]
+            heard.append(words)
+        return heard
 
 
 __all__ = ["CASCADE", "SYSTEMS", "SpeechExperiment", "SpeechSystem"]
