@@ -193,7 +193,7 @@ class Limits(_FromServer):
     """What the server takes of one stream."""
 
     message_bytes: int
-    words_per_second: float = Field(description="of source, in the long run")
+    words_per_second: float = Field(gt=0, description="of source, in the long run")
     burst_words: int = Field(description="of source at once")
     waiting_words: int = Field(description="most source words sent beyond the newest word's delay")
     idle_s: float

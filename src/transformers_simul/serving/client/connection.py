@@ -2,35 +2,50 @@
 """Connections to a server or to one of several, one after the other until all is said."""
 
 import asyncio
-import json
 import logging
+import math
+import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import BaseModel, TypeAdapter
+import anyio
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_after_delay
-from tenacity.wait import wait_random_exponential
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from ..messages import Error
+from ..messages import Error, what_is_wrong
 from .failures import ConnectionLost, ServerError
 
 _logger = logging.getLogger(__name__)
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
-# Seconds between two attempts: a random part of 0.5, 1, 2 ... 10.
-_BACKOFF = wait_random_exponential(multiplier=0.5, max=10)
-# A connection that lasted so long, in seconds, was a good one, even if nothing was said.
+# A connection that lasted so long, in seconds, since the server agreed, was a good one, even if nothing was said.
 _GOOD_S = 5.0
+# Seconds: a server that takes a connection and does not answer its first message for so long is none, and no server is
+# waited for longer because it asks for that.
+_ANSWER_S, _MOST_ASKED_S = 30.0, 60.0
 # Seconds: a connection that answers no ping for so long is lost, and a lost one is not waited for.
 _OPTIONS: dict[str, Any] = {"ping_interval": 10, "ping_timeout": 10, "close_timeout": 2}
 # What a connection that fails, breaks off or is refused before the protocol's first message raises.
 _BROKEN = (OSError, EOFError, InvalidHandshake, ConnectionClosed, asyncio.TimeoutError)
 
+Greet = Callable[[ClientConnection], Awaitable[bool]]
 Converse = Callable[[ClientConnection], Awaitable[None]]
+
+
+class _Cut(NamedTuple):
+    """A connection that got somewhere and was lost."""
+
+    error: Exception
+    was_good: bool
+
+
+def _backoff_s(number: int) -> float:
+    """Seconds before the next attempt, by the number of those that failed: a random part of 0.5, 1, 2 ... 10."""
+    return random.uniform(0.0, min(10.0, 0.5 * 2 ** min(number - 1, 10)))
 
 
 def socket_url(url: str) -> str:
@@ -95,13 +110,15 @@ class Line:
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._turn = 0
 
-    async def keep(self, path: str, converse: Converse, progress: Callable[[], int], wait_s: float) -> None:
+    async def keep(
+        self, path: str, greet: Greet, converse: Converse, progress: Callable[[], int], wait_s: float
+    ) -> None:
         """Converse until a conversation comes to its end, on as many connections as it takes.
 
         Args:
             path (`str`): of the WebSocket.
-            converse (`Callable`): a conversation, from its first message on; returns at the end of all, and raises if
-                it was cut off.
+            greet (`Callable`): its first message, and the server's agreement; False if nothing is wanted any more.
+            converse (`Callable`): what follows; returns at the end of all, and raises if it was cut off.
             progress (`Callable[[], int]`): what was achieved so far; 0 until a server has agreed.
             wait_s (`float`): how long to wait for a server that agrees.
 
@@ -109,6 +126,7 @@ class Line:
             ServerError: if a server said that something is wrong, or refused for too long.
             ConnectionLost: if no server could be reached for too long.
         """
+        brief = 0
         while True:
             patience_s = self.give_up_s if progress() else wait_s
             stop = stop_after_delay(patience_s) & stop_after_attempt(len(self.urls))
@@ -117,23 +135,28 @@ class Line:
                     retry=retry_if_exception(_may_pass), wait=self._pause, stop=stop, reraise=True
                 ):
                     with attempt:
-                        is_over = await self._once(path, converse, progress)
+                        cut = await self._once(path, greet, converse, progress)
             except _BROKEN as error:
                 url = self.urls[(self._turn - 1) % len(self.urls)]
                 tried = f", tried for {patience_s:g} s" if patience_s and _may_pass(error) else ""
                 raise ConnectionLost(f"no connection to {url}{tried}: {_why(error)}") from error
-            if is_over:
+            if cut is None:
                 return
+            # Who gets a word of each connection would come back a thousand times a second.
+            brief = 1 if cut.was_good else brief + 1
+            await asyncio.sleep(_asked_s(cut.error) + _backoff_s(brief))
 
-    async def _once(self, path: str, converse: Converse, progress: Callable[[], int]) -> bool:
-        """One connection. Whether all is over; an error that may pass is raised only if nothing was achieved."""
+    async def _once(self, path: str, greet: Greet, converse: Converse, progress: Callable[[], int]) -> _Cut | None:
+        """One connection. None if all is over; an error that may pass is raised only if nothing was achieved."""
         url = self.urls[self._turn % len(self.urls)]
         self._turn += 1
-        before, began_s = progress(), time.monotonic()
+        before, agreed_s = progress(), math.inf
         try:
             async with connect(url + path, additional_headers=self.headers, **_OPTIONS) as socket:
-                await converse(socket)
-            return True
+                if await _answered(greet(socket)):
+                    agreed_s = time.monotonic()
+                    await converse(socket)
+            return None
         except Exception as error:
             if not _may_pass(error):
                 raise
@@ -141,17 +164,32 @@ class Line:
                 _logger.info("lost the connection to %s: %s", url, _why(error))
                 if self.on_lost is not None:
                     self.on_lost(error)
-            if progress() > before or (before and time.monotonic() - began_s > _GOOD_S):
-                return False
+            was_good = time.monotonic() - agreed_s > _GOOD_S
+            if progress() > before or was_good:
+                return _Cut(error, was_good)
             raise
 
     def _pause(self, state: RetryCallState) -> float:
         if state.attempt_number < len(self.urls):
             return 0.0
         error = state.outcome.exception() if state.outcome else None
-        asked_s = error.retry_after_s if isinstance(error, ServerError) else None
         # On top of what the server asks for: whom it refused together must not come back together.
-        return (asked_s or 0.0) + _BACKOFF(state)
+        return _asked_s(error) + _backoff_s(state.attempt_number)
+
+
+async def _answered(greeting: Awaitable[bool]) -> bool:
+    """A greeting, which a server that says nothing does not hold up for ever."""
+    try:
+        with anyio.fail_after(_ANSWER_S):
+            return await greeting
+    except TimeoutError:
+        raise TimeoutError(f"the server did not answer the first message for {_ANSWER_S:g} s") from None
+
+
+def _asked_s(error: BaseException | None) -> float:
+    """How long the server asks its clients to stay away."""
+    asked_s = error.retry_after_s if isinstance(error, ServerError) else None
+    return min(max(0.0, asked_s or 0.0), _MOST_ASKED_S)
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -180,6 +218,10 @@ async def send(socket: ClientConnection, message: BaseModel) -> None:
     await socket.send(message.model_dump_json(exclude_none=True))
 
 
+class _Any(BaseModel):
+    type: str
+
+
 async def receive(socket: ClientConnection, adapter: TypeAdapter[Any], *kinds: type[BaseModel]) -> Any:
     """The next message of these kinds; others, also those of a newer server, are passed over.
 
@@ -191,15 +233,20 @@ async def receive(socket: ClientConnection, adapter: TypeAdapter[Any], *kinds: t
     Raises:
         ServerError: if it is an error.
         ConnectionClosed: if the connection was closed.
+        ValueError: if it is no message of the protocol.
     """
     types = {"error", *(kind.model_fields["type"].default for kind in kinds)}
     while True:
         text = await socket.recv()
-        if json.loads(text).get("type") in types:
+        try:
+            if _Any.model_validate_json(text).type not in types:
+                continue
             message = adapter.validate_json(text)
-            if isinstance(message, Error):
-                raise ServerError(message)
-            return message
+        except ValidationError as error:
+            raise ValueError(f"the server sent what is no message of the protocol: {what_is_wrong(error)}.") from None
+        if isinstance(message, Error):
+            raise ServerError(message)
+        return message
 
 
 __all__ = ["Line", "receive", "send", "socket_url"]

@@ -14,6 +14,8 @@ from ..messages import WordMessage
 from .connection import Line
 
 Message = TypeVar("Message")
+# Messages that may wait for the caller to read them: hours of speech.
+_UNREAD = 100_000
 Self = TypeVar("Self", bound="Incoming[Any]")
 
 
@@ -60,6 +62,8 @@ class Incoming(Generic[Message]):
 
         Raises:
             ServerError, ConnectionLost: if it fails; after what came before.
+            BufferError: if more than 100,000 messages had to wait to be read.
+            ValueError: if a server breaks the protocol.
         """
         while True:
             while self._inbox:
@@ -88,13 +92,17 @@ class Incoming(Generic[Message]):
 
     async def _run(self) -> None:
         try:
-            await self._line.keep(self._path, self._converse, lambda: self._progress, self._wait_s)
+            await self._line.keep(self._path, self._greet, self._converse, lambda: self._progress, self._wait_s)
         except Exception as error:
             # Raised where somebody waits for a message, or sends one.
             self._failure = error
         finally:
             # Once this task is done.
             asyncio.get_running_loop().call_soon(self._ring)
+
+    async def _greet(self, socket: ClientConnection) -> bool:
+        """The first message and its answer; False if nothing is wanted any more."""
+        raise NotImplementedError
 
     async def _converse(self, socket: ClientConnection) -> None:
         raise NotImplementedError
@@ -108,6 +116,8 @@ class Incoming(Generic[Message]):
         self._ring()
 
     def _take(self, message: Message, is_progress: bool = True) -> None:
+        if len(self._inbox) >= _UNREAD:
+            raise BufferError(f"messages must be read as they come: {_UNREAD:,} wait.")
         self._inbox.append(message)
         self._progress += is_progress
         self._ring()

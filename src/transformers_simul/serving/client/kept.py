@@ -185,9 +185,14 @@ class Kept:
             `bool`: False if it was heard before.
 
         Raises:
-            ValueError: if words between the last and this one are missing, which no server should do.
+            ValueError: if words between the last and this one are missing, or it is of another language or of source
+                that was not sent, which no server should do.
         """
-        track = self._tracks[message.target_lang]
+        track = self._tracks.get(message.target_lang)
+        if track is None:
+            raise ValueError(
+                f"the server sent a word of {message.target_lang!r}, and agreed to write {sorted(self._tracks)}."
+            )
         if isinstance(message, WordMessage):
             expected = track.target_words + len(track.committed)
             if message.index > expected:
@@ -200,12 +205,17 @@ class Kept:
             return True
         if message.sentences <= track.sentences:
             return False
-        track.sentences = message.sentences
         # Token units: the server takes no stream up but from its beginning.
         if self._start.sentences and self.unit != "token":
+            if not track.source_words <= message.source_words <= self.source_words:
+                raise ValueError(
+                    f"the server ended a sentence of {message.target_lang!r} after {message.source_words} source "
+                    f"words; it was sent {self.source_words}, and the sentence before ended after {track.source_words}."
+                )
             track.source_words, track.target_words = message.source_words, message.target_words
             track.committed.clear()
             self._forget()
+        track.sentences = message.sentences
         return True
 
     def _forget(self) -> None:

@@ -33,7 +33,12 @@ class _Plain(Generic[Message]):
             yield message
 
     async def _next(self) -> Message | None:
-        return await anext(self._messages, None)
+        try:
+            return await anext(self._messages, None)
+        except Exception:
+            # Who asks again is told again; a generator that has failed only ends.
+            self._messages = self._incoming.messages()
+            raise
 
     def __iter__(self) -> Iterator[WordMessage]:
         for message in self.messages():

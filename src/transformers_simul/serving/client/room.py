@@ -36,12 +36,15 @@ class RoomListener(Incoming[WordMessage | SentenceEnd | RoomState]):
         self._words: Counter[str] = Counter()
         self._sentences: Counter[str] = Counter()
 
-    async def _converse(self, socket: ClientConnection) -> None:
+    async def _greet(self, socket: ClientConnection) -> bool:
         await send(socket, self._listen.model_copy(update={"after": dict(self._words)}))
         self.state = await receive(socket, ROOM_MESSAGES, RoomState)
         self._agree()
         # It comes on each connection: alone it makes none a good one, or who is cut off after it would not pause.
         self._take(self.state, is_progress=False)
+        return True
+
+    async def _converse(self, socket: ClientConnection) -> None:
         while self.state.state != "ended":
             message = await receive(socket, ROOM_MESSAGES, WordMessage, SentenceEnd, RoomState)
             if isinstance(message, RoomState):

@@ -2,6 +2,7 @@
 """One stream of a client: source out, words in, over as many connections as it takes."""
 
 import asyncio
+import math
 import time
 from collections import deque
 
@@ -60,11 +61,15 @@ class ClientStream(Incoming[WordMessage | SentenceEnd | Notice]):
         self._begun_s = time.monotonic()
         self._outbox: deque[SourcePiece | EndSentence | End | Cancel] = deque()
         self._outbox_size = 0
+        self._limits: Limits
+        # When something was sent last.
+        self._sent_s = 0.0
         self._has_ended = self._is_cancelled = False
         self.reason: str | None = None
 
     async def put(self, text: str, at_ms: float | None = None) -> None:
-        """Send a piece of source; waits while too much of it waits to be sent.
+        """Send a piece of source; waits while too much of it waits to be sent. A stream that the server has ended takes
+        it and drops it.
 
         Args:
             text (`str`): of any length; a word is complete once white space, `end_sentence` or `end` follows.
@@ -145,22 +150,29 @@ class ClientStream(Incoming[WordMessage | SentenceEnd | Notice]):
         while self._outbox_size > _WAITING and not self._is_over:
             await self._change()
         self._check()
+        if self._work is not None and self._is_over:
+            # The server has ended the stream: nobody takes it.
+            return
         self._outbox.append(message)
         self._outbox_size += len(message.text) if isinstance(message, SourcePiece) else 0
         self._ring()
 
-    async def _converse(self, socket: ClientConnection) -> None:
+    async def _greet(self, socket: ClientConnection) -> bool:
         if self._is_cancelled:
             self.reason = "cancelled"
-            return
+            return False
         await send(socket, self._kept.start())
         started = await receive(socket, SERVER_MESSAGES, Started)
         self._kept.begin(started.unit, started.target_langs)
         if not self._progress:
             self.started = started
+        self._limits, self._sent_s = started.limits, time.monotonic()
         self._agree()
+        return True
+
+    async def _converse(self, socket: ClientConnection) -> None:
         hearing = asyncio.create_task(self._hear(socket))
-        sending = asyncio.create_task(self._send_all(socket, started.limits))
+        sending = asyncio.create_task(self._send_all(socket))
         try:
             await asyncio.wait([hearing, sending], return_when=asyncio.FIRST_COMPLETED)
             # A closed connection may still hold what the server said last.
@@ -181,15 +193,16 @@ class ClientStream(Incoming[WordMessage | SentenceEnd | Notice]):
             if isinstance(message, Notice) or self._kept.heard(message):
                 self._take(message)
 
-    async def _send_all(self, socket: ClientConnection, limits: Limits) -> None:
+    async def _send_all(self, socket: ClientConnection) -> None:
         """What was sent before, if the stream goes on; then what comes, and pings while nothing does."""
+        limits = self._limits
         longest = max(1, min(_PIECE, limits.burst_words // 2, limits.waiting_words // 2))
         pace = Pace(limits.words_per_second * _SHARE, max(longest, limits.burst_words * _SHARE))
         for message in list(self._kept.again(longest)):
-            await self._send(socket, message, self._kept.count(message), pace, limits)
+            await self._send(socket, message, self._kept.count(message), pace)
         while True:
             if not self._outbox:
-                await self._quiet(socket, limits)
+                await self._quiet(socket)
                 continue
             next_message = self._outbox.popleft()
             if isinstance(next_message, Cancel):
@@ -206,23 +219,27 @@ class ClientStream(Incoming[WordMessage | SentenceEnd | Notice]):
             # Kept first: what is not sent for certain is sent again.
             words = self._kept.add(message)
             self._ring()
-            await self._send(socket, message, words, pace, limits)
+            await self._send(socket, message, words, pace)
 
     async def _send(
-        self, socket: ClientConnection, message: SourcePiece | EndSentence | End, words: int, pace: Pace, limits: Limits
+        self, socket: ClientConnection, message: SourcePiece | EndSentence | End, words: int, pace: Pace
     ) -> None:
         """Send a message once the server takes so many words."""
         while not pace.take(words) and not self._is_cancelled:
-            await asyncio.sleep(min(1.0, words / limits.words_per_second))
-        while self._kept.words_ahead > limits.waiting_words * _SHARE and not self._is_cancelled:
-            await self._quiet(socket, limits)
+            await self._quiet(socket, min(1.0, words / self._limits.words_per_second))
+        while self._kept.words_ahead > self._limits.waiting_words * _SHARE and not self._is_cancelled:
+            await self._quiet(socket)
         if not self._is_cancelled:
             await send(socket, message)
+            self._sent_s = time.monotonic()
 
-    async def _quiet(self, socket: ClientConnection, limits: Limits) -> None:
-        """Wait until something has changed; who is silent for long tells that it is there."""
-        if not await self._change(limits.idle_s / 3):
+    async def _quiet(self, socket: ClientConnection, longest_s: float = math.inf) -> None:
+        """Wait until something has changed; who has sent nothing for long, whatever came, tells that it is there."""
+        due_s = self._sent_s + max(self._limits.idle_s / 3, 0.05)
+        await self._change(max(0.0, min(due_s - time.monotonic(), longest_s)))
+        if time.monotonic() >= due_s:
             await send(socket, Ping())
+            self._sent_s = time.monotonic()
 
 
 __all__ = ["ClientStream"]
