@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import serving
-from helpers import WORDS, make_model, make_processor, teach
+from helpers import make_model, make_processor, teach
 from speech import make_speech_processor
 from test_generation import assert_streamed_equals_trained, feed_later, run, sentences
 from transformers_simul import (
@@ -23,7 +23,7 @@ from transformers_simul import (
 )
 from transformers_simul.cli import main
 from transformers_simul.live_page.visitors import Visitors
-from transformers_simul.models.glossary import bound_glossary
+from transformers_simul.models.glossary import _Terms, bound_glossary
 from transformers_simul.models.row import Reading
 
 TERMS = {"dog": "Dackel", "green meadow": "grüne Wiese am Hang", "children": "children", "high": "high"}
@@ -41,8 +41,9 @@ def model(processor):
 
 
 def due(terms, source, processor):
-    glossary = bound_glossary(terms, processor.prompt)
-    return dict(glossary.found([glossary.text(ids) for ids in processor.encode(source)])[0])
+    row = bound_glossary(terms, processor.prompt).row()
+    row.read(processor.encode(source))
+    return dict(row.due)
 
 
 def test_terms_are_found_in_any_case_with_punctuation_and_endings(processor):
@@ -58,6 +59,7 @@ def test_terms_are_found_in_any_case_with_punctuation_and_endings(processor):
     [
         ({"...": "a"}, 1, r"a source term must have a letter or a digit, got '\.\.\.'"),
         ({"a": ""}, 1, "a target term must have a letter or a digit, got ''"),
+        ({"a b c d e f g h i j k": "x"}, 1, "a source term must have at most 10 words, got 11: 'a b c"),
         ({"a": 3}, 1, "a target term must have a letter or a digit, got 3"),
         ([("Dog", "x"), ("dog", "y")], 1, "one target term, but 'dog' has 'x' and 'y'"),
         ({}, 0, "strength must be a number above 0, got 0"),
@@ -316,12 +318,58 @@ def test_a_stream_that_was_cut_off_goes_on_with_its_terms(model, processor):
         assert again.words == whole.words
 
 
-def test_many_terms_cost_no_comparison_with_each(processor):
-    draw = random.Random(0)
-    terms = {f"{''.join(draw.choices('bcdfgklmnprst', k=3))}{number}": "x" for number in range(2000)}
-    glossary = bound_glossary(terms | {"dog": "Dackel"}, processor.prompt)
-    assert glossary.found(WORDS)[0] == {"Dackel": 1}
-    assert max(map(len, glossary._known.values())) < 20
+def may_be(word, stem):
+    may_end = len(stem) >= 3 and stem[-1].isalpha()
+    return word == stem or (may_end and word.startswith(stem) and len(word) - len(stem) <= 3)
+
+
+def due_by_hand(terms, words):
+    """The oracle: every term at every place; of equally long ones that with the shorter endings, word by word."""
+    found, place = [], 0
+    while place < len(words):
+        here = [
+            (-len(term), [len(words[place + number]) - len(stem) for number, stem in enumerate(term)], target)
+            for term, target in ((source.split(), target) for source, target in terms.items())
+            if place + len(term) <= len(words)
+            and all(may_be(words[place + number], stem) for number, stem in enumerate(term))
+        ]
+        found += [min(here)[2]] if here else []
+        place += -min(here)[0] if here else 1
+    return {target: found.count(target) for target in found}
+
+
+def test_the_first_and_longest_term_counts_word_by_word(processor):
+    draw = random.Random(4)
+    vocabulary = ["ab", "abc", "abcd", "abcde", "abc1", "abc1s", "abcdefgh", "xyz", "xyzs"]
+    several = 0
+    for _ in range(300):
+        terms = {" ".join(draw.choices(vocabulary, k=draw.randint(1, 3))): f"t{number}" for number in range(6)}
+        words = draw.choices(vocabulary, k=9)
+        expected = due_by_hand(terms, words)
+        assert due(terms, " ".join(words), processor) == expected
+        # However they come.
+        row, encoded = bound_glossary(terms, processor.prompt).row(), processor.encode(" ".join(words))
+        for start, end in ((0, 2), (2, 3), (3, 9)):
+            row.read(encoded[start:end])
+        assert dict(row.due) == expected
+        several += len(expected) > 2
+    assert several > 50
+
+
+def test_many_terms_cost_no_comparison_with_each(processor, monkeypatch):
+    asked = []
+    by = _Terms.by
+    monkeypatch.setattr(_Terms, "by", lambda self, word: asked.append(word) or by(self, word))
+    words = ["abc"] * 300
+    for terms in (
+        {f"abc x{number}": "x" for number in range(2000)},
+        {f"abc{number}x": "x" for number in range(2000)},
+        {f"abcdef{number}": "x" for number in range(2000)},
+    ):
+        asked.clear()
+        assert due(terms | {"dog": "Dackel"}, " ".join([*words, "dog"]), processor) == {"Dackel": 1}
+        # Each word with what begins there, and with what the word before began.
+        assert len(asked) <= 2 * len(words) + 2
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,9 @@
 """Names and terms that a translation should use: a glossary, and what it does to the scores of one row."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,8 @@ STRENGTH = 6.0
 _EDGES = ".,;:!?…\"'()[]{}„“”‘’‚«»‹›¿¡–—\u00a0\u202f"
 # A shorter word stands for itself alone; a source word may have so many letters more than its term ("des Hauses").
 _SHORTEST_STEM, _LONGEST_ENDING = 3, 3
+# What a READ costs is bounded by it, whatever a stranger's glossary and source are.
+_MOST_WORDS = 10
 # What may follow a copied term within its word.
 _MARKS = (*".,;:!?…)-", "“", "”", "»", '"', "'")
 
@@ -44,8 +47,8 @@ class Glossary:
         terms (`dict[str, str]`): the target term of each source term.
 
     Raises:
-        ValueError: for a term without a letter or digit, two targets of one source term, or a strength that is not
-            above 0.
+        ValueError: for a term without a letter or digit, a source term of more than ten words, two targets of one
+            source term, or a strength that is not above 0.
 
     Example:
 
@@ -125,7 +128,10 @@ class Glossary:
         for side, term in (("source", source), ("target", target)):
             if not isinstance(term, str) or not any(map(str.isalnum, term)):
                 raise ValueError(f"a {side} term must have a letter or a digit, got {term!r}.")
-        known = self._targets.setdefault(_words_of(source), target)
+        words = _words_of(source)
+        if len(words) > _MOST_WORDS:
+            raise ValueError(f"a source term must have at most {_MOST_WORDS} words, got {len(words)}: {source!r}.")
+        known = self._targets.setdefault(words, target)
         if known != target:
             raise ValueError(f"a source term must have one target term, but {source!r} has {known!r} and {target!r}.")
         self.terms[source] = target
@@ -152,6 +158,29 @@ class _Target(NamedTuple):
     first_ids: list[int]
 
 
+class _Terms:
+    """A tree of source terms, word by word: where the words so far lead."""
+
+    def __init__(self) -> None:
+        self.after: dict[str, _Terms] = {}
+        # Of the term that ends here.
+        self.target: str | None = None
+
+    def add(self, words: Sequence[str], target: str) -> None:
+        """Add a term."""
+        here = self
+        for word in words:
+            here = here.after.setdefault(word, _Terms())
+        here.target = target
+
+    def by(self, word: str) -> Iterator["_Terms"]:
+        """Where a word of the source leads: as it is, then without an ending, the shortest first."""
+        for letters in range(_LONGEST_ENDING + 1):
+            stem = word[: len(word) - letters]
+            if stem in self.after and (not letters or _may_end(stem)):
+                yield self.after[stem]
+
+
 class BoundGlossary:
     """A [`Glossary`] for one processor; [`BoundGlossary.row`] follows one row of decoding.
 
@@ -171,16 +200,12 @@ class BoundGlossary:
         self.starts = {name: ~prompt.rule.barred[name] for name in ("start", "bare")}  # type: ignore[index]
         for mask in self.starts.values():
             mask[prompt.rule.eos_token_id] = False
-        self._ends: dict[tuple[str, ...], torch.Tensor] = {}
-        # By the beginning of its first word, each source term that begins so: its words and its target.
-        self._known: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+        self._ends: dict[str, torch.Tensor] = {}
+        self.terms = _Terms()
         self.targets: dict[str, _Target] = {}
         for source, target in glossary.terms.items():
-            words = _words_of(source)
-            self._known.setdefault(words[0][:_SHORTEST_STEM], []).append((words, target))
+            self.terms.add(_words_of(source), target)
             self.targets[target] = self._encoded(target)
-        for terms in self._known.values():
-            terms.sort(key=lambda term: -len(term[0]))
 
     def row(self) -> "RowGlossary":
         """What one row has read and written of it."""
@@ -190,41 +215,20 @@ class BoundGlossary:
         """The text of a word, as it is compared."""
         return _normalised(self._encoder.decode(ids))
 
-    def found(self, words: Sequence[str]) -> tuple[Counter[str], list[_Target]]:
-        """How often each target term is due by these source words, and those of them that stand there as they are to be
-        written. Of terms that overlap, the first and longest counts.
-
-        Args:
-            words (`Sequence[str]`): as they are compared.
-        """
-        due: Counter[str] = Counter()
-        changed: set[str] = set()
-        place = 0
-        while place < len(words):
-            for term, target in self._known.get(words[place][:_SHORTEST_STEM], ()):
-                if _stands_at(place, words, term, _LONGEST_ENDING):
-                    due[target] += 1
-                    if tuple(words[place : place + len(term)]) != self.targets[target].words:
-                        changed.add(target)
-                    place += len(term) - 1
-                    break
-            place += 1
-        return due, [self.targets[target] for target in due if target not in changed]
-
     def ends(self, term: _Target) -> torch.Tensor:
         """Tokens that end a word after this term, or go on with a mark.
 
         Returns:
             `torch.Tensor` of shape `(vocabulary,)`, bool.
         """
-        if term.words not in self._ends:
+        if term.text not in self._ends:
             ends = self.rule.ends_word.clone()
             for mark in _MARKS:
                 ids = self._encoder.words(f"{term.text}{mark}")
                 if ids[: len(term.ids)] == term.ids and len(ids) > len(term.ids):
                     ends[ids[len(term.ids)]] = True
-            self._ends[term.words] = ends
-        return self._ends[term.words]
+            self._ends[term.text] = ends
+        return self._ends[term.text]
 
     def _encoded(self, target: str) -> _Target:
         words, rule = split_words(target), self.rule
@@ -245,12 +249,21 @@ class RowGlossary:
 
     Args:
         bound (`BoundGlossary`): the terms.
+
+    Attributes:
+        due (`Counter[str]`): how often each target term is due by what was READ. Of terms that overlap, the first and
+            longest counts.
     """
 
     def __init__(self, bound: BoundGlossary):
         self._bound, self._rule = bound, bound.rule
-        self._source: list[str] = []
-        self._due: Counter[str] = Counter()
+        # Words that were READ, and as they are compared, those that have letters.
+        self._read, self._words = 0, list[str]()
+        # Beginnings of terms that may go on, each with the word that it starts at.
+        self._begun: list[tuple[int, _Terms]] = []
+        # Of the longest term that starts at a word: the word behind it, and its target.
+        self._found: dict[int, tuple[int, str]] = {}
+        self.due: Counter[str] = Counter()
         self._copied: list[_Target] = []
         self._texts: dict[tuple[int, ...], str] = {}
 
@@ -289,20 +302,52 @@ class RowGlossary:
         less = _mass(scores, group) - _mass(raised, group)
         return torch.where(group, raised + less, scores)
 
+    def read(self, words: Iterable[Sequence[int]]) -> None:
+        """READ source words. Each is compared with the terms that it may begin or go on with, and with nothing else.
+
+        Args:
+            words (`Iterable[Sequence[int]]`): ids of each.
+        """
+        for ids in words:
+            self._read += 1
+            if text := self._text(ids):
+                self._look_up(text)
+        self.due.clear()
+        changed: set[str] = set()
+        place = 0
+        while place < len(self._words):
+            end, target = self._found.get(place, (place + 1, None))
+            if target is not None:
+                self.due[target] += 1
+                if tuple(self._words[place:end]) != self._bound.targets[target].words:
+                    changed.add(target)
+            place = end
+        # Those that stand in the source as they are to be written.
+        self._copied = [self._bound.targets[target] for target in self.due if target not in changed]
+
+    def _look_up(self, word: str) -> None:
+        begun = [*self._begun, (len(self._words), self._bound.terms)]
+        self._words.append(word)
+        self._begun = [(start, longer) for start, terms in begun for longer in terms.by(word)]
+        for start, terms in self._begun:
+            # Of terms of as many words the first, whose words have the shortest endings.
+            if terms.target is not None and self._found.get(start, (0, ""))[0] < len(self._words):
+                self._found[start] = len(self._words), terms.target
+
     def _missing(self, reading: Reading, target: list[int]) -> Iterator[_Target]:
         """Terms that were READ more often than they are written."""
-        is_new = False
-        for start, end in zip(reading.ends[len(self._source) : -1], reading.ends[len(self._source) + 1 :], strict=True):
-            self._source.append(self._text(reading.ids[start:end]))
-            is_new = True
-        if is_new:
-            self._due, self._copied = self._bound.found([word for word in self._source if word])
-        if not self._due:
+        if reading.words > self._read:
+            ends = reading.ends[self._read :]
+            self.read([reading.ids[start:end] for start, end in pairwise(ends)])
+        if not self.due:
             return
         words = [text for word in self._split(target) if (text := self._text(word))]
-        for name, times in self._due.items():
+        places: defaultdict[str, list[int]] = defaultdict(list)
+        for place, word in enumerate(words):
+            places[word[:_SHORTEST_STEM]].append(place)
+        for name, times in self.due.items():
             term = self._bound.targets[name]
-            written = sum(_stands_at(place, words, term.words) for place in range(len(words)))
+            written = sum(_stands_at(place, words, term.words) for place in places[term.words[0][:_SHORTEST_STEM]])
             if written < times:
                 yield term
 
@@ -364,18 +409,17 @@ def _mass(scores: torch.Tensor, group: torch.Tensor) -> torch.Tensor:
     return scores.masked_fill(~group, -torch.inf).logsumexp(-1, keepdim=True)
 
 
-def _stands_at(place: int, words: Sequence[str], term: Sequence[str], most: int | None = None) -> bool:
-    """Whether a term's words stand there, each with an ending of at most so many letters."""
+def _stands_at(place: int, words: Sequence[str], term: Sequence[str]) -> bool:
+    """Whether a term's words stand there in the target, each with any ending."""
     return place + len(term) <= len(words) and all(
-        _is_form(words[place + number], word, most) for number, word in enumerate(term)
+        words[place + number] == word or (_may_end(word) and words[place + number].startswith(word))
+        for number, word in enumerate(term)
     )
 
 
-def _is_form(word: str, stem: str, most: int | None) -> bool:
-    if word == stem:
-        return True
-    may_end = len(stem) >= _SHORTEST_STEM and stem[-1].isalpha()
-    return may_end and word.startswith(stem) and (most is None or len(word) - len(stem) <= most)
+def _may_end(stem: str) -> bool:
+    """Whether a word may have an ending."""
+    return len(stem) >= _SHORTEST_STEM and stem[-1].isalpha()
 
 
 def _normalised(word: str) -> str:
