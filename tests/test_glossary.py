@@ -23,7 +23,7 @@ from transformers_simul import (
 )
 from transformers_simul.cli import main
 from transformers_simul.live_page.visitors import Visitors
-from transformers_simul.models.glossary import _Terms, bound_glossary
+from transformers_simul.models.glossary import BoundGlossary, _Terms, bound_glossary
 from transformers_simul.models.row import Reading
 
 TERMS = {"dog": "Dackel", "green meadow": "grüne Wiese am Hang", "children": "children", "high": "high"}
@@ -370,6 +370,29 @@ def test_many_terms_cost_no_comparison_with_each(processor, monkeypatch):
         assert due(terms | {"dog": "Dackel"}, " ".join([*words, "dog"]), processor) == {"Dackel": 1}
         # Each word with what begins there, and with what the word before began.
         assert len(asked) <= 2 * len(words) + 2
+
+
+def test_opening_a_stream_makes_no_ids_of_terms_that_are_not_due(model, processor, monkeypatch):
+    """A server's other clients wait meanwhile, and a stranger's longest glossary took five seconds."""
+    made = []
+    encoded = BoundGlossary._encoded
+    monkeypatch.setattr(BoundGlossary, "_encoded", lambda self, text: made.append(text) or encoded(self, text))
+    terms = {f"x{number}": f"y{number}" for number in range(2000)} | {"dog": "Dackel", "him": "a\ud800"}
+    with pytest.raises(ValueError, match="must be Unicode without lone surrogates"):
+        bound_glossary(terms, processor.prompt)
+    made.clear()
+    engine = StreamEngine(model, processor, max_streams=2)
+    streams = [engine.open(WaitKPolicy(2), glossary=terms) for _ in range(2)]
+    assert made == []
+    for stream, source in zip(streams, ("a dog runs", "watch him"), strict=True):
+        stream.source.put(source)
+        stream.source.end()
+    while engine.step():
+        pass
+    assert set(made) == {"Dackel", "a\ud800"}
+    assert [word.text for word in streams[0]] == words_of(model, processor, "a dog runs", {"dog": "Dackel"})[0]
+    with pytest.raises(ValueError, match="must be Unicode without lone surrogates"):
+        list(streams[1])
 
 
 @pytest.fixture(scope="module")

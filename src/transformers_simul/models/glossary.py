@@ -29,9 +29,9 @@ class Glossary:
 
     Once a source term has been READ, the tokens that begin or continue its target term get a bonus, until it is
     written; a greater one, the more of the term is written. A term that is copied as it stands also gets one for ending
-    where it ends. The bonus changes scores, never logits; otherwise it does not change whether a word ends, whether the
-    translation ends, or what a policy looks at. Nothing is forced: a model that finds the term too unlikely does not
-    write it.
+    where it ends. The bonus changes scores, never logits; otherwise it does not change the probability that a word or
+    the translation ends, nor the distribution that a policy looks at (drafts, which are what would be written, have
+    it). Nothing is forced: a model that finds the term too unlikely does not write it.
 
     A term is found whatever its case and the punctuation around its words. A source word of at least three letters may
     have an ending of up to three ("Hauses" is "Haus"), and a target word any ending ("Hausbau" has written "Haus"):
@@ -122,7 +122,10 @@ class Glossary:
         Raises:
             ValueError: if the processor's units are not words, or for a target term that it cannot write.
         """
-        return BoundGlossary(self, prompt)
+        bound = BoundGlossary(self, prompt)
+        for target in self.terms.values():
+            bound.target(target)
+        return bound
 
     def _add(self, source: str, target: str) -> None:
         for side, term in (("source", source), ("target", target)):
@@ -184,12 +187,14 @@ class _Terms:
 class BoundGlossary:
     """A [`Glossary`] for one processor; [`BoundGlossary.row`] follows one row of decoding.
 
+    Target terms become ids when they are asked for: those of a long glossary take seconds, and most are never due.
+
     Args:
         glossary (`Glossary`): the terms.
         prompt (`Prompt`): of the processor, fitted to the model.
 
     Raises:
-        ValueError: as [`Glossary.bind`].
+        ValueError: if the processor's units are not words.
     """
 
     def __init__(self, glossary: Glossary, prompt: Prompt):
@@ -202,10 +207,9 @@ class BoundGlossary:
             mask[prompt.rule.eos_token_id] = False
         self._ends: dict[str, torch.Tensor] = {}
         self.terms = _Terms()
-        self.targets: dict[str, _Target] = {}
+        self._targets: dict[str, _Target] = {}
         for source, target in glossary.terms.items():
             self.terms.add(_words_of(source), target)
-            self.targets[target] = self._encoded(target)
 
     def row(self) -> "RowGlossary":
         """What one row has read and written of it."""
@@ -214,6 +218,19 @@ class BoundGlossary:
     def text(self, ids: Sequence[int]) -> str:
         """The text of a word, as it is compared."""
         return _normalised(self._encoder.decode(ids))
+
+    def target(self, text: str) -> _Target:
+        """A target term.
+
+        Args:
+            text (`str`): as the glossary has it.
+
+        Raises:
+            ValueError: if the processor cannot write it.
+        """
+        if text not in self._targets:
+            self._targets[text] = self._encoded(text)
+        return self._targets[text]
 
     def ends(self, term: _Target) -> torch.Tensor:
         """Tokens that end a word after this term, or go on with a mark.
@@ -319,11 +336,11 @@ class RowGlossary:
             end, target = self._found.get(place, (place + 1, None))
             if target is not None:
                 self.due[target] += 1
-                if tuple(self._words[place:end]) != self._bound.targets[target].words:
+                if tuple(self._words[place:end]) != self._bound.target(target).words:
                     changed.add(target)
             place = end
         # Those that stand in the source as they are to be written.
-        self._copied = [self._bound.targets[target] for target in self.due if target not in changed]
+        self._copied = [self._bound.target(target) for target in self.due if target not in changed]
 
     def _look_up(self, word: str) -> None:
         begun = [*self._begun, (len(self._words), self._bound.terms)]
@@ -346,7 +363,7 @@ class RowGlossary:
         for place, word in enumerate(words):
             places[word[:_SHORTEST_STEM]].append(place)
         for name, times in self.due.items():
-            term = self._bound.targets[name]
+            term = self._bound.target(name)
             written = sum(_stands_at(place, words, term.words) for place in places[term.words[0][:_SHORTEST_STEM]])
             if written < times:
                 yield term
@@ -367,12 +384,14 @@ class RowGlossary:
         return words
 
 
-def bound_glossary(glossary: Any, prompt: Prompt) -> BoundGlossary | None:
+def bound_glossary(glossary: Any, prompt: Prompt, at_once: bool = True) -> BoundGlossary | None:
     """The glossary of one row, bound.
 
     Args:
         glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms; None for none.
         prompt (`Prompt`): as for [`Glossary.bind`].
+        at_once (`bool`, *optional*): whether to look at all target terms now, which takes a tenth of a second for a
+            thousand; otherwise what cannot be written is an error once it is due.
 
     Raises:
         ValueError: if it is neither, or as [`Glossary.bind`].
@@ -383,7 +402,7 @@ def bound_glossary(glossary: Any, prompt: Prompt) -> BoundGlossary | None:
         glossary = Glossary(glossary)
     if not hasattr(glossary, "bind"):
         raise ValueError(f"glossary must be a Glossary or a mapping of terms, got {glossary!r}.")
-    bound: BoundGlossary = glossary.bind(prompt)
+    bound: BoundGlossary = glossary.bind(prompt) if at_once else BoundGlossary(glossary, prompt)
     return bound
 
 

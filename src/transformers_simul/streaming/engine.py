@@ -164,7 +164,7 @@ class StreamEngine:
             ValueError: for arguments that `generate()` would not know or take, if the source counts other units than
                 the processor, for languages that the processor does not know, for `max_sentence_words` or
                 `ends_between` without `sentences`, for committed words that no decoder writes, or for a glossary that
-                is none or whose terms it cannot write.
+                is none. A target term that the processor cannot write ends the stream with this error once it is due.
         """
         for name, value in (("max_sentence_words", max_sentence_words), ("ends_between", ends_between)):
             if value is not None and not sentences:
@@ -174,7 +174,8 @@ class StreamEngine:
         processor = self.processor.with_languages(source_lang, target_lang)
         prompt = self._prompt_of(processor)
         options = decoder_options(self.model, processor, **kwargs)
-        options |= {"prompt": prompt, "glossary": bound_glossary(glossary, prompt)}
+        # Not at once: who opens a stream for a stranger, as a server does, has others that wait meanwhile.
+        options |= {"prompt": prompt, "glossary": bound_glossary(glossary, prompt, at_once=False)}
         shown = committed_words(committed, prompt.rule, encoded_unit(processor), words_before)
         if sentences and any(word.delay is None for word in shown):
             raise ValueError("committed must have delays with sentences=True: they say which a word belongs to.")
