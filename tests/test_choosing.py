@@ -10,7 +10,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import make_model, make_processor, random_sentence
+from test_adaptive import ADAPTIVE
 from test_engine import finish
+from test_generation import POLICIES, sentences
 from transformers_simul import AlignAttPolicy, StreamEngine, WaitKPolicy
 from transformers_simul.models.choosing import answers_of
 from transformers_simul.models.row_decoder import RowDecoder
@@ -157,6 +159,17 @@ def test_ids_are_those_that_each_row_would_choose_alone(babbler, processor):
         alone = babbler.generate(**processor(source=sources[index]), policy=policies[index], **inputs)
         assert alone.words[0] == at_once.words[index]
         assert [word.text for word in stream.words] == processor.words(alone.words[0])
+
+
+@pytest.mark.parametrize("policy", [*POLICIES, *ADAPTIVE], ids=lambda policy: repr(policy).split(" object")[0])
+def test_every_policy_asks_the_same_and_is_told_the_same(babbler, processor, policy):
+    """Looks and drafts too."""
+    inputs, options = processor(source=sentences(4, 6)), {"max_new_tokens": 30, "return_dict_in_generate": True}
+    at_once, by_row = (
+        babbler.generate(**inputs, policy=policy, row_decoder=decoder, **options) for decoder in (RowDecoder, ByItself)
+    )
+    for field in ("words", "delays", "queries", "stop_reasons"):
+        assert at_once[field] == by_row[field]
 
 
 class Scalars(TorchDispatchMode):
