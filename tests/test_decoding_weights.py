@@ -9,10 +9,20 @@ import pytest
 import torch
 from torch import nn
 
-from families import make_family
+from families import FAMILIES, make_family
 from helpers import make_model
+from speech import make_speech, make_speech_processor, recordings
 from test_choosing import babbling
-from test_generation import masked_training_logits, run, sentences
+from test_generation import (
+    broken_rank,
+    broken_replacement,
+    broken_visibility,
+    masked_training_logits,
+    run,
+    sentences,
+    tail_kept,
+    wrong_row_kept,
+)
 from transformers_simul import AutoSimulModel, SimulMaskDataCollator, StreamEngine, WaitKPolicy
 from transformers_simul.cli import main
 from transformers_simul.cli.loading import KINDS as FLAG_KINDS
@@ -46,7 +56,7 @@ def rounded(kind, processor, name="Falcon", **kwargs):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["Falcon", "Llama", "Gemma3", "Bloom", "Mpt"])
+@pytest.mark.parametrize("name", ["Falcon", *FAMILIES])
 def test_what_is_streamed_is_the_rounded_models_own_masked_forward(processor, kind, name):
     model = rounded(kind, processor, name)
     assert sum(isinstance(layer, RoundedLinear) for layer in model.modules()) >= 8
@@ -66,6 +76,29 @@ def test_the_oracle_finds_weights_that_were_not_rounded(processor, kind):
     sources = sentences(4, 4)
     output = run(rounded(kind, processor), processor, sources, WaitKPolicy(2))
     assert differences(make_model(processor), processor, sources, output)[1] > 2 * USUAL[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("mutate", [tail_kept, broken_replacement, broken_visibility, broken_rank, wrong_row_kept])
+def test_the_oracle_finds_what_breaks_the_law(processor, monkeypatch, kind, mutate):
+    """The mutants of `test_mutations_break_the_invariant`: within what rounding may do to one logit, not to all."""
+    mutate(monkeypatch)
+    model, sources = rounded(kind, processor), sentences(8, 8)
+    output = run(model, processor, sources, WaitKPolicy(1))
+    assert differences(model, processor, sources, output)[1] > 1.5 * USUAL[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["Falcon", "Llama"])
+def test_speech_is_rounded_too(kind, name):
+    """Encoder, projector and language model."""
+    processor = make_speech_processor()
+    model, sources = make_speech(name, processor), recordings(5, 4)
+    set_decoding_weights(model, kind)
+    assert not any(isinstance(layer, nn.Linear) for layer in model.modules())
+    largest, usual = differences(model, processor, sources, run(model, processor, sources, WaitKPolicy(1)))
+    assert largest <= LARGEST[kind]
+    assert usual <= USUAL[kind]
 
 
 @pytest.mark.parametrize("kind", KINDS)
