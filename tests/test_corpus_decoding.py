@@ -6,8 +6,13 @@ import random
 import pytest
 import torch
 
-from helpers import make_processor, random_sentence
+from families import make_family
+from helpers import make_model, make_processor, random_sentence
+from speech import make_speech, make_speech_processor, recordings
 from test_choosing import babbling
+from test_engine import as_output, options
+from test_families import CASES
+from test_generation import assert_streamed_equals_trained, sentences
 from transformers_simul import LocalAgreementPolicy, OfflinePolicy, SimulCache, WaitKPolicy
 from transformers_simul.evaluation import decode
 from transformers_simul.evaluation.corpus_rows import CorpusRows
@@ -66,6 +71,36 @@ def test_each_sentence_gets_what_it_gets_alone(babbler, processor, sources, poli
             assert reason == output.stop_reasons[0]
             assert instance.elapsed == sorted(instance.elapsed)
     assert len({output.stop_reasons[0] for output in expected}) > 1 or isinstance(policy, OfflinePolicy)
+
+
+def refilled_rows_equal_trained(model, processor, sources, **kwargs):
+    """The law, in rows that the head of the prompt stays in while sentences come and go; how many tokens were asked
+    again."""
+    rows = CorpusRows(model, processor, WaitKPolicy(1), 2, **options(processor) | kwargs)
+    ended = {}
+    rows.translate(enumerate(sources), lambda place, units, row: ended.update({place: row}))
+    decoders = [ended[place] for place in range(len(sources))]
+    policies = [WaitKPolicy(1)] * len(sources)
+    counts = assert_streamed_equals_trained(model, processor, sources, policies, as_output(decoders))
+    assert counts["multi-token words"], counts
+    return counts["replacements"]
+
+
+@pytest.mark.parametrize(("name", "positions"), [("Falcon", None), *CASES])
+def test_refilled_rows_stream_what_training_gives(processor, name, positions):
+    model = make_model(processor) if name == "Falcon" else make_family(name, processor, positions)
+    assert refilled_rows_equal_trained(model, processor, sentences(9, 6))
+    # And where the step chooses for all rows at once, or a glossary has its say.
+    for glossary in (None, {"dog": "Dackel", "two": "two"}):
+        refilled_rows_equal_trained(
+            model, processor, sentences(10, 6), logits_processor=None, glossary=glossary, max_new_tokens=12
+        )
+
+
+@pytest.mark.parametrize("name", ["Falcon", "Llama"])
+def test_refilled_rows_of_speech_too(name):
+    processor = make_speech_processor()
+    assert refilled_rows_equal_trained(make_speech(name, processor), processor, recordings(5, 5))
 
 
 @pytest.mark.parametrize("decoder", [RecomputingDecoder, ConverseDecoder])
