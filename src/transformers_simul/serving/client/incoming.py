@@ -84,7 +84,7 @@ class Incoming(Generic[Message]):
         if self._work is not None:
             self._work.cancel()
             # Its cancellation ends here; one of the caller's own goes on.
-            await asyncio.gather(self._work, return_exceptions=True)
+            await asyncio.wait([self._work])
 
     @property
     def _is_over(self) -> bool:
