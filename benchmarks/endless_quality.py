@@ -8,7 +8,9 @@ Usage: benchmarks/endless_quality.py MODEL_FOLDER [SOURCE_FILE TARGET_FILE]
 
 import bisect
 import sys
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from typing import Any
 
 from tqdm import tqdm
 
@@ -19,7 +21,7 @@ from transformers_simul.evaluation import quality
 from transformers_simul.models.text import ends_sentence
 
 BLOCK, K, SENTENCES = 20, 3, 400
-CUTS = {
+CUTS: dict[str, dict[str, Any]] = {
     "the caller's sentence ends (sentence by sentence)": {"ends_sentence": lambda word: False},
     "punctuation": {"ends_sentence": ends_sentence},
     "punctuation, window of 40 words": {"ends_sentence": ends_sentence, "max_sentence_words": 40},
@@ -29,13 +31,14 @@ CUTS = {
 }
 
 
-def translate(engine: StreamEngine, pairs: list, said: bool, cut: dict) -> list[tuple[str, int]]:
-    """Words and delays of the whole stream; the caller says where sentences end, or not."""
-    stream = engine.open(WaitKPolicy(K), sentences=True, **cut)
-    for pair in tqdm(pairs):
-        stream.source.put(f"{pair.source} ")
-        if said:
+def translate(engine: StreamEngine, texts: Iterable[str | None], k: int, **cut: Any) -> list[tuple[str, int]]:
+    """Words and delays of the whole stream; None in the texts is a sentence end that the caller knows."""
+    stream = engine.open(WaitKPolicy(k), sentences=True, **cut)
+    for text in texts:
+        if text is None:
             stream.source.end_sentence()
+        else:
+            stream.source.put(f"{text} ")
         while engine.step():
             pass
     stream.source.end()
@@ -44,23 +47,40 @@ def translate(engine: StreamEngine, pairs: list, said: bool, cut: dict) -> list[
     return [(word.text, word.delay) for word in stream.words]
 
 
+class Blocks:
+    """Blocks of sentences: how many words of the source the first of them have, and their translations.
+
+    Args:
+        lengths (`Sequence[int]`): source words of each sentence.
+        targets (`Sequence[str]`): its translation.
+    """
+
+    def __init__(self, lengths: Sequence[int], targets: Sequence[str]):
+        starts = range(0, len(targets), BLOCK)
+        self.ends = list(accumulate(sum(lengths[start : start + BLOCK]) for start in starts))
+        self.references = [" ".join(targets[start : start + BLOCK]) for start in starts]
+
+    def row(self, name: str, words: Sequence[tuple[str, int]]) -> str:
+        """The table's line of a stream: BLEU of its words, each in the block whose source had been read by then."""
+        written: list[list[str]] = [[] for _ in self.ends]
+        for text, delay in words:
+            written[bisect.bisect_left(self.ends, delay)].append(text)
+        score = quality([" ".join(text) for text in written], self.references, names=["BLEU"])[0]
+        return f"| {name} | {score} | {len(words)} |"
+
+
 def main(folder: str, *files: str) -> None:
     model = AutoSimulModel.from_pretrained(folder).eval()
     processor = SimulProcessor.from_pretrained(folder)
     pairs = (read_pairs(list(files), "source", "target") if files else common.corpus()["test"])[:SENTENCES]
     engine = StreamEngine(model, processor, max_streams=1, max_tokens=1024)
-    blocks = [pairs[start : start + BLOCK] for start in range(0, len(pairs), BLOCK)]
-    ends = list(accumulate(sum(len(pair.source.split()) for pair in block) for block in blocks))
-    references = [" ".join(pair.target for pair in block) for block in blocks]
-    print(f"k = {K}, {len(pairs)} sentences, {ends[-1]} source words")
+    blocks = Blocks([len(pair.source.split()) for pair in pairs], [pair.target for pair in pairs])
+    print(f"k = {K}, {len(pairs)} sentences, {blocks.ends[-1]} source words")
     print("| sentences end at | BLEU (95%) | words |\n|---|---|---|")
     for name, cut in CUTS.items():
-        texts: list[list[str]] = [[] for _ in blocks]
-        words = translate(engine, pairs, name.startswith("the caller"), cut)
-        for text, delay in words:
-            texts[bisect.bisect_left(ends, delay)].append(text)
-        score = quality([" ".join(text) for text in texts], references, names=["BLEU"])[0]
-        print(f"| {name} | {score} | {len(words)} |")
+        ends = [None] if name.startswith("the caller") else []
+        texts = [text for pair in pairs for text in (pair.source, *ends)]
+        print(blocks.row(name, translate(engine, tqdm(texts), K, **cut)), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,19 +10,18 @@ words come one word later.
 """
 
 import argparse
-import bisect
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
-from transformers_simul import AutoSimulModel, SimulProcessor, StreamEngine, WaitKPolicy
+from endless_quality import Blocks, translate
+from transformers_simul import AutoSimulModel, SimulProcessor, StreamEngine
 from transformers_simul.corpora import read_pairs
-from transformers_simul.evaluation import quality
 from transformers_simul.speech.recogniser import SpokenWord
 from transformers_simul.speech.writing import SentenceWriter
 from transformers_simul.streaming.segmenter import Segmenter, plain_words
 from transformers_simul.text_files import read_lines
 
-BLOCK, LONGEST = 20, 60
+LONGEST = 60
 Ends = Callable[[Sequence[str], str], bool]
 
 
@@ -35,22 +34,6 @@ def ends_found(sentences: list[list[str]], ends_between: Ends) -> tuple[set[int]
             begun = []
         begun.append(word)
     return truth - {max(truth)}, found
-
-
-def translate(engine: StreamEngine, texts: Iterator[str | None], k: int, **cut) -> list[tuple[str, int]]:
-    """Words and delays of the whole stream; None in the texts is a sentence end that the caller knows."""
-    stream = engine.open(WaitKPolicy(k), sentences=True, wait_s=60, **cut)
-    for text in texts:
-        if text is None:
-            stream.source.end_sentence()
-        else:
-            stream.source.put(f"{text} ")
-        while engine.step():
-            pass
-    stream.source.end()
-    while engine.step():
-        pass
-    return [(word.text, word.delay) for word in stream.words]
 
 
 def written_anew(
@@ -86,9 +69,7 @@ def main() -> None:
         f"{len(pairs)} sentences; segmenter: {len(found)} ends, precision {right / max(1, len(found)):.2f}, "
         f"recall {right / len(truth):.2f}"
     )
-    blocks = [range(start, min(start + BLOCK, len(pairs))) for start in range(0, len(pairs), BLOCK)]
-    ends = list(accumulate(sum(len(sentences[index]) for index in block) for block in blocks))
-    references = [" ".join(pairs[index].target for index in block) for block in blocks]
+    blocks = Blocks([*map(len, sentences)], [pair.target for pair in pairs])
     plain = [" ".join(sentence) for sentence in sentences]
     systems = {
         "truth": ([text for each in plain for text in (each, None)], {}),
@@ -100,12 +81,7 @@ def main() -> None:
     }
     print(f"| sentences end at, k = {args.k} | BLEU (95%) | words |\n|---|---|---|")
     for name, (texts, cut) in systems.items():
-        written: list[list[str]] = [[] for _ in blocks]
-        words = translate(engine, texts, args.k, **cut)
-        for text, delay in words:
-            written[bisect.bisect_left(ends, delay)].append(text)
-        score = quality([" ".join(text) for text in written], references, names=["BLEU"])[0]
-        print(f"| {name} | {score} | {len(words)} |", flush=True)
+        print(blocks.row(name, translate(engine, texts, args.k, **cut)), flush=True)
 
 
 if __name__ == "__main__":
