@@ -28,6 +28,18 @@ def test_outputs_that_no_model_decides_are_what_the_recipes_write(tmp_path, monk
     assert TOOL["run_python"](code, {}) == output
 
 
+def test_the_tool_takes_no_answers_of_another_server_and_waits_for_none_that_has_ended(monkeypatch, tmp_path):
+    names = TOOL["server"].__wrapped__.__globals__
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(names, "_is_ready", lambda: True)
+    with pytest.raises(SystemExit, match="must be free, but a server answers there"), TOOL["server"]():
+        pass
+    # There is no model in this folder.
+    monkeypatch.setitem(names, "_is_ready", lambda: False)
+    with pytest.raises(SystemExit, match="has ended, with status 1"), TOOL["server"]():
+        pass
+
+
 def test_the_tool_writes_outputs_behind_recipes(monkeypatch):
     page = (
         "```python\nx = 2\nprint(x)\n```\n\n```text\nold\n```\n\ntext\n\n"

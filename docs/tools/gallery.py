@@ -49,16 +49,27 @@ def run_bash(code: str) -> str:
 @contextlib.contextmanager
 def server() -> Iterator[None]:
     """The server that the client's recipe talks to."""
+    # Another's answers would stand in the page.
+    if _is_ready():
+        raise SystemExit(f"error: {SERVED} must be free, but a server answers there.")
     process = subprocess.Popen([sys.executable, "-m", "transformers_simul.cli", "serve", "models/simul-falcon-en-de"])
     try:
-        while process.poll() is None:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{SERVED}/readyz"):
-                break
+        while not _is_ready():
+            if process.poll() is not None:
+                raise SystemExit(f"error: the server of {SERVED} has ended, with status {process.returncode}.")
             time.sleep(0.2)
         yield
     finally:
         process.terminate()
         process.wait()
+
+
+def _is_ready() -> bool:
+    try:
+        with urllib.request.urlopen(f"{SERVED}/readyz", timeout=5):
+            return True
+    except OSError:
+        return False
 
 
 def filled(page: str) -> str:

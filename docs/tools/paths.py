@@ -7,6 +7,7 @@ Usage: docs/tools/paths.py   (about a minute, no download)
 
 import itertools
 import random
+import sys
 import tempfile
 from pathlib import Path
 
@@ -21,12 +22,11 @@ from transformers_simul import (
     SimulFalconForCausalLM,
     SimulMaskDataCollator,
     SimulProcessor,
-    policy_from_name,
+    cli,
 )
-from transformers_simul.evaluation.plots import plot_paths
 from transformers_simul.training import train_tokenizer
 
-IMAGES = Path(__file__).resolve().parents[1] / "images"
+PICTURE = Path(__file__).resolve().parents[1] / "images" / "paths.png"
 POLICIES = ("wait-3", "full", "learned:0.5", "agree-2")
 # German and English, in the order of German. English has the last of them third.
 PARTS = [
@@ -83,18 +83,13 @@ def train(steps: int) -> tuple[SimulFalconForCausalLM, SimulProcessor]:
     return model.eval(), processor
 
 
-def main(steps: int = 300) -> None:
+def main(steps: int = 300) -> int:
     model, processor = train(steps)
-    paths = {}
-    for name in POLICIES:
-        output = model.generate(
-            **processor(source=EXAMPLE), policy=policy_from_name(name), return_dict_in_generate=True
-        )
-        paths[name] = (processor.words(output.words[0]), output.delays[0])
-        print(name, *(f"{word}/{delay}" for word, delay in zip(*paths[name], strict=True)))
-    plot_paths(IMAGES / "paths.png", processor.split(EXAMPLE), paths)
-    print(f"written: {IMAGES / 'paths.png'}")
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        return cli.main(["paths", folder, "--source", EXAMPLE, "--policy", *POLICIES, "--output", str(PICTURE)])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
