@@ -22,31 +22,40 @@ def main() -> None:
     parser.add_argument("--bands", type=int, nargs="+", default=[10, 20, 30], help="upper ends, in source words")
     parser.add_argument("--metric", default="BLEU")
     args = parser.parse_args()
-    logs = {
-        path.parents[1].name: read_instances(path) for path in sorted(args.logs.glob(f"*/k={args.k}/instances.log"))
-    }
+    logs = read_logs(args.logs, args.k)
     if args.against not in logs:
         parser.error(f"--against must be one of {[*logs]}, got {args.against!r}")
     print(table(logs, args.against, args.bands, args.metric))
 
 
+def read_logs(folder: str | Path, k: int) -> dict[str, list[Instance]]:
+    """Each system's log at one k, by its name."""
+    paths = sorted(Path(folder).glob(f"*/k={k}/instances.log"))
+    return {path.parents[1].name: read_instances(path) for path in paths}
+
+
+def systems(title: str, logs: dict[str, list[Instance]], against: str, metric: str) -> list[str]:
+    """The first two lines of a table."""
+    others = " | ".join(f"minus {name}" for name in logs if name != against)
+    return [f"| {title} | sentences | {against}, {metric} | {others} |", "|---" * (2 + len(logs)) + "|"]
+
+
+def cells(logs: dict[str, list[Instance]], against: str, metric: str) -> str:
+    """Number of sentences, the score of `against`, and what it is ahead of each other system."""
+    ours = logs[against]
+    if not ours:
+        return f"0 |{' |' * (len(logs) - 1)}"
+    score, *_ = quality([e.prediction for e in ours], [e.reference for e in ours], names=[metric])
+    gaps = [difference(ours, log, metric) for name, log in logs.items() if name != against]
+    return " | ".join([str(len(ours)), str(score), *gaps])
+
+
 def table(logs: dict[str, list[Instance]], against: str, bands: list[int], metric: str = "BLEU") -> str:
-    """A line for each band: its sentences, the score of `against`, and what it is ahead of each other system."""
-    others = [name for name in logs if name != against]
-    rows = [
-        f"| source words | sentences | {against}, {metric} | {' | '.join(f'minus {name}' for name in others)} |",
-        "|---" * (3 + len(others)) + "|",
-    ]
+    """A line for each band."""
+    rows = systems("source words", logs, against, metric)
     for low, high in zip([1, *(end + 1 for end in bands)], [*bands, None], strict=True):
         chosen = {name: [each for each in log if in_band(each, low, high)] for name, log in logs.items()}
-        ours = chosen[against]
-        title = f"{low} to {high}" if high else f"{low} and more"
-        if not ours:
-            rows.append(f"| {title} | 0 |{' |' * (1 + len(others))}")
-            continue
-        score, *_ = quality([e.prediction for e in ours], [e.reference for e in ours], names=[metric])
-        gaps = " | ".join(difference(ours, chosen[name], metric) for name in others)
-        rows.append(f"| {title} | {len(ours)} | {score} | {gaps} |")
+        rows.append(f"| {f'{low} to {high}' if high else f'{low} and more'} | {cells(chosen, against, metric)} |")
     return "\n".join(rows)
 
 
