@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from transformers_simul.evaluation import write_instances
-
 from test_by_length import instance
+from transformers_simul.evaluation import write_instances
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
