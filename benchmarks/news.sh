@@ -61,6 +61,9 @@ elsewhere() {
   translate tatoeba "$data/tatoeba/test.en-$language.en.gz" "$data/tatoeba/test.en-$language.$language.gz"
   translate multi30k "$data/multi30k/test_2016_flickr.en.gz" "$data/multi30k/test_2016_flickr.$language.gz"
   if [ "$language" = de ]; then translate ted "$data/ted/dev.en-de.en.gz" "$data/ted/dev.en-de.de.gz"; fi
+  local help=$output/text/libreoffice
+  [ -s "$help/test.$language" ] || "$python" -m transformers_simul.cli corpus libreoffice en "$language" "$help"
+  translate libreoffice "$help/test.en" "$help/test.$language"
   local logs=("news=$output/systems/en-$language/logs")
   for folder in "$output"/elsewhere/*; do logs+=("${folder##*/}=$folder/en-$language/logs"); done
   for k in 1 3 5 7; do
