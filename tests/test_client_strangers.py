@@ -3,14 +3,17 @@
 
 import asyncio
 import contextlib
+import io
+import sys
 
 import pytest
 from websockets.asyncio.server import serve
 
 from serving import run
-from transformers_simul import SimulClient
+from transformers_simul import PlainSimulClient, SimulClient, cli
+from transformers_simul.cli.keyboard import Terminal
 from transformers_simul.serving.client import ConnectionLost, connection, incoming
-from transformers_simul.serving.messages import Ended, Limits, Notice, SentenceEnd, Started, WordMessage
+from transformers_simul.serving.messages import Ended, Error, Limits, Notice, SentenceEnd, Started, WordMessage
 
 ENDED = Ended(reason="max_tokens", tracks=[])
 
@@ -41,7 +44,9 @@ async def stranger(converse, **options):
         await converse(socket)
 
     async with serve(answer, "127.0.0.1", 0) as server:
-        yield SimulClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", **options)
+        client = SimulClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", **options)
+        client.url = client._line.urls[0]
+        yield client
 
 
 def saying(*messages):
@@ -218,3 +223,53 @@ def test_what_is_put_into_a_stream_that_the_server_has_ended_is_dropped():
             assert not stream._outbox
 
     run(asyncio.wait_for(main(), 30))
+
+
+def test_who_asks_a_failed_stream_again_is_told_again():
+    async def main():
+        async with stranger(saying(started(), "{")) as client:
+            await asyncio.to_thread(ask_twice, client.url)
+
+    def ask_twice(url):
+        with PlainSimulClient(url).open() as stream:
+            for _ in range(2):
+                with pytest.raises(ValueError, match="no message of the protocol"):
+                    list(stream)
+
+    run(main())
+
+
+ESCAPES = "\x1b]0;title\x07\x9b2Jx\r"
+
+
+@pytest.mark.parametrize("flags", [[], ["--show-delays"], ["--json"]])
+def test_a_terminal_gets_no_control_characters_of_a_server(flags, monkeypatch, capsys, tmp_path):
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdout", screen)
+    (tmp_path / "stdin").write_text("a dog\n")
+    said = word(0).model_copy(update={"text": ESCAPES})
+    warning = Notice(code="draining", message=ESCAPES)
+
+    async def main():
+        async with stranger(
+            saying(started(), said, warning, Error(code="internal", message=ESCAPES, remedy="", action="fix"))
+        ) as client:
+            with (tmp_path / "stdin").open() as stdin:
+                monkeypatch.setattr(sys, "stdin", stdin)
+                return await asyncio.to_thread(cli.main, ["client", client.url, *flags])
+
+    assert run(main()) == 1
+    out, err = screen.getvalue(), capsys.readouterr().err
+    assert "x" in out
+    assert "2Jx" in err
+    assert not {char for char in out + err if not char.isprintable()} - {"\n", "\t"}
+
+
+def test_the_last_line_of_a_terminal_is_its_own():
+    screen = io.StringIO()
+    Terminal(screen).write(f"ein {ESCAPES}Hund\n")
+    plain, own = io.StringIO(), "ein \ufffd]0;title\ufffd\ufffd2Jx\ufffdHund\n"
+    Terminal(plain).write(own)
+    assert screen.getvalue() == plain.getvalue()
+    assert own in screen.getvalue()

@@ -5,12 +5,34 @@ import contextlib
 import gzip
 import json
 import os
+import re
 import stat
 import uuid
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+# But for tabs and line feeds.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """A text for a terminal, whoever wrote it: nothing in it moves the cursor, sets a title or answers for the user.
+
+    Args:
+        text (`str`): of a model, a server or a file; each of its control characters becomes U+FFFD.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.text_files import printable
+    >>> printable("ein Hund" + chr(27) + "[2J") == "ein Hund" + chr(0xFFFD) + "[2J"
+    True
+
+    ```
+    """
+    return _CONTROLS.sub("\ufffd", text)
 
 
 def one_line(error: BaseException) -> str:
@@ -31,7 +53,7 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     # Messages of libraries may have many lines.
-    return " ".join(str(error).split())
+    return printable(" ".join(str(error).split()))
 
 
 def read_lines(path: str | os.PathLike, keep_ends: bool = False) -> list[str]:
@@ -161,4 +183,4 @@ def _take_owner_and_mode(path: Path, old: os.stat_result) -> None:
     os.chmod(path, stat.S_IMODE(old.st_mode))
 
 
-__all__ = ["json_rows", "one_line", "read_json", "read_lines", "write_bytes", "write_text"]
+__all__ = ["json_rows", "one_line", "printable", "read_json", "read_lines", "write_bytes", "write_text"]

@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from ..text_files import one_line, printable
 from .flags import add_glossary_flags, chosen_glossary, wire_glossary
-from .keyboard import Terminal, key_by_key, typed_words
+from .keyboard import Terminal, key_by_key, typed_words, write
 
 TOKEN = "TRANSFORMERS_SIMUL_TOKEN"
 _EXTRA = ("anyio", "pydantic", "tenacity", "websockets")
@@ -116,17 +117,13 @@ def say_lost(error: Exception) -> None:
     Args:
         error (`Exception`): why.
     """
-    print(f"connection lost ({' '.join(str(error).split())}); trying again", file=sys.stderr, flush=True)
-
-
-def _write(text: str) -> None:
-    print(text, end="", flush=True)
+    print(f"connection lost ({one_line(error)}); trying again", file=sys.stderr, flush=True)
 
 
 class _Shown:
     """Words of a stream as they are shown; a line of source makes a line of translation."""
 
-    def __init__(self, args: argparse.Namespace, joiner: str, write: Callable[[str], None] = _write):
+    def __init__(self, args: argparse.Namespace, joiner: str, write: Callable[[str], None] = write):
         self.args, self.joiner, self.write = args, joiner, write
         # Where lines of source end, in source words; and how far the translation is.
         self._ends: deque[int] = deque()
@@ -151,7 +148,7 @@ class _Shown:
                 self.write((self.joiner if self._is_begun else "") + message.text)
                 self._is_begun = True
             if message.type == "warning":
-                print(f"warning: {message.message}", file=sys.stderr)
+                print(printable(f"warning: {message.message}"), file=sys.stderr)
             elif message.type == "sentence_end":
                 self._done = message.source_words
                 if message.reason != "eos":
@@ -185,8 +182,8 @@ def _speak(client: Any, args: argparse.Namespace) -> int:
         if is_typed:
             stack.enter_context(key_by_key(sys.stdin.fileno()))
             print("ready: words come out while you type; Enter ends a text, Ctrl-D the program", file=sys.stderr)
-        write = terminal.write if terminal and sys.stdout.isatty() else _write
-        shown = _Shown(args, "" if stream.started.unit == "char" else " ", write)
+        show = terminal.write if terminal and sys.stdout.isatty() else write
+        shown = _Shown(args, "" if stream.started.unit == "char" else " ", show)
         failures: list[BaseException] = []
         feeder = threading.Thread(target=_feed, args=(stream, shown, terminal, failures), daemon=True)
         feeder.start()
@@ -220,7 +217,7 @@ def _listen(client: Any, args: argparse.Namespace) -> int:
         shown, languages = None, set()
         for message in listener.messages():
             if message.type == "room":
-                print(f"room {message.room}: {message.state}", file=sys.stderr, flush=True)
+                print(printable(f"room {message.room}: {message.state}"), file=sys.stderr, flush=True)
                 languages |= set(message.target_langs) if args.target_lang is None else set()
                 if len(languages) > 1 and not args.json:
                     raise ValueError(f"target-lang must be one of {sorted(languages)} without json, got none.")

@@ -5,16 +5,28 @@ out on lines of their own."""
 import codecs
 import os
 import re
+import sys
 import threading
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from ..text_files import printable
+
 _BACKSPACE, _END = "\b\x7f", "\x04"
 # Keys such as the arrows send several characters.
 _KEY_SEQUENCE = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)
 _ERASE = "\r\x1b[J"
+
+
+def write(text: str) -> None:
+    """To standard output, at once; to a terminal without control characters, which it would obey.
+
+    Args:
+        text (`str`): words or lines.
+    """
+    print(printable(text) if sys.stdout.isatty() else text, end="", flush=True)
 
 
 def typed_words(descriptor: int, terminal: "Terminal | None" = None) -> Iterator[str | None]:
@@ -133,7 +145,7 @@ class Terminal:
             text (`str`): words or lines.
         """
         with self._lock:
-            *lines, self._target = (self._target + text).split("\n")
+            *lines, self._target = (self._target + printable(text)).split("\n")
             for line in lines:
                 self._show_above(line)
             self._draw()
@@ -191,4 +203,4 @@ def _end_of(text: str, width: int) -> str:
     return text
 
 
-__all__ = ["Terminal", "key_by_key", "typed_words"]
+__all__ = ["Terminal", "key_by_key", "typed_words", "write"]

@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from .client import check_extra, chosen_token, say_lost
 from .flags import add_glossary_flags, add_policy_flags, check_output, chosen_glossary, chosen_policy, wire_glossary
+from .keyboard import write
 from .loading import add_decoding_weights, add_model, find_model, load
 
 # Seconds of audio that are given on at once.
@@ -277,13 +278,13 @@ class _Session:
             file.put(event.target)
         if self.args.json:
             for word in event.target:
-                print(json.dumps(word._asdict(), ensure_ascii=False), flush=True)
+                write(json.dumps(word._asdict(), ensure_ascii=False) + "\n")
         elif self.args.show_source:
             said = " ".join(word.text for word in event.source if word.text)
             written = self.processor.join([word.text for word in event.target if word.text])
             for mark, text in ((">", said), ("<", written)):
                 if text:
-                    print(f"{event.heard_s:7.1f} {mark} {text}", flush=True)
+                    write(f"{event.heard_s:7.1f} {mark} {text}\n")
         else:
             for word in event.target:
                 self._print(word.text)
@@ -291,7 +292,7 @@ class _Session:
     def _print(self, text: str) -> None:
         """A sentence on a line of its own, word by word."""
         if text:
-            print(self.processor.join(["", text] if self._is_mid_line else [text]), end="", flush=True)
+            write(self.processor.join(["", text] if self._is_mid_line else [text]))
             self._is_mid_line = True
         elif self._is_mid_line:
             print(flush=True)

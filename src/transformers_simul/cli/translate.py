@@ -14,7 +14,7 @@ from typing import Any
 from ..models.policies import Policy
 from ..text_files import read_lines, write_text
 from .flags import add_glossary_flags, add_policy_flags, check_output, chosen_glossary, chosen_policy
-from .keyboard import Terminal, key_by_key, typed_words
+from .keyboard import Terminal, key_by_key, typed_words, write
 from .loading import add_decoding_weights, add_model, find_model, load
 
 EXAMPLES = """
@@ -94,7 +94,7 @@ def _translate(args: argparse.Namespace) -> int:
         write_text(args.output, text)
         print(f"written: {args.output}", file=sys.stderr)
     else:
-        sys.stdout.write(text)
+        write(text)
     return 0
 
 
@@ -149,7 +149,7 @@ def _translate_live(args: argparse.Namespace, policy: Policy, words: Iterable[st
     processor = processor.with_languages(args.source_lang, args.target_lang)
     from ..streaming.engine import StreamEngine
 
-    write: Callable[[str], None] = _write
+    show: Callable[[str], None] = write
     with ExitStack() as stack:
         engine = stack.enter_context(StreamEngine(model, processor, max_streams=1, max_tokens=_MAX_TOKENS))
         if words is None:
@@ -158,18 +158,14 @@ def _translate_live(args: argparse.Namespace, policy: Policy, words: Iterable[st
                 # First: what is typed once the program says that it is ready is read key by key.
                 stack.enter_context(key_by_key(sys.stdin.fileno()))
                 print(_READY, file=sys.stderr, flush=True)
-                write = terminal.write if terminal and sys.stdout.isatty() else _write
+                show = terminal.write if terminal and sys.stdout.isatty() else write
             words = typed_words(sys.stdin.fileno(), terminal)
         if args.segments is not None:
             words = _written_anew(words, args, processor.source_lang)
-        _stream(engine, policy, words, args, write)
+        _stream(engine, policy, words, args, show)
 
 
 _READY = "ready: words come out while you type; Enter ends a text, Ctrl-D the program"
-
-
-def _write(text: str) -> None:
-    print(text, end="", flush=True)
 
 
 def _stream(

@@ -116,7 +116,64 @@ class _Collector(SimulStreamer):
         self.listener.write("", source_units)
 
 
-class Listener:
+class Hearing:
+    """Hears a stream of audio, and has what was said translated: what [`Listener`] and [`RemoteListener`] share.
+
+    Args:
+        recogniser (`Recogniser`): for this stream alone.
+        writer (`SentenceWriter`, *optional*): for a recogniser that writes no punctuation.
+        clock (`Clock`, *optional*): a [`ReplayClock`] unless told.
+
+    Attributes:
+        heard_s (`float`): audio heard so far.
+        worked_s (`float`): time spent on it so far.
+    """
+
+    def __init__(self, recogniser: Recogniser, writer: SentenceWriter | None, clock: Clock | None):
+        self.recogniser, self.writer, self.clock = recogniser, writer, clock or ReplayClock()
+        self.heard_s = self.worked_s = 0.0
+
+    def listen(self, blocks: Iterable[numpy.ndarray]) -> Iterator[Event]:
+        """Hear all blocks as they come, and their end.
+
+        Args:
+            blocks (`Iterable[numpy.ndarray]`): float32 samples at 16 kHz, as [`AudioFile.blocks`], [`pcm_blocks`] or a
+                microphone give them.
+
+        Yields:
+            [`Event`]: for each block, and for the end.
+        """
+        for block in blocks:
+            yield self.hear(block)
+        yield self.hear(numpy.zeros(0, dtype=numpy.float32), is_last=True)
+
+    def hear(self, samples: numpy.ndarray, is_last: bool = False) -> Event:
+        """Hear the next samples, and translate what was said.
+
+        Args:
+            samples (`numpy.ndarray`): float32 at 16 kHz, `(samples,)`.
+            is_last (`bool`, *optional*): whether the audio ends with them.
+
+        Raises:
+            RuntimeError: if the translation has broken.
+            ServerError, ConnectionLost: if a server translates, and the stream has failed.
+        """
+        began = time.perf_counter()
+        self.heard_s += len(samples) / RATE
+        self.clock.hear(self.heard_s)
+        words = self.recogniser.hear(samples, is_last)
+        if self.writer is not None:
+            words = self.writer.write(words, is_last)
+        target = self._translate(words, is_last)
+        self.worked_s += time.perf_counter() - began
+        return Event(self.heard_s, words, target)
+
+    def _translate(self, words: list[SpokenWord], is_last: bool) -> list[TranslatedWord]:
+        """Have these words translated; what has been written since the last time."""
+        raise NotImplementedError
+
+
+class Listener(Hearing):
     """Translates one stream of audio, sentence by sentence. Memory is bounded, whatever its length.
 
     Args:
@@ -168,9 +225,8 @@ class Listener:
     ):
         if processor.unit == "token":
             raise ValueError("processor must count words or characters: a recogniser knows no tokens.")
-        self.recogniser, self.writer, self.clock = recogniser, writer, clock or ReplayClock()
+        super().__init__(recogniser, writer, clock)
         self.processor = processor
-        self.heard_s = self.worked_s = 0.0
         # When the source units that may still be asked about had been said, and the number of the first of them.
         self._spoken: deque[float] = deque([0.0])
         self._first = 0
@@ -184,36 +240,7 @@ class Listener:
             **kwargs,
         )
 
-    def listen(self, blocks: Iterable[numpy.ndarray]) -> Iterator[Event]:
-        """Hear all blocks as they come, and their end.
-
-        Args:
-            blocks (`Iterable[numpy.ndarray]`): float32 samples at 16 kHz, as [`AudioFile.blocks`], [`pcm_blocks`] or a
-                microphone give them.
-
-        Yields:
-            [`Event`]: for each block, and for the end.
-        """
-        for block in blocks:
-            yield self.hear(block)
-        yield self.hear(numpy.zeros(0, dtype=numpy.float32), is_last=True)
-
-    def hear(self, samples: numpy.ndarray, is_last: bool = False) -> Event:
-        """Hear the next samples, and translate what was said.
-
-        Args:
-            samples (`numpy.ndarray`): float32 at 16 kHz, `(samples,)`.
-            is_last (`bool`, *optional*): whether the audio ends with them.
-
-        Raises:
-            RuntimeError: if the translation has broken.
-        """
-        began = time.perf_counter()
-        self.heard_s += len(samples) / RATE
-        self.clock.hear(self.heard_s)
-        words = self.recogniser.hear(samples, is_last)
-        if self.writer is not None:
-            words = self.writer.write(words, is_last)
+    def _translate(self, words: list[SpokenWord], is_last: bool) -> list[TranslatedWord]:
         for word in words:
             self._put(word)
         if is_last:
@@ -226,8 +253,7 @@ class Listener:
         for _ in self._stream.words if self._stream.stop_reason else ():
             pass
         target, self._target = self._target, []
-        self.worked_s += time.perf_counter() - began
-        return Event(self.heard_s, words, target)
+        return target
 
     def close(self) -> None:
         """Give the translation up."""
@@ -257,4 +283,4 @@ class Listener:
         self._target.append(TranslatedWord(text, delay, self._spoken[0], self.heard_s, self.clock.now_s()))
 
 
-__all__ = ["Clock", "Event", "Listener", "ReplayClock", "TranslatedWord", "WallClock"]
+__all__ = ["Clock", "Event", "Hearing", "Listener", "ReplayClock", "TranslatedWord", "WallClock"]

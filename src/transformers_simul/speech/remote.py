@@ -4,15 +4,11 @@
 import contextlib
 import queue
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy
-
-from .audio import RATE
-from .listening import Clock, Event, ReplayClock, TranslatedWord
-from .recogniser import Recogniser
+from .listening import Clock, Hearing, TranslatedWord
+from .recogniser import Recogniser, SpokenWord
 from .writing import SentenceWriter
 
 
@@ -35,7 +31,7 @@ class Joiner:
         return self.joiner.join(words)
 
 
-class RemoteListener:
+class RemoteListener(Hearing):
     """As [`Listener`], but a server translates. Words come back while further audio is heard, so an event holds those
     that have come since the event before; the last one waits for all.
 
@@ -64,8 +60,7 @@ class RemoteListener:
         clock: Clock | None = None,
         **kwargs: Any,
     ):
-        self.recogniser, self.writer, self.clock = recogniser, writer, clock or ReplayClock()
-        self.heard_s = self.worked_s = 0.0
+        super().__init__(recogniser, writer, clock)
         self._stack = contextlib.ExitStack()
         self._stream = self._stack.enter_context(client.open(**kwargs))
         try:
@@ -87,32 +82,7 @@ class RemoteListener:
         except Exception as error:
             self._messages.put(error)
 
-    def listen(self, blocks: Iterable[numpy.ndarray]) -> Iterator[Event]:
-        """As [`Listener.listen`].
-
-        Args:
-            blocks (`Iterable[numpy.ndarray]`): float32 samples at 16 kHz.
-        """
-        for block in blocks:
-            yield self.hear(block)
-        yield self.hear(numpy.zeros(0, dtype=numpy.float32), is_last=True)
-
-    def hear(self, samples: numpy.ndarray, is_last: bool = False) -> Event:
-        """Hear the next samples, send what was said, and take what has been translated.
-
-        Args:
-            samples (`numpy.ndarray`): float32 at 16 kHz, `(samples,)`.
-            is_last (`bool`, *optional*): whether the audio ends with them.
-
-        Raises:
-            ServerError, ConnectionLost: if the stream has failed.
-        """
-        began = time.perf_counter()
-        self.heard_s += len(samples) / RATE
-        self.clock.hear(self.heard_s)
-        words = self.recogniser.hear(samples, is_last)
-        if self.writer is not None:
-            words = self.writer.write(words, is_last)
+    def _translate(self, words: list[SpokenWord], is_last: bool) -> list[TranslatedWord]:
         for word in words:
             if word.text:
                 text = word.text if self._unit == "char" else f"{word.text} "
@@ -123,8 +93,7 @@ class RemoteListener:
         target = [*self._come()]
         if is_last:
             self._stack.close()
-        self.worked_s += time.perf_counter() - began
-        return Event(self.heard_s, words, target)
+        return target
 
     def _come(self) -> Iterator[TranslatedWord]:
         while not self._messages.empty():
