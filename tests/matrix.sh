@@ -18,7 +18,7 @@ for python in $pythons; do
       continue
     fi
     # The pins are CI's, for one Python; here every Python takes what the bounds of setup.cfg allow it.
-    if ! "$environment/bin/pip" install --quiet --disable-pip-version-check -e ".[evaluate,page]" "transformers==$version" \
+    if ! "$environment/bin/pip" install --quiet --disable-pip-version-check -e ".[measure,plot,page]" "transformers==$version" \
       torch==2.13.0 pytest hypothesis psutil 2> "$work/errors"; then
       echo "$python, transformers $version: cannot be installed: $(tail -1 "$work/errors")"
       failed=1
