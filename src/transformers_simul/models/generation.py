@@ -182,34 +182,23 @@ class SimulGenerationMixin(GenerationMixin):
         **kwargs: Any,
     ):
         if policy is None:
-            return super()._sample(
-                input_ids,
-                logits_processor,
-                stopping_criteria,
-                generation_config,
-                synced_gpus,
-                streamer,
-                past_key_values=past_key_values,
-                **kwargs,
-            )
+            stock = (input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus, streamer)
+            return super()._sample(*stock, past_key_values=past_key_values, **kwargs)
         started = time.perf_counter()
-        if source is None or prompt is None:
-            raise ValueError("source and prompt must be given with a policy: pass **processor(source=...).")
         batch = input_ids.shape[0]
-        if batch > 1 and any(isinstance(each, PrefixConstrainedLogitsProcessor) for each in logits_processor):
-            # Rows are shown to processors one at a time, so that each would be its row 0.
-            raise ValueError(f"prefix_allowed_tokens_fn must have a batch of one with a policy, got {batch} rows.")
-        policies = per_row("policy", policy if isinstance(policy, (list, tuple)) else [policy] * batch, batch)
-        sources = per_row("source", source, batch)
-        draws: Sequence[torch.Generator | None] = [None] * batch
-        if generation_config.do_sample:
-            draws = row_generators(generators, batch, input_ids.device)
+        _check_inputs(source, prompt, batch, logits_processor)
         cache = _cache_for(past_key_values, batch)
-        limit = generation_config.max_length - input_ids.shape[1]
         prompts = self._fit_prompts(prompt, batch, cache)
-        given = per_row("committed", committed or [()] * batch, batch)
-        shown = [committed_words(words, each.rule) for words, each in zip(given, prompts, strict=True)]
-        glossaries = _glossaries(glossary, prompts)
+        limit = generation_config.max_length - input_ids.shape[1]
+        device = input_ids.device
+        columns = {
+            "source": per_row("source", source, batch),
+            "policy": _of_rows("policy", policy, batch),
+            "prompt": prompts,
+            "generator": row_generators(generators, batch, device) if generation_config.do_sample else [None] * batch,
+            "committed": _shown(committed, prompts),
+            "glossary": _glossaries(glossary, prompts),
+        }
         shared = {
             "processors": list(logits_processor),
             "criteria": [c for c in stopping_criteria if not isinstance(c, (MaxLengthCriteria, EosTokenCriteria))],
@@ -218,30 +207,17 @@ class SimulGenerationMixin(GenerationMixin):
             "keeps_logits": bool(generation_config.output_logits),
             "started": started,
         }
-        rows = [
-            (row_decoder or RowDecoder)(
-                source=KnownSource(sources[index]) if isinstance(sources[index], list) else sources[index],
-                policy=policies[index],
-                prompt=prompts[index],
-                generator=draws[index],
-                on_word=_word_callback(streamer, index, shown[index]),
-                committed=shown[index],
-                glossary=glossaries[index],
-                **shared,
-            )
-            for index in range(batch)
-        ]
+        rows = _make_rows(row_decoder or RowDecoder, columns, shared, streamer)
         forwards = decode_rows(self, cache, rows, synced_gpus)
         if streamer is not None:
             streamer.end()
-        sequences = _sequences(rows, generation_config, input_ids.device)
-        if not generation_config.return_dict_in_generate:
-            return sequences
-        return _output(rows, sequences, cache, forwards, self.config.vocab_size)
+        sequences = _sequences(rows, generation_config, device)
+        whole = generation_config.return_dict_in_generate
+        return _output(rows, sequences, cache, forwards, self.config.vocab_size) if whole else sequences
 
     def _fit_prompts(self, prompt: Prompt | Sequence[Prompt], batch: int, cache: SimulCache) -> list[Prompt]:
         """Of each row the prompt, with the rule for this model's vocabulary."""
-        prompts = per_row("prompt", prompt if isinstance(prompt, (list, tuple)) else [prompt] * batch, batch)
+        prompts = _of_rows("prompt", prompt, batch)
         # Of each language once: the rule for words is as large as the vocabulary.
         fitted = {id(each): each.fit(self) for each in {id(each): each for each in prompts}.values()}
         for each in fitted.values():
@@ -350,11 +326,41 @@ def per_row(name: str, values: Sequence[Any], batch: int) -> Sequence[Any]:
     return values
 
 
+def _check_inputs(source: Any, prompt: Any, batch: int, processors: LogitsProcessorList) -> None:
+    if source is None or prompt is None:
+        raise ValueError("source and prompt must be given with a policy: pass **processor(source=...).")
+    if batch > 1 and any(isinstance(each, PrefixConstrainedLogitsProcessor) for each in processors):
+        # Rows are shown to processors one at a time, so that each would be its row 0.
+        raise ValueError(f"prefix_allowed_tokens_fn must have a batch of one with a policy, got {batch} rows.")
+
+
+def _of_rows(name: str, value: Any, batch: int) -> Sequence[Any]:
+    """The same for each row, unless a sequence holds one for each."""
+    return per_row(name, value if isinstance(value, (list, tuple)) else [value] * batch, batch)
+
+
+def _shown(committed: Sequence[Sequence[Any]] | None, prompts: Sequence[Prompt]) -> list[list[Committed]]:
+    """Of each row the words that were shown before."""
+    given = per_row("committed", committed or [()] * len(prompts), len(prompts))
+    return [committed_words(words, each.rule) for words, each in zip(given, prompts, strict=True)]
+
+
+def _make_rows(
+    row_decoder: type[RowDecoder], columns: Mapping[str, Sequence[Any]], shared: Mapping[str, Any], streamer: Any
+) -> list[RowDecoder]:
+    """A decoder for each row, of what each has for itself and what all share."""
+    rows = []
+    for index, values in enumerate(zip(*columns.values(), strict=True)):
+        own = dict(zip(columns, values, strict=True))
+        if isinstance(own["source"], list):
+            own["source"] = KnownSource(own["source"])
+        rows.append(row_decoder(**own, **shared, on_word=_word_callback(streamer, index, own["committed"])))
+    return rows
+
+
 def _glossaries(glossary: Any, prompts: Sequence[Prompt]) -> list[BoundGlossary | None]:
     """Of each row; what several rows share is bound once."""
-    given = per_row(
-        "glossary", glossary if isinstance(glossary, (list, tuple)) else [glossary] * len(prompts), len(prompts)
-    )
+    given = _of_rows("glossary", glossary, len(prompts))
     keys = [(id(each), id(prompt)) for each, prompt in zip(given, prompts, strict=True)]
     bound = {
         key: bound_glossary(*pair)
