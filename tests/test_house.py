@@ -41,6 +41,16 @@ def test_models_is_one_flat_folder():
     assert [path.name for path in MODELS.iterdir() if path.is_dir() and path.name != "__pycache__"] == []
 
 
+def test_functions_are_short_enough_to_be_read_at_once():
+    for path in MODELS.parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                lines = node.end_lineno - node.lineno + 1
+                if ast.get_docstring(node) is not None:
+                    lines -= node.body[0].end_lineno - node.body[0].lineno + 1
+                assert lines <= 60, f"{path.name}: {node.name} has {lines} lines without its docstring"
+
+
 def house():
     """The tool that draws the house."""
     spec = importlib.util.spec_from_file_location("house", REPOSITORY / "docs" / "tools" / "house.py")

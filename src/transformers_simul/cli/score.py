@@ -65,8 +65,6 @@ def _score(args: argparse.Namespace) -> int:
     # Here, not above: the program must answer --help at once.
     from ..evaluation.logs import read_log
     from ..evaluation.neural import read_neural_scores, write_neural_inputs
-    from ..evaluation.quality import QUALITY
-    from ..evaluation.report import report_line
 
     if args.words_per_second is not None and not 0 < args.words_per_second < math.inf:
         raise ValueError(f"words-per-second must be positive, got {args.words_per_second}.")
@@ -77,26 +75,9 @@ def _score(args: argparse.Namespace) -> int:
     instances = read_log(args.log, args.words_per_second or 1.0, sources, references, bool(args.segments))
     if not instances:
         raise ValueError(f"log {args.log!r} must hold at least one sentence.")
-    settings = Path(args.log).with_name("settings.json")
-    common: dict[str, Any] = {
-        "resamples": args.bootstrap,
-        "metrics": QUALITY,
-        "tokenize": args.tokenize,
-        "settings": read_json(settings) if settings.is_file() else None,
-    }
-    if args.segments:
-        line = _longform(args, instances, references, common)
-    else:
-        if references:
-            instances = _with_references(instances, references)
-        line = report_line(
-            Path(args.log).name,
-            instances,
-            unit=args.unit,
-            spm_model=_load_spm(args.spm_model) if args.spm_model else None,
-            words_per_second=args.words_per_second,
-            **common,
-        )
+    if references and not args.segments:
+        instances = _with_references(instances, references)
+    line = _line(args, instances, references)
     scores = list(line.quality)
     if args.neural_inputs:
         for path in write_neural_inputs(args.neural_inputs, instances):
@@ -112,6 +93,29 @@ def _score(args: argparse.Namespace) -> int:
     for each in scores:
         print(f"{each.name:<8} {each.score:8.3f}   {each.signature}   95%: {each.low:.1f} to {each.high:.1f}")
     return 0
+
+
+def _line(args: argparse.Namespace, instances: list, references: Sequence[str]) -> Any:
+    from ..evaluation.quality import QUALITY
+    from ..evaluation.report import report_line
+
+    settings = Path(args.log).with_name("settings.json")
+    common: dict[str, Any] = {
+        "resamples": args.bootstrap,
+        "metrics": QUALITY,
+        "tokenize": args.tokenize,
+        "settings": read_json(settings) if settings.is_file() else None,
+    }
+    if args.segments:
+        return _longform(args, instances, references, common)
+    return report_line(
+        Path(args.log).name,
+        instances,
+        unit=args.unit,
+        spm_model=_load_spm(args.spm_model) if args.spm_model else None,
+        words_per_second=args.words_per_second,
+        **common,
+    )
 
 
 def _longform(args: argparse.Namespace, instances: list, references: Sequence[str], common: dict[str, Any]) -> Any:

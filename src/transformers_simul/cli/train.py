@@ -7,7 +7,7 @@ The flags are those of Transformers' run_translation.py where they mean the same
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,14 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # One process downloads, the others find it there.
     with training_args.main_process_first(desc="reading the corpus"):
         splits, languages = load_languages(data_args, [name for name, is_needed in needed.items() if is_needed])
-    decisions = {name: value for name, value in asdict(simul_args).items() if name not in _HARMLESS}
     counts = {name: len(splits[name]) for name in ("train", "validation") if needed[name]}
     alignments = read_needed_alignments(data_args, simul_args, counts)
-    decisions |= {
-        f"{name}_alignment": hashlib.sha256(repr(each).encode()).hexdigest() for name, each in alignments.items()
-    }
-    if data_args.target_langs:
-        decisions["target_langs"] = data_args.target_langs
+    decisions = _decisions(data_args, simul_args, alignments)
     record = training_record(model_args, data_args, training_args, splits, policy=simul_args.wait_k, **decisions)
     minutes = simul_args.max_train_minutes
     if training_args.do_train:
@@ -154,18 +149,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
         evaluate(model, processor, data_args, simul_args, training_args, splits["validation"], alignments, languages)
     if simul_args.decoding_weights is not None:
         set_decoding_weights(model, simul_args.decoding_weights)
+    tests = list(zip(splits["test"], languages["test"], strict=True))
+    _translate_tests(model, processor, data_args, simul_args, training_args, tests, output_dir, folder)
+    if data_args.target_langs and folder == str(output_dir) and not training_args.process_index:
+        write_model_card(output_dir)
+
+
+def _decisions(
+    data_args: DataArguments, simul_args: SimulArguments, alignments: Mapping[str, Sequence]
+) -> dict[str, Any]:
+    """What decides the trained weights beside the model, the text and the Trainer's settings."""
+    decisions = {name: value for name, value in asdict(simul_args).items() if name not in _HARMLESS}
+    decisions |= {
+        f"{name}_alignment": hashlib.sha256(repr(each).encode()).hexdigest() for name, each in alignments.items()
+    }
+    return decisions | ({"target_langs": data_args.target_langs} if data_args.target_langs else {})
+
+
+def _translate_tests(
+    model: Any,
+    processor: SimulProcessor,
+    data_args: DataArguments,
+    simul_args: SimulArguments,
+    training_args: ProgramArguments,
+    tests: Sequence[tuple[Pair, str]],
+    output_dir: Path,
+    folder: str,
+) -> None:
+    """Translate the test set, each target language by itself, and stream a few of its sentences."""
     for language in data_args.target_langs or [data_args.target_lang]:
         # A model for one language takes what it is given for that.
         chosen = processor.with_languages(target_lang=language) if len(processor.target_langs) > 1 else processor
-        test = [pair for pair, its in zip(splits["test"], languages["test"], strict=True) if its == language]
+        test = [pair for pair, its in tests if its == language]
         if training_args.do_predict:
             place = output_dir / language if data_args.target_langs else output_dir
             predict(model, chosen, test, simul_args, place, folder)
         if not training_args.process_index:
             for pair in test[: simul_args.stream_sentences]:
                 show_stream(model, chosen, pair, WaitKPolicy(min(simul_args.eval_wait_k, key=lambda k: abs(k - 3))))
-    if data_args.target_langs and folder == str(output_dir) and not training_args.process_index:
-        write_model_card(output_dir)
 
 
 def check_policies(simul_args: SimulArguments, training_args: ProgramArguments) -> None:

@@ -20,73 +20,67 @@ from .settings import Settings
 _HEADER_BYTES = 16_384
 
 
-def _protocols(settings: Settings) -> tuple[type[H11Protocol], type[WebSocketsSansIOProtocol]]:
-    """uvicorn's protocols, which wait for a slow peer no longer than the settings say."""
+class _CutsSlowReaders(asyncio.Protocol):
+    """Of a peer that does not fetch what it is sent, the connection is cut after `send_s`."""
 
-    class Http(H11Protocol):
-        _late: asyncio.TimerHandle | None = None
-        _full: asyncio.TimerHandle | None = None
+    settings: Settings
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+    _full: asyncio.TimerHandle | None = None
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._wait_for_request()
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._full = self.loop.call_later(self.settings.send_s, self.transport.abort)
 
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._wait_for_request()
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._full is not None:
+            self._full.cancel()
 
-        def _wait_for_request(self) -> None:
-            """A request, once begun, must be complete in time."""
-            is_whole = self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
-            if is_whole or self.transport.is_closing() or self.transport.get_protocol() is not self:
-                self._stop_waiting()
-            elif self._late is None:
-                self._late = self.loop.call_later(settings.start_s, self._give_up)
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._full is not None:
+            self._full.cancel()
+        super().connection_lost(exc)
 
-        def _give_up(self) -> None:
-            self._late = None
-            # A connection that idles between two requests is closed by uvicorn's own timer.
-            if self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and self.transport.get_protocol() is self:
-                self.transport.abort()
 
-        def _stop_waiting(self) -> None:
-            if self._late is not None:
-                self._late.cancel()
-                self._late = None
+class _WebSocket(_CutsSlowReaders, WebSocketsSansIOProtocol):
+    """uvicorn's."""
 
-        def connection_lost(self, exc: Exception | None) -> None:
+
+class _Http(_CutsSlowReaders, H11Protocol):
+    """uvicorn's; a request, once begun, must be complete within `start_s`."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._wait_for_request()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._wait_for_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait_for_request(self) -> None:
+        is_whole = self.conn.their_state not in (h11.IDLE, h11.SEND_BODY)
+        if is_whole or self.transport.is_closing() or self.transport.get_protocol() is not self:
             self._stop_waiting()
-            if self._full is not None:
-                self._full.cancel()
-            super().connection_lost(exc)
+        elif self._late is None:
+            self._late = self.loop.call_later(self.settings.start_s, self._give_up)
 
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._full = self.loop.call_later(settings.send_s, self.transport.abort)
+    def _give_up(self) -> None:
+        self._late = None
+        # A connection that idles between two requests is closed by uvicorn's own timer.
+        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY) and self.transport.get_protocol() is self:
+            self.transport.abort()
 
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            if self._full is not None:
-                self._full.cancel()
-
-    class WebSocket(WebSocketsSansIOProtocol):
-        _full: asyncio.TimerHandle | None = None
-
-        def pause_writing(self) -> None:
-            super().pause_writing()
-            self._full = self.loop.call_later(settings.send_s, self.transport.abort)
-
-        def resume_writing(self) -> None:
-            super().resume_writing()
-            if self._full is not None:
-                self._full.cancel()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            if self._full is not None:
-                self._full.cancel()
-            super().connection_lost(exc)
-
-    return Http, WebSocket
+    def _stop_waiting(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
 
 class Server(uvicorn.Server):
@@ -157,13 +151,13 @@ def make_server(
         root_path (`str`, *optional*): under which a proxy shows it.
     """
     settings = service.settings
-    http, websocket = _protocols(settings)
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=http,
-        ws=websocket,
+        # uvicorn makes them itself, one for each connection.
+        http=type("Http", (_Http,), {"settings": settings}),
+        ws=type("WebSocket", (_WebSocket,), {"settings": settings}),
         ws_max_size=settings.message_bytes,
         ws_ping_interval=settings.ping_s,
         ws_ping_timeout=settings.ping_s,

@@ -371,10 +371,7 @@ class StreamEngine:
     ) -> Generator[Ask | None, list[Answer] | None, str]:
         """A stream's life, one decoder for all of it or for each sentence; returns the reason to stop."""
         reason, started, head = "eos", time.perf_counter(), options["prompt"].head
-        if self._heads.get(row) != head:
-            # The last stream of this row had other languages.
-            self.cache.clear(row)
-            self._heads[row] = head
+        self._keep_head(row, head)
         try:
             while (begun := reader.begin()) is not False:
                 if begun is None:
@@ -414,6 +411,12 @@ class StreamEngine:
         except SourceTimeout:
             reason = "timeout"
         return reason
+
+    def _keep_head(self, row: int, head: list[int]) -> None:
+        """Streams of the same languages begin alike; if the last one of this row had others, forget its head."""
+        if self._heads.get(row) != head:
+            self.cache.clear(row)
+            self._heads[row] = head
 
     def _close(self, row: int, reason: str, error: BaseException | None = None) -> None:
         """End a stream and free its row."""
