@@ -2,22 +2,25 @@
 """What the speed benchmarks share: a model with falcon-rw-1b's proportions, real sentences, forced targets, and sides
 that take turns."""
 
+import contextlib
 import functools
+import importlib.util
 import json
 import os
 import platform
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.models.falcon.configuration_falcon import FalconConfig
 from transformers.models.falcon.modeling_falcon import FalconForCausalLM
 
 from transformers_simul import SimulFalconConfig, SimulFalconForCausalLM, SimulProcessor
-from transformers_simul.corpora import load_home_assistant
+from transformers_simul.corpora import Pair, load_home_assistant
 from transformers_simul.models.choosing import Answer
 from transformers_simul.models.row_decoder import RowDecoder
 from transformers_simul.models.word_rule import Expected
@@ -94,20 +97,23 @@ def model(hidden_size: int = 1024, num_hidden_layers: int = 6) -> SimulFalconFor
 
 
 def stock(ours: SimulFalconForCausalLM) -> FalconForCausalLM:
-    """Stock Falcon with the same weights."""
-    falcon = FalconForCausalLM._from_config(ours.config, attn_implementation="sdpa").eval()
+    """Stock Falcon with the same weights, and with a configuration that other programs know."""
+    known = {name: value for name, value in ours.config.to_dict().items() if name in FalconConfig().to_dict()}
+    falcon = FalconForCausalLM._from_config(FalconConfig(**known), attn_implementation="sdpa").eval()
     falcon.load_state_dict(ours.state_dict())
     return falcon
 
 
 def sample(count: int, part: str = "test") -> list[dict[str, Any]]:
     """Pairs as `source` and `target` ids of words, `text`, and `forced`: the target's ids and EOS."""
-    pairs = []
-    for pair in random.Random(0).sample(corpus()[part], count):
-        ids = processor().encode_pair(*pair)
-        forced = [token for word in ids["target_ids"] for token in word] + [processor().eos_token_id]
-        pairs.append({**ids, "text": pair.source, "forced": forced})
-    return pairs
+    return [encoded(pair, processor()) for pair in random.Random(0).sample(corpus()[part], count)]
+
+
+def encoded(pair: Pair, processor: SimulProcessor) -> dict[str, Any]:
+    """As those of [`sample`]."""
+    ids = processor.encode_pair(*pair)
+    forced = [token for word in ids["target_ids"] for token in word] + [processor.eos_token_id]
+    return {**ids, "text": pair.source, "forced": forced}
 
 
 def alternate(
@@ -128,6 +134,22 @@ def alternate(
 def ratio(seconds: Mapping[str, list[float]], first: str, second: str) -> float:
     """Of the medians."""
     return statistics.median(seconds[first]) / statistics.median(seconds[second])
+
+
+class SkippedPart(Exception):
+    """A part of the benchmarks that this machine cannot run, and why."""
+
+
+@contextlib.contextmanager
+def needs(package: str) -> Iterator[None]:
+    """What is within is skipped without a package, by its name.
+
+    Raises:
+        SkippedPart: without it.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise SkippedPart(f"{package} is not installed")
+    yield
 
 
 def machine() -> dict[str, Any]:
@@ -156,11 +178,22 @@ def _processor_name() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
 
 
-def report(results: Mapping[str, float], raw: Mapping[str, list[float]], path: Path | None = None) -> None:
-    """Print figures and, if there is a path, write them with the raw seconds and the machine's description."""
+def report(
+    results: Mapping[str, float],
+    raw: Mapping[str, list[float]],
+    path: Path | None = None,
+    skipped: Mapping[str, str] | None = None,
+) -> None:
+    """Print figures and, if there is a path, write them with the raw seconds and the machine's description. Parts that
+    were skipped are named, each with its reason."""
     for name, value in results.items():
         print(f"{name:<36} {value:10.3f}")
+    for name, reason in (skipped or {}).items():
+        print(f"{name:<36} skipped: {reason}")
     if path is not None:
         here = machine()
-        write_text(path, json.dumps({**results, "seconds": raw, "machine": here}, indent=2) + "\n")
+        write_text(
+            path,
+            json.dumps({**results, "skipped": dict(skipped or {}), "seconds": raw, "machine": here}, indent=2) + "\n",
+        )
         print(f"medians of alternating rounds; {here}; written to {path}")
