@@ -61,3 +61,16 @@ def rank_of_keys(tokens, query):
 def plain_ranks(tokens, query):
     """{key: index in the whole row}, hidden keys counted: the unmodified ALiBi."""
     return {key: tokens[key]["twin"] for key in visible_keys(tokens, query)}
+
+
+def visible_with_context(sentences, number, query, context):
+    """What token `query` of sentence `number` attends to in a row of sentences, each given by its tokens: pairs of
+    sentence and token, in the order of the text."""
+    seen = []
+    for earlier in range(number):
+        if number - earlier > context:
+            continue
+        for index, key in enumerate(sentences[earlier]):
+            if key["part"] in ("head", "source", "tail", "target"):
+                seen.append((earlier, index))
+    return seen + [(number, index) for index in visible_keys(sentences[number], query)]

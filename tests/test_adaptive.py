@@ -517,7 +517,7 @@ def test_early_reads_are_the_prompts_that_a_decoder_asks(model, processor, packi
     batch = collator([example, example] if packing else [example])
     labels = batch["labels"][0].tolist()
     with torch.no_grad():
-        columns = {name: batch[name] for name in Schedule._fields}
+        columns = Schedule.fields_in(batch)
         logits = model(batch["input_ids"], **columns, use_cache=False).logits[0]
     output = run(model, processor, [source], Never(True, 1, 3), logits_processor=LogitsProcessorList())
     early = [index for index, query in enumerate(output.queries[0]) if query.visible_words < 3]

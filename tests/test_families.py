@@ -93,7 +93,7 @@ def test_with_nothing_hidden_it_is_the_familys_own_model(processor, name, positi
     """Own-frame positions and the modified ALiBi are exact: distances are those of plain text."""
     model = make_family(name, processor, positions, backend)
     row = offline_row(processor)
-    fields = {field: torch.tensor([row[field]]) for field in ("input_ids", *Schedule._fields)}
+    fields = {field: torch.tensor([row[field]]) for field in ("input_ids", *Schedule.fields_in(row))}
     ids = fields["input_ids"]
     assert ids.shape[1] > 2 * WINDOW
     with torch.no_grad():
@@ -113,7 +113,7 @@ def test_with_nothing_hidden_it_is_the_familys_own_model(processor, name, positi
 @pytest.mark.parametrize("positions", ["group", "reserved"])
 def test_other_strategies_change_distances(processor, positions):
     row = offline_row(processor)
-    fields = {field: torch.tensor([row[field]]) for field in ("input_ids", *Schedule._fields)}
+    fields = {field: torch.tensor([row[field]]) for field in ("input_ids", *Schedule.fields_in(row))}
     with torch.no_grad():
         exact, other = (
             make_family("Llama", processor, each)(**fields, use_cache=False).logits for each in ("own_frame", positions)
@@ -147,7 +147,7 @@ def test_scores_have_their_true_distances(processor):
     source, target = processor.encode("a dog runs over"), processor.encode("two children watch him")
     delays = [1, 2, 3, 4, 4]
     row = training_row(processor.head_ids, source, processor.tail_ids, target, processor.eos_token_id, delays)
-    fields = {field: torch.tensor([row[field]]) for field in ("input_ids", *Schedule._fields)}
+    fields = {field: torch.tensor([row[field]]) for field in ("input_ids", *Schedule.fields_in(row))}
     with torch.no_grad():
         weights = model(**fields, use_cache=False, output_attentions=True).attentions[0][0]
     length, compared = len(row["input_ids"]), 0
@@ -176,7 +176,7 @@ def test_a_window_counts_what_the_query_sees(processor):
     source, target = processor.encode("a dog runs over the green meadow"), processor.encode("two children watch him")
     delays = [1, 1, 4, 4, 7]
     row = training_row(processor.head_ids, source, processor.tail_ids, target, processor.eos_token_id, delays)
-    fields = {field: torch.tensor([row[field]]) for field in ("input_ids", *Schedule._fields)}
+    fields = {field: torch.tensor([row[field]]) for field in ("input_ids", *Schedule.fields_in(row))}
     with torch.no_grad():
         weights = model(**fields, use_cache=False, output_attentions=True).attentions[0][0].amax(0)
     cut = 0

@@ -44,7 +44,7 @@ def processor():
 
 
 def schedule_of(batch):
-    return Schedule(*(batch[name] for name in Schedule._fields))
+    return Schedule(**Schedule.fields_in(batch))
 
 
 def examples(seed, count=5):

@@ -100,7 +100,7 @@ def test_plain_alibi_equals_falcon_under_the_same_mask():
 
     processor = make_processor()
     batch = SimulMaskDataCollator(processor, WaitKPolicy(1), peek_rows=0)(PAIRS[:1])
-    schedule = Schedule(*(batch[name] for name in Schedule._fields))
+    schedule = Schedule(**Schedule.fields_in(batch))
     length = batch["input_ids"].shape[1]
     alibi = Alibi(alibi_slopes(4, torch.device("cpu")), "exact", counts_hidden=True)
     mask = additive_mask(Pattern.of(schedule), torch.float32, alibi=alibi)
@@ -176,7 +176,7 @@ def test_a_model_without_head_takes_the_collators_tensors_too():
     processor = make_processor()
     model = make_model(processor).transformer
     batch = SimulMaskDataCollator(processor, WaitKPolicy(1))(PAIRS)
-    fields = {name: batch[name] for name in Schedule._fields}
+    fields = Schedule.fields_in(batch)
     with torch.no_grad():
         ours = model(batch["input_ids"], schedule=Schedule(**fields), use_cache=False).last_hidden_state
         theirs = model(batch["input_ids"], **fields, use_cache=False).last_hidden_state
@@ -198,7 +198,7 @@ def test_bad_forward_arguments():
         model(batch["input_ids"], peeks=batch["peeks"])
     with pytest.raises(ValueError, match="input_ids or inputs_embeds must be given, and not both"):
         model()
-    fields = {name: batch[name] for name in Schedule._fields}
+    fields = Schedule.fields_in(batch)
     with pytest.raises(ValueError, match="schedule must not stand beside its five fields"):
         model.transformer(batch["input_ids"], schedule=Schedule(**fields), **fields)
     with torch.no_grad():

@@ -16,6 +16,7 @@ _MODULES = {
     "auto": ["AutoSimulModel"],
     "models.cache": ["SimulCache"],
     "training.data_collator": ["SimulMaskDataCollator"],
+    "training.documents": ["join_documents"],
     "training.paths": ["AlignedPolicy", "RandomPathPolicy"],
     "streaming.engine": ["EngineFull", "EngineStream", "StreamEngine"],
     "models.configuration_generation": ["SimulGenerationConfig"],
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     from .streaming.streamer import SimulStreamer, Word
     from .streaming.translate import translate_stream, translate_stream_async
     from .training.data_collator import SimulMaskDataCollator
+    from .training.documents import join_documents
     from .training.paths import AlignedPolicy, RandomPathPolicy
 
 

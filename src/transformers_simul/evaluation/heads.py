@@ -133,7 +133,8 @@ def _look(
     head, tail = processor.head_ids, processor.tail_ids
     delays = policy.delays(len(source), len(target))
     row = training_row(head, source, tail, target, processor.eos_token_id, delays)
-    fields = {name: torch.tensor([row[name]], device=model.device) for name in ("input_ids", *Schedule._fields)}
+    columns = {"input_ids": row["input_ids"], **Schedule.fields_in(row)}
+    fields = {name: torch.tensor([values], device=model.device) for name, values in columns.items()}
     attentions = model(**fields, use_cache=False, output_attentions=True).attentions
     start = row["in_target"].index(True) + len(tail) - 1
     # The token before a word predicts its first.

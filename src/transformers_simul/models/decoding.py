@@ -60,7 +60,9 @@ def decode_step(model: DecodingModel, cache: SimulCache, asks: Mapping[int, Ask]
         step.probe = AttentionProbe(step, wishes)
     asked = [end - back for end, size in zip(accumulate(counts), answers, strict=True) for back in range(size, 0, -1)]
     kept = torch.tensor(asked, device=model.device)
-    extra = schedule._asdict() | source_features(chain.from_iterable(asks[row].source_ids for row in rows))
+    extra = Schedule.fields_in(schedule._asdict()) | source_features(
+        chain.from_iterable(asks[row].source_ids for row in rows)
+    )
     outputs = model(ids, past_key_values=step, logits_to_keep=kept, return_dict=True, **extra)
     if step.probe is not None:
         step.probe.answer()

@@ -45,7 +45,7 @@ class Pattern(NamedTuple):
             step (`CacheStep`, *optional*): the decoding step, which knows what its streams have stored.
         """
         if step is not None:
-            return cls(Schedule(*(step.split(field) for field in schedule)), step.keys, step.slots, step)
+            return cls(schedule.map(step.split), step.keys, step.slots, step)
         batch, length = schedule.offsets.shape
         return cls(schedule, schedule, torch.arange(length, device=schedule.offsets.device).expand(batch, length))
 
@@ -54,7 +54,8 @@ def sees(query: Schedule, key: Schedule, is_itself: torch.Tensor, window: int | 
     """Whether a query may attend to a key (arXiv 2405.10443, section 4.1; peek rows: `docs/law.md`).
 
     A query sees itself. Of its own pair it sees the head and source tokens below its `visible_source` and, if it comes
-    after the source, the earlier tail and target tokens that are no peek rows.
+    after the source, the earlier tail and target tokens that are no peek rows. Of earlier pairs it sees what stands at
+    its `context_starts` and after it.
 
     Args:
         query, key (`Schedule`): fields that broadcast against each other.
@@ -69,6 +70,8 @@ def sees(query: Schedule, key: Schedule, is_itself: torch.Tensor, window: int | 
     source_is_read = key.offsets < query.visible_source
     target_is_earlier = query.in_target & ((key.offsets < query.offsets) & (key.peeks == 0))
     seen = same_pair & torch.where(key.in_target, target_is_earlier, source_is_read)
+    if key.places is not None and query.context_starts is not None:
+        seen = seen | ((key.pair_ids < query.pair_ids) & (key.places >= query.context_starts))
     if window is not None:
         seen = seen & (rank(query, query) - rank(query, key) < window)
     return seen | is_itself
@@ -84,7 +87,10 @@ def rank(query: Schedule, key: Schedule) -> torch.Tensor:
     Returns:
         `torch.Tensor`, int, of the broadcast shape.
     """
-    return key.offsets + key.in_target * query.visible_source
+    in_pair = key.offsets + key.in_target * query.visible_source
+    if key.places is None or query.context_starts is None:
+        return in_pair
+    return torch.where(key.pair_ids == query.pair_ids, in_pair, key.places - query.context_starts)
 
 
 class FlexMask(NamedTuple):
@@ -276,7 +282,7 @@ _BY_COLUMN = (slice(None), None, None)
 
 
 def _at(schedule: Schedule, index: Any) -> Schedule:
-    return Schedule._make([field[index] for field in schedule])
+    return schedule.map(lambda field: field[index])
 
 
 def _dense(pattern: Pattern) -> tuple[Schedule, Schedule, torch.Tensor]:

@@ -86,14 +86,18 @@ class SimulForCausalLM(SimulGenerationMixin):
         offsets: torch.Tensor | None = None,
         visible_source: torch.Tensor | None = None,
         peeks: torch.Tensor | None = None,
+        places: torch.Tensor | None = None,
+        context_starts: torch.Tensor | None = None,
         token_kinds: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
-        """Do as the family's forward, with five more tensors that [`SimulMaskDataCollator`] makes.
+        """Do as the family's forward, with more tensors that [`SimulMaskDataCollator`] makes.
 
         Args:
             pair_ids, in_target, offsets, visible_source, peeks (`torch.Tensor` of shape `(batch, length)`): who sees
                 whom, see [`Schedule`]: all or none; none is plain causal attention.
+            places, context_starts (`torch.Tensor` of shape `(batch, length)`, *optional*): which earlier pairs of its
+                row a query sees as context; only for positions that [`check_context`] allows.
             labels (`torch.LongTensor` of shape `(batch, length)`, *optional*): the ids to predict, -100 where nothing
                 is to be learnt; shifted inside, as everywhere in Transformers.
             token_kinds (`torch.Tensor` of shape `(vocabulary,)`, *optional*): which tokens start a word or end the
@@ -118,7 +122,7 @@ class SimulForCausalLM(SimulGenerationMixin):
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             return_dict=True,
-            schedule=Schedule.of_fields(pair_ids, in_target, offsets, visible_source, peeks),
+            schedule=Schedule.of_fields(pair_ids, in_target, offsets, visible_source, peeks, places, context_starts),
             **kwargs,
         )
         hidden_states, loss, logits = outputs.last_hidden_state, None, None

@@ -13,6 +13,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 from .attention import AttentionContext, attend
 from .masking import Alibi, FlexMask, Pattern, additive_mask, block_mask, flex_bias
 from .modeling_simul import take_schedule
+from .positions import check_context
 from .schedule import Schedule
 
 
@@ -159,6 +160,8 @@ class SimulAlibiModel:
     def _mask(self, pattern: Pattern, dtype: torch.dtype, decoding: bool) -> torch.Tensor | FlexMask:
         """Build mask and bias of all layers once."""
         config: Any = self.config
+        if pattern.queries.context_starts is not None:
+            check_context(config)
         alibi = None
         if config.has_alibi and config.positions != "none":
             slopes, divisor = self.alibi()

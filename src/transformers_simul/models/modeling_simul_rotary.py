@@ -17,7 +17,7 @@ from .attention import AttentionContext, attend
 from .linear import SimulLinear
 from .masking import FlexMask, Pattern, additive_mask, block_mask
 from .modeling_simul import SimulForCausalLM, swap_classes, take_schedule
-from .positions import check_positions, rotary_position_ids, source_distances, without_scale
+from .positions import check_context, check_positions, rotary_position_ids, source_distances, without_scale
 from .schedule import Schedule
 
 _BACKENDS = ("eager", "sdpa", "flex_attention")
@@ -69,8 +69,10 @@ def rotary_positions(config: Any, pattern: Pattern) -> torch.Tensor:
     """Return the position ids of a forward's tokens; of a decoding step's, concatenated in one row.
 
     Raises:
-        ValueError: in training, if a token stands beyond the positions that the model knows.
+        ValueError: in training, if a token stands beyond the positions that the model knows, or sees earlier sentences.
     """
+    if pattern.queries.context_starts is not None:
+        check_context(config)
     settings = config.positions, config.first_target_position
     positions = rotary_position_ids(pattern.queries, *settings)
     if pattern.step is not None:

@@ -12,6 +12,8 @@ later. There are three ways (`docs/positions.md`):
 | `reserved` | its offset | its offset plus `target_start`, the slots kept for the source | as long as these suffice |
 """
 
+from typing import Any
+
 import torch
 
 from .schedule import Schedule
@@ -75,6 +77,31 @@ def check_positions(queries: Schedule, strategy: str, target_start: int, limit: 
         )
 
 
+def check_context(config: Any) -> None:
+    """Refuse context across sentences where stored keys hold a position, which changes when the oldest sentence leaves,
+    or where distances count what is hidden.
+
+    Args:
+        config (`SimulConfig`): of the model.
+
+    Raises:
+        ValueError: for rotary positions, and for `"plain"` ALiBi.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.models.positions import check_context
+    >>> check_context(model.config)
+
+    ```
+    """
+    if not config.has_alibi or config.positions == "plain":
+        raise ValueError(
+            "context_sentences needs a model with ALiBi and positions 'modified' or 'none', whose stored keys stay "
+            f"valid when the oldest sentence leaves, got positions={config.positions!r}."
+        )
+
+
 def source_distances(queries: Schedule) -> torch.Tensor:
     """Return how much farther each query is from source keys than in its own frame, shape `(batch, length)`: the number
     of head and source tokens that it sees; 0 for these tokens themselves."""
@@ -130,6 +157,7 @@ def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.
 __all__ = [
     "ALIBI_POSITIONS",
     "ROTARY_POSITIONS",
+    "check_context",
     "check_positions",
     "rotary_position_ids",
     "rotate",

@@ -12,9 +12,11 @@ target tokens from the start of the tail.
 | `offsets` | index from the row's start | index from the tail's start | its twin's |
 | `visible_source` | own index + 1 | head and source tokens that the query sees | one READ fewer than its twin |
 | `peeks` | 0 | 0 | 1: "the word ends", 2: "EOS", 3: "READ" |
+
+Rows of several sentences, each of which sees those right before it, have two numbers more ([`join_sentences`]).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -39,6 +41,10 @@ class Schedule(NamedTuple):
         offsets (`torch.Tensor` of shape `(batch, length)`, int): index within head+source or within tail+target.
         visible_source (`torch.Tensor` of shape `(batch, length)`, int): head and source tokens that the query sees.
         peeks (`torch.Tensor` of shape `(batch, length)`, int): 0, or the kind of peek row.
+        places (`torch.Tensor` of shape `(batch, length)`, int, *optional*): where later pairs of the row find the
+            token, -1 where they do not.
+        context_starts (`torch.Tensor` of shape `(batch, length)`, int, *optional*): the first place of the earlier
+            pairs that the query sees.
     """
 
     pair_ids: torch.Tensor
@@ -46,10 +52,13 @@ class Schedule(NamedTuple):
     offsets: torch.Tensor
     visible_source: torch.Tensor
     peeks: torch.Tensor
+    places: torch.Tensor | None = None
+    context_starts: torch.Tensor | None = None
 
     @classmethod
     def of_fields(cls, *fields: torch.Tensor | None) -> "Schedule | None":
-        """Make the schedule of a forward's arguments: all five fields in order, or None for each.
+        """Make the schedule of a forward's arguments: five fields in order, or None for each; then the two of context,
+        or None for both.
 
         Returns:
             `Schedule`, or None if there are no fields.
@@ -57,17 +66,30 @@ class Schedule(NamedTuple):
         Raises:
             ValueError: if only some fields are given.
         """
-        given = [field for field in fields if field is not None]
-        if not given:
+        required, context = ([field is not None for field in part] for part in (fields[:5], fields[5:]))
+        if not any(required) and not any(context):
             return None
-        if len(given) < len(cls._fields):
-            raise ValueError(f"schedule must have all of its five fields, {cls._fields}, or none, got {len(given)}.")
-        return cls(*given)
+        if not all(required):
+            raise ValueError(
+                f"schedule must have all of its five fields, {cls._fields[:5]}, or none, got {sum(required)}."
+            )
+        if any(context) and not all(context):
+            raise ValueError("schedule must have both places and context_starts, or neither, got one of them.")
+        return cls._make(fields)
+
+    @classmethod
+    def fields_in(cls, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those columns of a row or a batch that are fields of its schedule."""
+        return {name: columns[name] for name in cls._fields if columns.get(name) is not None}
 
     @classmethod
     def of_row(cls, row: Mapping[str, Sequence[int]]) -> "Schedule":
         """Make the schedule of one row of [`training_row`], as a batch of one."""
-        return cls(*(torch.tensor([row[name]]) for name in cls._fields))
+        return cls(**{name: torch.tensor([values]) for name, values in cls.fields_in(row).items()})
+
+    def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Schedule":
+        """Apply a function to each field that is there."""
+        return Schedule._make([None if field is None else function(field) for field in self])
 
     @classmethod
     def causal(cls, attention_mask: torch.Tensor) -> "Schedule":
@@ -93,7 +115,7 @@ class Schedule(NamedTuple):
 
     def last(self, length: int) -> "Schedule":
         """Return the schedule of the last `length` columns."""
-        return Schedule(*(field[:, -length:] for field in self))
+        return self.map(lambda field: field[:, -length:])
 
 
 class Peek(NamedTuple):

@@ -9,18 +9,19 @@ from typing import Any
 import torch
 
 from ..models.audio_units import source_features
-from ..models.policies import Policy
+from ..models.policies import Policy, check_count
 from ..models.processing import SimulProcessor
 from ..models.schedule import due_decisions, due_peeks, early_decisions, training_row
 from .callbacks import EpochCallback
-from .rows import Row, append_row, example_draw, pack_rows, pad_rows, pair_ids_of
+from .rows import Row, append_row, example_draw, join_sentences, pack_rows, pad_rows, pair_ids_of
 
 
 class SimulMaskDataCollator(EpochCallback):
     """Pairs in, batches with labels and schedule out (arXiv 2405.10443, section 4).
 
     An example has either `source` and `target` texts or the `source_ids` and `target_ids` that
-    [`SimulProcessor.encode_pair`] makes; if a model learns several languages, also `source_lang` or `target_lang`. Use
+    [`SimulProcessor.encode_pair`] makes; if a model learns several languages, also `source_lang` or `target_lang`. Or
+    it has `sentences`, a list of such examples that follow each other in a document ([`join_documents`]). Use
     it with the stock `Trainer` and `TrainingArguments(remove_unused_columns=False)`, since `forward` names none of
     these columns. If the policy draws per epoch, pass the collator as a callback too, so that it knows the epoch:
     `Trainer(..., data_collator=collator, callbacks=[collator])`.
@@ -35,10 +36,13 @@ class SimulMaskDataCollator(EpochCallback):
         padding_side (`str`, *optional*): `"right"` or `"left"`.
         pad_to_multiple_of (`int`, *optional*): round the batch's length up to a multiple.
         seed (`int`, *optional*): seed of random policies and of the choice of peek rows.
+        context_sentences (`int`, *optional*): how many sentences before its own each sentence sees, with their
+            translations. The `sentences` of an example then share a row; where `max_length` ends it, the next begins
+            without context. 0 gives each a row of its own.
 
     Raises:
-        ValueError: for arguments out of range, examples without the columns, over-long pairs, or a random policy whose
-            epoch was never set.
+        ValueError: for arguments out of range, examples without the columns, over-long pairs, a random policy whose
+            epoch was never set, or, with `context_sentences`, for a baseline whose rows have no schedule.
 
     Example:
 
@@ -63,6 +67,7 @@ class SimulMaskDataCollator(EpochCallback):
         padding_side: str = "right",
         pad_to_multiple_of: int | None = None,
         seed: int = 0,
+        context_sentences: int = 0,
     ):
         if not 0 <= peek_rows <= 1:
             raise ValueError(f"peek_rows must lie in [0, 1], got {peek_rows}.")
@@ -72,7 +77,9 @@ class SimulMaskDataCollator(EpochCallback):
             raise ValueError(f"padding_side must be 'left' or 'right', got {padding_side!r}.")
         if packing and max_length is None:
             raise ValueError("max_length must be given with packing: it is the length of a packed row.")
+        check_count("context_sentences", context_sentences, least=0)
         super().__init__()
+        self.context_sentences = context_sentences
         self.processor, self.policy, self.peek_rows = processor, policy, float(peek_rows)
         self.max_length, self.too_long, self.packing = max_length, too_long, packing
         self.padding_side, self.pad_to_multiple_of, self.seed = padding_side, pad_to_multiple_of, seed
@@ -89,9 +96,10 @@ class SimulMaskDataCollator(EpochCallback):
 
         Returns:
             `dict[str, torch.Tensor]`: `input_ids`, `labels`, `pair_ids`, `in_target`, `offsets`, `visible_source`,
-            `peeks` of shape `(batch, length)`, and `token_kinds` of shape `(vocabulary,)`.
+            `peeks` of shape `(batch, length)`, and `token_kinds` of shape `(vocabulary,)`; with context also `places`
+            and `context_starts`.
         """
-        rows = [row for example in examples for row in self._rows(example)]
+        rows = [row for example in examples for row in self._rows_of_document(example)]
         if not rows:
             raise ValueError(
                 f"max_length={self.max_length} leaves no pair of this batch of {len(examples)}: raise it, or filter "
@@ -130,6 +138,29 @@ class SimulMaskDataCollator(EpochCallback):
                 if self.peek_rows == 1 or draw.random() < self.peek_rows:
                     append_row(row, early)
         return [row]
+
+    def _rows_of_document(self, example: Mapping[str, Any]) -> list[Row]:
+        """Rows of an example, which may be several sentences."""
+        sentences = example.get("sentences")
+        rows = [self._rows(each) for each in ([example] if sentences is None else sentences)]
+        if not self.context_sentences:
+            return [row for each in rows for row in each]
+        joined: list[list[Row]] = []
+        # Tokens that the last of them has room for; none after a sentence that was left out.
+        room = 0.0
+        for each in rows:
+            if len(each) > 1 or not all(any(row["in_target"]) for row in each):
+                raise ValueError(
+                    "context_sentences needs a row with a schedule for each pair, which "
+                    f"{type(self).__name__} does not make."
+                )
+            tokens = sum(len(row["input_ids"]) for row in each)
+            if not tokens or tokens > room:
+                joined.append([])
+                room = float("inf") if self.max_length is None else self.max_length
+            joined[-1] += each
+            room = room - tokens if tokens else 0.0
+        return [join_sentences(each, self.context_sentences) for each in joined if each]
 
     def _rows(self, example: Mapping[str, Any]) -> list[Row]:
         processor = self.processor.with_languages(example.get("source_lang"), example.get("target_lang"))

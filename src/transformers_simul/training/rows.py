@@ -16,6 +16,7 @@ from ..models.processing import SimulProcessor
 Row = dict[str, list]
 
 _PADDING = {"labels": -100, "pair_ids": 0, "in_target": False, "offsets": 0, "visible_source": 1, "peeks": 0}
+_CONTEXT_PADDING = {"places": -1, "context_starts": 0}
 _DTYPES = {"input_ids": torch.long, "labels": torch.long, "in_target": torch.bool, "peeks": torch.int8}
 
 
@@ -108,9 +109,75 @@ def append_row(row: Row, other: Row) -> None:
 
     ```
     """
-    last = row["pair_ids"][-1]
+    last = max(row["pair_ids"])
+    used = max(row["places"]) + 1 if "places" in row else 0
     for name, values in other.items():
-        row[name] += [last + number for number in values] if name == "pair_ids" else values
+        if name == "pair_ids":
+            values = [last + number for number in values]
+        elif name in _CONTEXT_PADDING:
+            # What nobody finds stays so.
+            values = [used + place if place >= 0 else place for place in values]
+        row[name] += values
+
+
+def join_sentences(sentences: Sequence[Row], context_sentences: int) -> Row:
+    """Join the rows of consecutive sentences to one in which each sentence sees those right before it: their heads,
+    sources, tails and targets, but neither their EOS nor their peek rows, which no decoder keeps.
+
+    Sentences are pairs of the row. What a query sees of its own pair and where stays as it is, behind the context.
+    Later pairs find a token at its place, counted over all sentences; what a query sees of earlier pairs begins at a
+    place, from which their ranks count. So ranks do not depend on how much came before the context.
+
+    Args:
+        sentences (`Sequence[dict[str, list]]`): rows of [`training_row`], in order; prompts that [`append_row`] put
+            behind one see what it sees.
+        context_sentences (`int`): how many earlier sentences each sees.
+
+    Example (two sentences of a source and a target token each; the second sees the first):
+
+    ```python
+    >>> from transformers_simul.models.schedule import training_row
+    >>> from transformers_simul.training.rows import join_sentences
+    >>> rows = [training_row([], [[2]], [3], [[4]], 0, delays=[1, 1]), training_row([], [[5]], [6], [[7]], 0, [1, 1])]
+    >>> row = join_sentences(rows, context_sentences=1)
+    >>> row["input_ids"], row["places"], row["context_starts"]
+    ([2, 3, 4, 0, 5, 6, 7, 0], [0, 1, 2, -1, 3, 4, 5, -1], [0, 0, 0, 0, 0, 0, 0, 0])
+    >>> row["offsets"], row["visible_source"]
+    ([0, 0, 1, 2, 3, 0, 1, 2], [1, 1, 1, 1, 4, 4, 4, 4])
+
+    ```
+    """
+    joined: Row = {}
+    starts = [0]
+    for index, sentence in enumerate(sentences):
+        start, context_start = starts[-1], starts[max(0, index - context_sentences)]
+        row = _behind_context(sentence, start, context_start)
+        starts.append(max(row["places"]) + 1)
+        last = max(joined["pair_ids"]) if joined else 0
+        row["pair_ids"] = [last + number for number in row["pair_ids"]]
+        for name, values in row.items():
+            joined.setdefault(name, []).extend(values)
+    return joined
+
+
+def _behind_context(sentence: Row, start: int, context_start: int) -> Row:
+    """The row of a sentence that begins at a place, and sees what stands before it from another on."""
+    pairs, context_tokens = max(sentence["pair_ids"]), start - context_start
+    own = [pair == 1 and not peek for pair, peek in zip(sentence["pair_ids"], sentence["peeks"], strict=True)]
+    # In the order of the row the last is EOS.
+    places = [*range(start, start + sum(own) - 1), -1]
+    found = iter(places)
+    return sentence | {
+        # Prompts of the same sentence are numbered before it, since none of them is context of another.
+        "pair_ids": [pairs + 1 - pair for pair in sentence["pair_ids"]],
+        "offsets": [
+            offset if after else context_tokens + offset
+            for offset, after in zip(sentence["offsets"], sentence["in_target"], strict=True)
+        ],
+        "visible_source": [context_tokens + visible for visible in sentence["visible_source"]],
+        "places": [next(found) if is_own else -1 for is_own in own],
+        "context_starts": [context_start] * len(own),
+    }
 
 
 def pad_rows(
@@ -125,7 +192,8 @@ def pad_rows(
         multiple_of (`int`, *optional*): round the length up to a multiple of it.
 
     Returns:
-        `dict[str, torch.Tensor]`: `input_ids`, `labels` and the fields of [`Schedule`], of shape `(rows, length)`.
+        `dict[str, torch.Tensor]`: `input_ids`, `labels` and the fields of [`Schedule`] that the rows have, of shape
+        `(rows, length)`.
 
     Example:
 
@@ -142,7 +210,8 @@ def pad_rows(
     if multiple_of:
         length = -(-length // multiple_of) * multiple_of
     batch = {}
-    for name, value in (_PADDING | {"input_ids": pad_token_id}).items():
+    padding = _PADDING | {"input_ids": pad_token_id} | (_CONTEXT_PADDING if "places" in rows[0] else {})
+    for name, value in padding.items():
         table = torch.full((len(rows), length), value, dtype=_DTYPES.get(name, torch.int32))
         for index, row in enumerate(rows):
             size = len(row[name])
@@ -152,4 +221,4 @@ def pad_rows(
     return batch
 
 
-__all__ = ["Row", "append_row", "example_draw", "pack_rows", "pad_rows", "pair_ids_of"]
+__all__ = ["Row", "append_row", "example_draw", "join_sentences", "pack_rows", "pad_rows", "pair_ids_of"]
