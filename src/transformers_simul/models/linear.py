@@ -33,9 +33,10 @@ def decoding_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tenso
 
     ```
     """
-    if not torch.is_inference_mode_enabled() or weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    # In this order: torch.compile cannot look at the inference mode, and need not on other devices.
+    if weight.device.type != "cpu" or not input.dtype == weight.dtype == torch.float32:
         return None
-    if not input.dtype == weight.dtype == torch.float32:
+    if not torch.is_inference_mode_enabled() or not torch.backends.mkldnn.is_available():
         return None
     # The operator that torch.compile emits for a linear layer; no public name leads to it for plain tensors.
     output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
