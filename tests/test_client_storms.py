@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clients that were cut off or refused together do not come back in one wave, nor without a pause."""
 
-import asyncio
 import types
 
 import pytest
@@ -9,7 +8,7 @@ from websockets.asyncio.server import serve
 
 from serving import run
 from transformers_simul import SimulClient
-from transformers_simul.serving.client import ConnectionLost, ServerError
+from transformers_simul.serving.client import ServerError, connection
 from transformers_simul.serving.client.connection import Line
 from transformers_simul.serving.messages import Error, RoomState
 
@@ -23,24 +22,30 @@ def test_whom_a_server_refused_together_comes_back_apart():
     assert len(set(pauses)) > 190
 
 
-def test_a_room_that_is_cut_off_after_its_state_is_not_asked_without_a_pause():
-    """A proxy or a server that fails after the first message: the listener waits longer each time, and gives up."""
-    count = 0
+def test_a_room_that_is_cut_off_after_its_state_is_not_asked_without_a_pause(monkeypatch):
+    """A proxy or a server that fails after the first message: the listener waits longer each time."""
+    pauses, count = [], 0
+    monkeypatch.setattr(connection, "_backoff_s", lambda number: pauses.append(number) or 0.0)
+    # However long a connection lasts here, it is a brief one.
+    monkeypatch.setattr(connection, "_GOOD_S", 1e9)
+    gone = Error(code="not_found", message="", remedy="", action="fix")
 
     async def cut(socket):
         nonlocal count
         count += 1
         await socket.recv()
-        await socket.send(RoomState(room="talk", state="live", source_lang="en", target_langs=["de"]).model_dump_json())
+        state = RoomState(room="talk", state="live", source_lang="en", target_langs=["de"])
+        await socket.send((state if count < 7 else gone).model_dump_json())
         await socket.close(1011)
 
     async def main():
         async with serve(cut, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            client = SimulClient(f"http://127.0.0.1:{port}", give_up_s=2.0)
+            client = SimulClient(f"http://127.0.0.1:{port}")
             async with client.listen("talk") as listener:
-                with pytest.raises(ConnectionLost):
+                with pytest.raises(ServerError, match="not_found"):
                     await anext(aiter(listener))
 
-    run(asyncio.wait_for(main(), 30))
-    assert 2 <= count < 60
+    run(main())
+    # A pause before each connection but the first.
+    assert (count, pauses) == (7, [1, 1, 2, 3, 4, 5])

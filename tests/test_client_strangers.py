@@ -11,6 +11,7 @@ from websockets.asyncio.server import serve
 
 from serving import run
 from transformers_simul import PlainSimulClient, SimulClient, cli
+from transformers_simul.cli.client import _feed
 from transformers_simul.cli.keyboard import Terminal
 from transformers_simul.serving.client import ConnectionLost, connection, incoming
 from transformers_simul.serving.messages import Ended, Error, Limits, Notice, SentenceEnd, Started, WordMessage
@@ -62,7 +63,6 @@ def saying(*messages):
 
 def test_who_takes_lines_and_says_nothing_is_given_up(monkeypatch):
     """After a connection that was good: the time that a line takes to fail does not make it a good one."""
-    monkeypatch.setitem(connection._OPTIONS, "open_timeout", 0.2)
     monkeypatch.setattr(connection, "_GOOD_S", 0.1)
 
     async def cut(socket):
@@ -77,6 +77,7 @@ def test_who_takes_lines_and_says_nothing_is_given_up(monkeypatch):
         hole = await asyncio.start_server(silent, "127.0.0.1", 0)
         async with stranger(cut, give_up_s=0.5) as client, client.open() as stream:
             client._line.urls = [f"ws://127.0.0.1:{hole.sockets[0].getsockname()[1]}"]
+            monkeypatch.setitem(connection._OPTIONS, "open_timeout", 0.2)
             with pytest.raises(ConnectionLost, match=r"tried for 0.5 s: timed out"):
                 await anext(stream.messages())
         hole.close()
@@ -191,7 +192,7 @@ def test_who_hears_much_and_says_nothing_pings():
         async with stranger(chatters) as client, client.open() as stream:
             assert {message.type async for message in stream.messages()} == {"warning"}
 
-    run(asyncio.wait_for(main(), 30))
+    run(main())
 
 
 def test_who_is_held_by_the_pace_pings():
@@ -222,7 +223,7 @@ def test_what_is_put_into_a_stream_that_the_server_has_ended_is_dropped():
                 await stream.put("word " * 1000)
             assert not stream._outbox
 
-    run(asyncio.wait_for(main(), 30))
+    run(main())
 
 
 def test_who_asks_a_failed_stream_again_is_told_again():
@@ -237,6 +238,26 @@ def test_who_asks_a_failed_stream_again_is_told_again():
                     list(stream)
 
     run(main())
+
+
+def test_what_is_still_read_once_the_stream_is_over_ends_without_a_traceback(monkeypatch, tmp_path):
+    """Standard input is read in a thread of its own, which may come to its next word after the end."""
+    (tmp_path / "stdin").write_text("a dog\n")
+    failures = []
+
+    async def main():
+        async with stranger(saying(started(), ENDED)) as client:
+            with (tmp_path / "stdin").open() as stdin:
+                monkeypatch.setattr(sys, "stdin", stdin)
+                await asyncio.to_thread(feed_late, client.url)
+
+    def feed_late(url):
+        with PlainSimulClient(url).open() as stream:
+            list(stream)
+        _feed(stream, None, None, failures)
+
+    run(main())
+    assert [type(error) for error in failures] == [RuntimeError]
 
 
 ESCAPES = "\x1b]0;title\x07\x9b2Jx\r"

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever a client sends: no crash, no hang, no answer 500, nothing held afterwards. And a real process' end.
 
-`SIMUL_FUZZ_EXAMPLES=5000 pytest tests/test_hostile.py` sends some 100,000 messages.
+`SIMUL_FUZZ_EXAMPLES=6000 pytest -s tests/test_hostile.py` sends some 100,000 messages, and says how many.
 """
 
 import asyncio
+import collections
 import contextlib
 import json
 import logging
@@ -25,7 +26,7 @@ from pydantic import ValidationError
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from serving import in_thread, run, running, say, taught, tiny, until
+from serving import LIMIT_S, in_thread, run, running, say, taught, tiny, until
 from test_serving import TEXT, alone
 from transformers_simul import PlainSimulClient, ServerError
 from transformers_simul.serving.messages import (
@@ -121,14 +122,31 @@ CONVERSATIONS = st.tuples(
 
 
 @pytest.fixture(scope="module")
+def counts():
+    """Of what was sent and what came back; printed at the end, which pytest -s shows."""
+    counts = collections.Counter()
+    yield counts
+    print(f"\n{dict(sorted(counts.items()))}")
+
+
+@pytest.fixture(scope="module")
 def server():
-    with in_thread({"one": tiny()}, max_streams=16) as server:
+    # It waits for its clients as they wait for it: none is slow on purpose.
+    patient = dict.fromkeys(("start_s", "send_s", "idle_s", "ping_s"), LIMIT_S)
+    with in_thread({"one": tiny()}, max_streams=16, **patient) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def http(server):
+    """A new connection for each request: none is closed for its age just as it is used again."""
+    with httpx.Client(timeout=LIMIT_S, limits=httpx.Limits(max_keepalive_connections=0)) as client:
+        yield client
 
 
 def idle(server):
     """Waits until nothing is held any more."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + LIMIT_S
     while server.service.sessions or any(served.engine.active_streams for served in server.service.served):
         assert time.monotonic() < end, "places are held"
         time.sleep(0.01)
@@ -136,7 +154,8 @@ def idle(server):
 
 @settings(quietly, max_examples=5 * EXAMPLES)
 @given(st.one_of(ANY, st.binary(max_size=200)))
-def test_any_message_is_read_or_refused_in_a_short_line(message):
+def test_any_message_is_read_or_refused_in_a_short_line(counts, message):
+    counts["messages parsed"] += 1
     for adapter in (CLIENT_MESSAGES, LISTENER_MESSAGES):
         read, wrong = None, ""
         try:
@@ -151,19 +170,22 @@ def test_any_message_is_read_or_refused_in_a_short_line(message):
 
 @quietly
 @given(CONVERSATIONS)
-def test_any_conversation_is_answered_by_the_protocol(server, conversation):
+def test_any_conversation_is_answered_by_the_protocol(server, counts, conversation):
     first, others = conversation
     # The last one breaks what may still be going on, so that every conversation ends.
     messages = [first, *others, '{"type": "end"}', "no json"]
     received = []
-    with connect(server.ws + "/v1/stream", open_timeout=60) as socket:
+    with connect(server.ws + "/v1/stream", open_timeout=LIMIT_S, ping_timeout=LIMIT_S) as socket:
         with contextlib.suppress(ConnectionClosed):
             for message in messages:
                 socket.send(message)
+                counts["WebSocket messages sent"] += 1
         with contextlib.suppress(ConnectionClosed):
             while True:
-                received.append(SERVER_MESSAGES.validate_json(socket.recv(timeout=60)))
+                received.append(SERVER_MESSAGES.validate_json(socket.recv(timeout=LIMIT_S)))
         assert socket.close_code in (1000, 1008, 1012, 1013)
+    counts["conversations"] += 1
+    counts[f"ended with {getattr(received[-1], 'code', 'end')}"] += 1
     assert received[-1].type in ("end", "error")
     for message in received:
         if message.type == "error":
@@ -177,10 +199,11 @@ def test_any_conversation_is_answered_by_the_protocol(server, conversation):
 
 @quietly
 @given(st.one_of(BROKEN, st.fixed_dictionaries({"text": st.text(max_size=30)}, optional={"policy": VALUES, "options": VALUES, "stream": st.booleans(), "sentences": st.booleans()}), VALUES, st.binary(max_size=60)), st.sampled_from(["application/json", "text/plain", "", "multipart/form-data; boundary=x"]))  # fmt: skip
-def test_any_request_is_answered_and_not_with_500(server, body, kind):
+def test_any_request_is_answered_and_not_with_500(server, http, counts, body, kind):
     content = body if isinstance(body, bytes) else json.dumps(body)
     headers = {"Content-Type": kind} if kind else {}
-    answer = httpx.post(f"{server.url}/v1/translate", content=content, headers=headers, timeout=60)
+    answer = http.post(f"{server.url}/v1/translate", content=content, headers=headers)
+    counts[f"requests answered {answer.status_code}"] += 1
     assert answer.status_code < 500, answer.text
     if answer.status_code != 200:
         assert answer.json()["error"]["code"]
@@ -195,30 +218,32 @@ def test_any_request_is_answered_and_not_with_500(server, body, kind):
     st.sampled_from(["/v1/rooms/", "/captions/", "/v1/", "/"]),
     st.text(max_size=12),
 )
-def test_any_path_is_answered(server, method, prefix, rest):
+def test_any_path_is_answered(server, http, counts, method, prefix, rest):
     path = prefix + urllib.parse.quote(rest, safe="/?&=.%;", errors="replace")
-    answer = httpx.request(method, server.url + path, timeout=60)
+    answer = http.request(method, server.url + path)
+    counts[f"paths answered {answer.status_code}"] += 1
     assert answer.status_code < 500, (path, answer.text)
 
 
 @quietly
 @given(st.binary(min_size=1, max_size=300), st.booleans())
-def test_any_bytes_close_their_connection_alone(server, sent, as_request):
+def test_any_bytes_close_their_connection_alone(server, http, counts, sent, as_request):
     host, port = server.url.removeprefix("http://").split(":")
     head = (
         b"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         if as_request
         else b""
     )
-    with socket.create_connection((host, int(port)), timeout=60) as line:
+    with socket.create_connection((host, int(port)), timeout=LIMIT_S) as line:
         line.sendall(head + sent + b"\r\n\r\n")
         line.shutdown(socket.SHUT_WR)
         received = b""
         with contextlib.suppress(ConnectionResetError):
             while data := line.recv(65536):
                 received += data
+    counts["connections with random bytes"] += 1
     assert b" 500 " not in received.split(b"\r\n")[0]
-    assert httpx.get(f"{server.url}/healthz", timeout=60).text == "ok\n"
+    assert http.get(f"{server.url}/healthz").text == "ok\n"
 
 
 def test_nothing_of_all_this_was_an_error_inside(server, caplog):
@@ -228,12 +253,15 @@ def test_nothing_of_all_this_was_an_error_inside(server, caplog):
             '{"type": "start", "resume": {"tracks": [{"committed": [{"text": "a", "delay": 9, "ids": [299]}]}]}}',
             "{",
         ):
-            with connect(server.ws + "/v1/stream", open_timeout=60) as socket, contextlib.suppress(ConnectionClosed):
+            with (
+                connect(server.ws + "/v1/stream", open_timeout=LIMIT_S, ping_timeout=LIMIT_S) as socket,
+                contextlib.suppress(ConnectionClosed),
+            ):
                 socket.send(first)
                 socket.send('{"type": "source", "text": "a dog. "}')
                 socket.send('{"type": "end"}')
                 while True:
-                    assert '"internal"' not in socket.recv(timeout=60)
+                    assert '"internal"' not in socket.recv(timeout=LIMIT_S)
     idle(server)
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
@@ -341,11 +369,11 @@ def test_sigterm_ends_a_real_process_and_its_clients_go_on_elsewhere(folder):
         stream.flush()
         words = [next(iter(stream))]
         started.send_signal(signal.SIGTERM)
-        while httpx.get(f"{url}/readyz", timeout=60).status_code != 503:
+        while httpx.get(f"{url}/readyz", timeout=LIMIT_S).status_code != 503:
             time.sleep(0.01)
         with pytest.raises(ServerError, match="draining"):
             PlainSimulClient(url).open().__enter__()
-        assert started.wait(60) == 0
+        assert started.wait(LIMIT_S) == 0
         stream.put(TEXT[40:])
         stream.end()
         words += stream
@@ -358,7 +386,7 @@ def test_sigterm_ends_a_real_process_and_its_clients_go_on_elsewhere(folder):
 @pytest.mark.slow
 def test_sigterm_ends_an_idle_process_at_once(folder):
     with process(folder, "--drain-s", "600") as (started, url, said):
-        assert httpx.get(f"{url}/readyz", timeout=60).status_code == 200
+        assert httpx.get(f"{url}/readyz", timeout=LIMIT_S).status_code == 200
         started.send_signal(signal.SIGTERM)
-        assert started.wait(60) == 0
+        assert started.wait(LIMIT_S) == 0
     assert said == []

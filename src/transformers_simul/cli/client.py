@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +209,9 @@ def _feed(stream: Any, shown: _Shown, terminal: Terminal | None, failures: list[
     except Exception as error:
         # Of a stream that has failed or was given up, the reader says why.
         failures.append(error)
-        stream.cancel()
+        # It may have ended, and been closed, by now.
+        with suppress(RuntimeError):
+            stream.cancel()
 
 
 def _listen(client: Any, args: argparse.Namespace) -> int:
