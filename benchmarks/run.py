@@ -34,6 +34,7 @@ def main() -> None:
         "one stream, source known": known_source.measure,
         "policies that look": adaptive_cost.measure,
         "one stream, live": lambda results, raw: live.measure(results, raw, common.corpus()["test"]),
+        "one stream, live, long text": live.measure_long,
         "64 streams": streams.measure,
         "smaller weights": decoding_weights.measure,
         "a small model": small_models.measure,
