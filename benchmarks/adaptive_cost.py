@@ -5,11 +5,11 @@ and to write the same real targets, so that they differ in what they ask the mod
     python benchmarks/adaptive_cost.py --counts   # forwards and FLOPs alone, which no other program can disturb
 """
 
-import argparse
 from collections.abc import Callable
 
 import common
 from transformers_simul import AdaptivePolicy, AlignAttPolicy, Policy, WaitKPolicy, policy_from_name
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.evaluation.flops import count_flops
 
 K = 3
@@ -68,7 +68,7 @@ def measure(results: dict[str, float], raw: dict[str, list[float]], sentences: i
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--counts", action="store_true")
     figures: dict[str, float] = {}
     measure(figures, {}, rounds=0 if parser.parse_args().counts else 3)

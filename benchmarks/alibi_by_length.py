@@ -13,7 +13,6 @@ MODELS_FOLDER holds simulmask-kK, simulmask-plain-alibi-kK and simulmask-no-alib
 leaves them. Neighbouring lines of the text must be neighbours in a document. Writes OUTPUT_NAME.md and .png.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from transformers_simul import AutoSimulModel, SimulMaskDataCollator, SimulProcessor, WaitKPolicy
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.corpora import Pair, read_pairs
 from transformers_simul.evaluation.decode import translate_corpus
 from transformers_simul.evaluation.quality import quality
@@ -39,7 +39,7 @@ Losses = numpy.ndarray
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("models", type=Path)
     parser.add_argument("source")
     parser.add_argument("target")
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=3)
     parser.add_argument("--lengths", type=int, nargs="+", default=[1, 2, 4, 8], help="sentences joined to a row")
     parser.add_argument("--sentences", type=int, help="of the text; all unless told")
-    parser.add_argument("--translate_sentences", type=int, default=480, help="of these, for BLEU")
+    parser.add_argument("--translate-sentences", type=int, default=480, help="of these, for BLEU")
     args = parser.parse_args()
     pairs = read_pairs([args.source, args.target], "source", "target")[: args.sentences]
     texts = {count: [join(pairs[i : i + count]) for i in range(0, len(pairs), count)] for count in args.lengths}

@@ -7,13 +7,12 @@ Each LOGS_FOLDER holds SYSTEM/k=K/instances.log, as examples/run_experiment.py l
 `--against` minus each other one.
 """
 
-import argparse
-
 from by_length import cells, read_logs, systems
+from transformers_simul.cli.flags import CommandParser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("k", type=int)
     parser.add_argument("logs", nargs="+", metavar="NAME=LOGS_FOLDER")
     parser.add_argument("--against", default="SM-norec-mod")

@@ -7,15 +7,15 @@ LOGS_FOLDER holds SYSTEM/k=K/instances.log, as examples/run_experiment.py leaves
 `--against` minus each other one.
 """
 
-import argparse
 from pathlib import Path
 
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.evaluation import Instance, quality, read_instances
 from transformers_simul.evaluation.report import difference
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("logs", type=Path)
     parser.add_argument("k", type=int)
     parser.add_argument("--against", default="SM-norec-mod")

@@ -19,6 +19,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from tqdm import tqdm
 
 import trials
+from transformers_simul.cli.flags import CommandParser
 from trials.trial import Trial, Verdict, run_trial
 
 # The smallest is what tests/test_chaos.py runs.
@@ -27,7 +28,7 @@ SIZES = ("smallest", "small", "full")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the trials; returns 1 if a case failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--only", nargs="+", choices=trials.NAMES, help="these trials")
     parser.add_argument("--seed", type=int, default=0, help="of the first case; the next takes the next number (0)")

@@ -9,10 +9,10 @@ where source and reference have it, and is right where the translation has it, e
     python benchmarks/glossary.py output/mine test.en test.de --train train.en train.de --max_samples 500
 """
 
-import argparse
 from collections import defaultdict
 
 from transformers_simul import AutoSimulModel, Glossary, SimulProcessor, policy_from_name
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.corpora import Pair, read_pairs
 from transformers_simul.evaluation import quality
 from transformers_simul.evaluation.decode import translate_corpus
@@ -62,16 +62,16 @@ def occurrences(pairs: list[Pair], terms: dict[str, str]) -> list[tuple[int, str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("files", nargs=2, metavar="FILE", help="test set: source, target")
     parser.add_argument("--train", nargs=2, metavar="FILE", help="more text, from which the aligner learns")
-    parser.add_argument("--train_samples", type=int, default=30_000)
-    parser.add_argument("--max_samples", type=int, default=500)
+    parser.add_argument("--train-samples", type=int, default=30_000)
+    parser.add_argument("--max-samples", type=int, default=500)
     parser.add_argument("--policies", nargs="+", default=["wait-3"])
     parser.add_argument("--strength", nargs="+", type=float, default=[6.0])
     parser.add_argument("--most", type=int, default=5, help="a rarer word of the test set is a term")
-    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--batch-size", type=int, default=32)
     args = parser.parse_args()
     model = AutoSimulModel.from_pretrained(args.model).eval()
     processor = SimulProcessor.from_pretrained(args.model)

@@ -7,7 +7,6 @@
 Resident memory of this process, after freed memory was given back; Linux with glibc only.
 """
 
-import argparse
 import ctypes
 import time
 
@@ -15,6 +14,7 @@ import psutil
 import torch
 from torch.nn import functional as F
 
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.models.linear import decoding_linear
 
 _STEPS = (8, 16, 32, 64, 96, 128, 192, 256, 384)
@@ -37,7 +37,7 @@ def lap(weights: list[torch.Tensor], first: int, last: int, product) -> float:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--hidden", type=int, default=256, help="of a Falcon of these sizes (256)")
     parser.add_argument("--vocabulary", type=int, default=8000, help="(8000)")
     args = parser.parse_args()

@@ -20,6 +20,7 @@ from typing import Any
 import numpy
 import psutil
 
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.cli.loading import load
 from transformers_simul.models.policy_names import policy_from_name
 from transformers_simul.speech.accuracy import word_errors
@@ -115,7 +116,7 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = CommandParser(description=__doc__.partition("\n")[0])
     parser.add_argument("model", help="a trained folder")
     parser.add_argument("audio", nargs="+", help="recordings")
     parser.add_argument("--transcript", help="what is said in them, for word errors; its lines are joined")

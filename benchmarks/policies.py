@@ -8,11 +8,11 @@ Hypothesis: at LAAL 2 to 5 the best adaptive policy is at least 1.0 BLEU ahead o
 untrained ones.
 """
 
-import argparse
 import functools
 from pathlib import Path
 
 import transformers_simul as simul
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.corpora import read_pairs
 from transformers_simul.evaluation.decode import finished_log, run_settings, translate_corpus, weights_key
 from transformers_simul.evaluation.equal_latency import difference_at
@@ -32,15 +32,15 @@ ALIGNATT = [f"alignatt-{words}" for words in (1, 2, 3, 4, 5)]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("files", nargs=2, metavar="FILE")
     parser.add_argument("--output", type=Path, default=Path("output/policies"))
     parser.add_argument("--policies", nargs="+", help="names; five of each kind unless told")
     parser.add_argument("--laal", nargs="+", type=float, default=[2.0, 3.0, 4.0, 5.0])
-    parser.add_argument("--max_samples", type=int)
-    parser.add_argument("--least_words", type=int, default=1, help="leave shorter sources out")
-    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--max-samples", type=int)
+    parser.add_argument("--least-words", type=int, default=1, help="leave shorter sources out")
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--resamples", type=int, default=1000)
     args = parser.parse_args()
     model = simul.AutoSimulModel.from_pretrained(args.model).eval()

@@ -2,7 +2,6 @@
 """What position strategies cost at length: the same Llama with own-frame, group and reserved positions, one training
 row of so many tokens, and one decoding step behind so many; seconds in turns, memory each in a process of its own."""
 
-import argparse
 import re
 import statistics
 import subprocess
@@ -15,6 +14,7 @@ import torch
 
 import common
 from transformers_simul import SimulCache, SimulLlamaConfig, SimulLlamaForCausalLM
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.models import attention
 from transformers_simul.models.decoding import decode_step
 from transformers_simul.models.row import Ask
@@ -110,7 +110,7 @@ def compare_kernels() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--memory", action="store_true", help="peaks instead of seconds")
     parser.add_argument("--kernels", action="store_true", help="decoding with own-frame keys: one product, or two")
     parser.add_argument("--once", nargs=3, metavar=("KIND", "POSITIONS", "LENGTH"))

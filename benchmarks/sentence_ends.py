@@ -9,12 +9,12 @@ words come one word later.
     python benchmarks/sentence_ends.py output/mine test.en test.de train.en --max_samples 400
 """
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
 from endless_quality import Blocks, translate
 from transformers_simul import AutoSimulModel, SimulProcessor, StreamEngine
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.corpora import read_pairs
 from transformers_simul.speech.recogniser import SpokenWord
 from transformers_simul.speech.writing import SentenceWriter
@@ -49,12 +49,12 @@ def written_anew(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("files", nargs=2, metavar="FILE", help="test set: source, target")
     parser.add_argument("train", help="source side of a training text, for the segmenter")
-    parser.add_argument("--train_samples", type=int)
-    parser.add_argument("--max_samples", type=int, default=400)
+    parser.add_argument("--train-samples", type=int)
+    parser.add_argument("--max-samples", type=int, default=400)
     parser.add_argument("--k", type=int, default=3)
     args = parser.parse_args()
     model = AutoSimulModel.from_pretrained(args.model).eval()

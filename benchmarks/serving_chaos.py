@@ -19,6 +19,7 @@ from websockets.asyncio.client import connect
 
 import serving_common as common
 from transformers_simul import SimulClient
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.serving.messages import Start, WordMessage
 
 # Words a second of those who speak: quick, so that a trial is short and still live.
@@ -187,7 +188,7 @@ TRIALS = {
 
 def main() -> int:
     """Run the trials; returns 1 if one failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("model", help="a trained folder")
     parser.add_argument("file", help="sentences of its source language, one in a line")
     parser.add_argument("--clients", type=int, default=64, help="at once (64)")

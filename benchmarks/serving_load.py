@@ -20,6 +20,7 @@ import torch
 
 import serving_common as common
 from transformers_simul import ServerError, SimulClient, StreamEngine
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.cli.loading import load
 
 _RATE = 3.0
@@ -114,7 +115,7 @@ def print_share(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("model", help="a trained folder")
     parser.add_argument("file", help="sentences of its source language, one in a line")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 16, 32, 64], help="numbers of clients")

@@ -5,11 +5,11 @@ Streams sentences word by word; compares the model that was fine-tuned under Sim
 as long on full sentences, both with a kept cache, on 120 everyday sentences; says what to try next.
 """
 
-import argparse
 import time
 from pathlib import Path
 
 from transformers_simul import AutoSimulModel, OfflinePolicy, SimulProcessor, WaitKPolicy, translate_stream
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.evaluation.decode import translate_corpus
 from transformers_simul.evaluation.plots import plot_curves
 from transformers_simul.evaluation.report import FULL_SOURCE, difference, report_line
@@ -41,7 +41,7 @@ Train your own:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder for the table and the curve")
     parser.add_argument("--max-sentences", type=int, help="compare on so many sentences only")
     args = parser.parse_args()

@@ -25,6 +25,7 @@ from huggingface_hub import ModelCard
 from helpers import make_model, make_processor
 from transformers_simul import WaitKPolicy
 from transformers_simul.cli import COMMANDS, main
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.cli.keyboard import Terminal, key_by_key, typed_words
 from transformers_simul.corpora import Pair
 from transformers_simul.evaluation import read_instances
@@ -369,6 +370,13 @@ def test_flags_are_spelt_with_hyphens_or_underscores(folder, file, capsys):
         assert main(["translate", str(folder), str(file), *flags]) == 0
         outputs.append(capsys.readouterr().out)
     assert outputs[0] == outputs[1] != ""
+
+
+def test_a_program_takes_both_spellings_from_its_own_command_line(monkeypatch):
+    parser = CommandParser()
+    parser.add_argument("--max-samples", type=int)
+    monkeypatch.setattr(sys, "argv", ["program", "--max_samples", "3"])
+    assert parser.parse_args().max_samples == 3
 
 
 def test_a_wrong_flag_shows_the_usage_of_its_command(capsys):

@@ -7,7 +7,6 @@ Weights are stored in bfloat16 and computed with in float32. The modelling files
 to the package's own, so that they cannot differ.
 """
 
-import argparse
 import functools
 import json
 import os
@@ -18,6 +17,7 @@ import torch
 from training_text import read_gzip
 
 from transformers_simul import AutoSimulModel, OfflinePolicy, SimulProcessor, WaitKPolicy
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.evaluation import Instance
 from transformers_simul.evaluation.decode import finished_log, run_settings, translate_corpus, weights_key
 from transformers_simul.evaluation.plots import plot_curves
@@ -84,7 +84,7 @@ The first fifty, as the model streams them under wait-3; none was left out.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("work", type=Path, help="what train.sh wrote")
     parser.add_argument("tatoeba", type=Path, help="with test.en-de.{en,de}.gz")
     args = parser.parse_args()

@@ -10,11 +10,11 @@ so that text of several sentences is translated to its end.
 TATOEBA holds train.en-de.en.gz, train.en-de.de.gz, test.en-de.en.gz; lines of .en and .de belong together.
 """
 
-import argparse
 import gzip
 import random
 from pathlib import Path
 
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.corpora import Pair, load_home_assistant, load_libreoffice, read_pairs
 from transformers_simul.text_files import read_lines, write_text
 
@@ -22,7 +22,7 @@ EVERYDAY = Path(__file__).parent.parent / "everyday.en"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("tatoeba", type=Path)
     parser.add_argument("folder", type=Path)
     args = parser.parse_args()

@@ -3,6 +3,7 @@
 
 import argparse
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        return super().parse_known_args(None if args is None else hyphenated(args), namespace)
+        return super().parse_known_args(hyphenated(sys.argv[1:] if args is None else args), namespace)
 
 
 def hyphenated(arguments: Sequence[str]) -> list[str]:
