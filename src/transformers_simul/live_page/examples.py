@@ -3,9 +3,9 @@
 
 _EXAMPLES = {
     "en": (
-        "A man in a red shirt is riding a bike down the street while two dogs run behind him.",
+        "My sister has lived in Berlin for three years. She works in a hospital and wants to become a doctor.",
+        "He told me that he would come tomorrow, but I don't believe him.",
         "The new sensor was added. You can now choose the room in which it should be used.",
-        "We wanted to visit the old town yesterday, but the train that was supposed to leave at nine never came.",
     ),
     "de": (
         "Ein Mann in einem roten Hemd fährt mit dem Fahrrad die Straße entlang, während zwei Hunde hinter ihm laufen.",
