@@ -2,27 +2,30 @@
 """`generate()` that reads while it writes: its output, and the mixin."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers.cache_utils import Cache
 from transformers.generation.configuration_utils import GenerationConfig, SynthIDTextWatermarkingConfig
 from transformers.generation.logits_process import LogitsProcessorList, PrefixConstrainedLogitsProcessor
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
 from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationMixin
 
 from .cache import SimulCache
 from .committed import Committed, committed_words
 from .configuration_generation import SimulGenerationConfig
 from .decoding import decode_rows
-from .glossary import BoundGlossary, bound_glossary
-from .policies import WaitKPolicy
+from .glossary import BoundGlossary, Glossary, bound_glossary
+from .policies import Policy, WaitKPolicy
 from .policy_names import named
 from .room import check_room
 from .row import KnownSource, Prompt, Query
 from .row_decoder import RowDecoder
+from .streams import Source
 
 # Stands for "no limit given": the decoder then bounds each row by what it has read.
 _FROM_SOURCE = 2**40
@@ -81,10 +84,10 @@ class SimulGenerationMixin(GenerationMixin):
         inputs: torch.Tensor | None = None,
         generation_config: GenerationConfig | None = None,
         *args: Any,
-        policy: Any = None,
+        policy: Policy | str | Sequence[Policy | str] | None = None,
         wait_k: int | None = None,
         **kwargs: Any,
-    ):
+    ) -> Any:
         """As `GenerationMixin.generate`; with a policy, the translation is written while the source is read.
 
         Args:
@@ -139,7 +142,9 @@ class SimulGenerationMixin(GenerationMixin):
                 kwargs["max_new_tokens"] = _FROM_SOURCE
             return super().generate(inputs, generation_config, *args, policy=policy, **kwargs)
 
-    def _get_logits_processor(self, *args: Any, model_kwargs: dict[str, Any] | None = None, **kwargs: Any):
+    def _get_logits_processor(
+        self, *args: Any, model_kwargs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> LogitsProcessorList:
         """As the stock method; but with a policy each row is shown alone, without the batch's padding."""
         if model_kwargs and model_kwargs.get("policy") is not None:
             model_kwargs = {name: value for name, value in model_kwargs.items() if name != "attention_mask"}
@@ -148,17 +153,17 @@ class SimulGenerationMixin(GenerationMixin):
     def prepare_inputs_for_generation(
         self,
         input_ids: torch.LongTensor,
-        policy=None,
-        source=None,
-        prompt=None,
-        generators=None,
-        max_word_tokens=None,
-        row_decoder=None,
-        committed=None,
-        glossary=None,
-        tokenizer=None,
-        **kwargs,
-    ):
+        policy: Any = None,
+        source: Any = None,
+        prompt: Any = None,
+        generators: Any = None,
+        max_word_tokens: Any = None,
+        row_decoder: Any = None,
+        committed: Any = None,
+        glossary: Any = None,
+        tokenizer: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         """As the stock method; names the arguments of simultaneous decoding, which plain decoding leaves out."""
         return super().prepare_inputs_for_generation(input_ids, **kwargs)
 
@@ -167,20 +172,20 @@ class SimulGenerationMixin(GenerationMixin):
         input_ids: torch.LongTensor,
         logits_processor: LogitsProcessorList,
         stopping_criteria: StoppingCriteriaList,
-        generation_config: Any,
+        generation_config: GenerationConfig,
         synced_gpus: bool = False,
-        streamer: Any = None,
-        policy: Any = None,
-        source: Sequence[Any] | None = None,
+        streamer: BaseStreamer | None = None,
+        policy: Policy | Sequence[Policy] | None = None,
+        source: Sequence[Source | list[list[int]]] | None = None,
         prompt: Prompt | Sequence[Prompt] | None = None,
         generators: Sequence[torch.Generator] | None = None,
         max_word_tokens: int = 64,
-        row_decoder: Any = None,
+        row_decoder: type[RowDecoder] | None = None,
         committed: Sequence[Sequence[Any]] | None = None,
-        glossary: Any = None,
-        past_key_values: Any = None,
+        glossary: Glossary | Mapping[str, str] | Sequence[Glossary | Mapping[str, str] | None] | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Any,
-    ):
+    ) -> Any:
         if policy is None:
             stock = (input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus, streamer)
             return super()._sample(*stock, past_key_values=past_key_values, **kwargs)
@@ -346,7 +351,10 @@ def _shown(committed: Sequence[Sequence[Any]] | None, prompts: Sequence[Prompt])
 
 
 def _make_rows(
-    row_decoder: type[RowDecoder], columns: Mapping[str, Sequence[Any]], shared: Mapping[str, Any], streamer: Any
+    row_decoder: type[RowDecoder],
+    columns: Mapping[str, Sequence[Any]],
+    shared: Mapping[str, Any],
+    streamer: BaseStreamer | None,
 ) -> list[RowDecoder]:
     """A decoder for each row, of what each has for itself and what all share."""
     rows = []
@@ -396,19 +404,22 @@ def _cache_for(cache: Any, batch: int) -> SimulCache:
         return SimulCache(batch)
     if not hasattr(cache, "place"):
         raise ValueError(f"past_key_values must be a SimulCache with a policy, got {type(cache).__name__}.")
-    if cache.batch_size != batch or cache.get_seq_length():
+    taken: SimulCache = cache
+    if taken.batch_size != batch or taken.get_seq_length():
         raise ValueError(
-            f"past_key_values must be empty and hold {batch} rows, got {cache.batch_size} rows and "
-            f"{cache.get_seq_length()} tokens."
+            f"past_key_values must be empty and hold {batch} rows, got {taken.batch_size} rows and "
+            f"{taken.get_seq_length()} tokens."
         )
-    return cache
+    return taken
 
 
 def _stack(logits: list[torch.Tensor], vocab_size: int) -> torch.Tensor:
     return torch.stack(logits) if logits else torch.zeros(0, vocab_size)
 
 
-def _word_callback(streamer: Any, row: int, shown: Sequence[Committed]):
+def _word_callback(
+    streamer: BaseStreamer | None, row: int, shown: Sequence[Committed]
+) -> Callable[[list[int], int, float], None] | None:
     if streamer is None:
         return None
     if hasattr(streamer, "put_word"):
@@ -419,12 +430,12 @@ def _word_callback(streamer: Any, row: int, shown: Sequence[Committed]):
     return lambda ids, delay, elapsed_ms: streamer.put(torch.tensor(ids))
 
 
-def _sequences(rows: list[RowDecoder], generation_config: Any, device) -> torch.Tensor:
+def _sequences(rows: list[RowDecoder], generation_config: GenerationConfig, device: torch.device) -> torch.Tensor:
     prompts = [row.prompt_ids for row in rows]
     targets = [row.target + ([row.rule.eos_token_id] if row.stop_reason == "eos" else []) for row in rows]
     left, right = max(map(len, prompts)), max(map(len, targets))
-    pad = generation_config._pad_token_tensor
-    pad = rows[0].rule.eos_token_id if pad is None else int(pad)
+    stored = generation_config._pad_token_tensor
+    pad = rows[0].rule.eos_token_id if stored is None else int(stored)
     table = [
         [pad] * (left - len(prompt)) + prompt + target + [pad] * (right - len(target))
         for prompt, target in zip(prompts, targets, strict=True)

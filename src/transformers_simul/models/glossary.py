@@ -2,11 +2,12 @@
 """Names and terms that a translation should use: a glossary, and what it does to the scores of one row."""
 
 import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -72,7 +73,7 @@ class Glossary:
             self._add(source, target)
 
     @classmethod
-    def from_file(cls, path: Any, strength: float = STRENGTH) -> "Glossary":
+    def from_file(cls, path: str | os.PathLike[str], strength: float = STRENGTH) -> "Glossary":
         """Read UTF-8 text: on each line a source term, a tab and its target term; empty lines are passed over.
 
         Args:
@@ -384,7 +385,9 @@ class RowGlossary:
         return words
 
 
-def bound_glossary(glossary: Any, prompt: Prompt, at_once: bool = True) -> BoundGlossary | None:
+def bound_glossary(
+    glossary: "Glossary | Mapping[str, str] | None", prompt: Prompt, at_once: bool = True
+) -> BoundGlossary | None:
     """The glossary of one row, bound.
 
     Args:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
+    from transformers import GenerationConfig
 
 
 class DecodingConfig(Protocol):
@@ -51,7 +52,7 @@ class DecodingModel(Protocol):
         """Its configuration."""
 
     @property
-    def generation_config(self) -> Any:
+    def generation_config(self) -> "GenerationConfig":
         """What `generate()` follows."""
 
     @property
@@ -62,4 +63,24 @@ class DecodingModel(Protocol):
         """A forward."""
 
 
-__all__ = ["DecodingConfig", "DecodingModel"]
+class StreamingModel(DecodingModel, Protocol):
+    """Of a model that live streams share: also `generate()`, and the stock methods by which it sets itself up."""
+
+    def eval(self) -> "StreamingModel":
+        """Without dropout from now on; returns itself."""
+
+    def generate(self, **kwargs: Any) -> Any:
+        """As [`SimulGenerationMixin.generate`]."""
+
+    def _prepare_generation_config(
+        self, generation_config: "GenerationConfig | None", **kwargs: Any
+    ) -> tuple["GenerationConfig", dict[str, Any]]: ...
+
+    def _prepare_special_tokens(self, generation_config: "GenerationConfig", *args: Any, **kwargs: Any) -> None: ...
+
+    def _get_logits_processor(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    def _get_stopping_criteria(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+__all__ = ["DecodingConfig", "DecodingModel", "StreamingModel"]

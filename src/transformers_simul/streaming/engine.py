@@ -20,12 +20,13 @@ from ..models.processing import SimulProcessor
 from ..models.room import check_room, with_room
 from ..models.row import Ask, Prompt
 from ..models.row_decoder import RowDecoder
+from ..models.seam import StreamingModel
 from ..models.streams import SourceCancelled, SourceReader, SourceStream, SourceTimeout
 from ..models.text import ends_sentence
 from .engine_stream import EngineStream
 from .options import decoder_options
 from .sentences import SentenceReader, committed_in, pass_over
-from .streamer import SimulStreamer
+from .streamer import SimulStreamer, Word
 
 _logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class StreamEngine:
 
     def __init__(
         self,
-        model: Any,
+        model: StreamingModel,
         processor: SimulProcessor,
         max_streams: int = 64,
         max_tokens: int = 512,
@@ -127,7 +128,7 @@ class StreamEngine:
         wait_s: float = 0.0,
         row_decoder: type[RowDecoder] = RowDecoder,
         streamer: SimulStreamer | None = None,
-        committed: Iterable[Any] = (),
+        committed: Iterable[Word | tuple[str | Sequence[int], int | None]] = (),
         words_before: int = 0,
         glossary: Glossary | Mapping[str, str] | None = None,
         **kwargs: Any,

@@ -10,10 +10,11 @@ from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengt
 
 from ..models.generation import check_mode, row_generators
 from ..models.processing import SimulProcessor
+from ..models.seam import StreamingModel
 
 
 def decoder_options(
-    model: Any,
+    model: StreamingModel,
     processor: SimulProcessor,
     generation_config: GenerationConfig | None = None,
     logits_processor: Sequence[Callable[..., torch.Tensor]] | None = None,

@@ -2,13 +2,13 @@
 """Where sentences end in text that has neither punctuation nor capitals, as speech recognisers give it."""
 
 import math
+import os
 import re
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -128,7 +128,7 @@ class Segmenter:
                 optimizer.zero_grad()
         return cls(bag.weight.detach()[:, 0].clone(), bias.item(), threshold)
 
-    def save(self, path: Any) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as a safetensors file of a megabyte.
 
         Args:
@@ -142,7 +142,7 @@ class Segmenter:
         write_bytes(path, save(data, {"kind": _KIND}))
 
     @classmethod
-    def load(cls, path: Any) -> "Segmenter":
+    def load(cls, path: str | os.PathLike[str]) -> "Segmenter":
         """Read what [`Segmenter.save`] has written.
 
         Args:

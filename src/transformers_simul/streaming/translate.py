@@ -15,6 +15,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 from ..models.committed import committed_words, encoded_unit
 from ..models.policies import Policy
 from ..models.processing import SimulProcessor
+from ..models.seam import StreamingModel
 from ..models.streams import SourceStream
 from .streamer import SimulStreamer, Word, reader_error
 
@@ -23,7 +24,7 @@ _AT_ONCE = 256
 
 
 def translate_stream(
-    model: Any,
+    model: StreamingModel,
     processor: SimulProcessor,
     source_words: Iterable[str],
     policy: Policy | str,
@@ -78,7 +79,7 @@ def translate_stream(
 
 
 async def translate_stream_async(
-    model: Any,
+    model: StreamingModel,
     processor: SimulProcessor,
     source_words: AsyncIterable[str] | Iterable[str],
     policy: Policy | str,
@@ -175,7 +176,7 @@ class _Cancelled(StoppingCriteria):
 
 
 def _start(
-    model: Any,
+    model: StreamingModel,
     processor: SimulProcessor,
     stream: SourceStream,
     policy: Policy | str,
