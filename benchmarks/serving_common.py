@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -46,9 +47,8 @@ class Process:
 
     @property
     def cpu_s(self) -> float:
-        """Seconds of processor time that it has used."""
-        times = self.process.cpu_times()
-        return times.user + times.system
+        """Seconds of processor time that it has used, and its processes."""
+        return sum(sum(each.cpu_times()[:2]) for each in [self.process, *self.process.children(recursive=True)])
 
     def kill(self) -> None:
         """End it at once, as if its machine were lost."""
@@ -65,9 +65,12 @@ class Process:
 
 
 @contextmanager
-def server(model: str, *flags: str) -> Iterator[Process]:
-    """`transformers-simul serve`, until the block is left."""
+def server(model: str, *flags: str, replicas: int = 0) -> Iterator[Process]:
+    """`transformers-simul serve`, or replicas of it in Ray Serve, until the block is left."""
     command = [sys.executable, "-m", "transformers_simul.cli", "serve", model, "--port", "0", *flags]
+    if replicas:
+        command[1:4] = [str(Path(__file__).with_name("serving_ray_server.py"))]
+        command += ["--replicas", str(replicas)]
     process = Process(command)
     try:
         yield process

@@ -4,10 +4,11 @@
     python benchmarks/serving_load.py MODEL SOURCE_FILE                                   # about ten minutes
     python benchmarks/serving_load.py MODEL SOURCE_FILE --streams 1 4 --seconds 5 --rounds 1   # half a minute
 
-The server is a process of its own on this machine; all clients share another. Each says other sentences of the file,
-live, at three words a second. Time is measured at the client, from the moment a source word is sent that a target word
-needed (its delay) to the moment the target word is there. At overload half as many clients more come than there are
-places. Then texts that are there at once are translated by the server and by an engine without it, in turns.
+The server is a process of its own on this machine, or with `--replicas` several behind Ray Serve; all clients share
+another. Each says other sentences of the file, live, at three words a second. Time is measured at the client, from the
+moment a source word is sent that a target word needed (its delay) to the moment the target word is there. At overload
+half as many clients more come than there are places. Then texts that are there at once are translated by the server and
+by an engine without it, in turns.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import psutil
 import torch
 
 import serving_common as common
-from transformers_simul import ServerError, SimulClient, StreamEngine
+from transformers_simul import ConnectionLost, ServerError, SimulClient, StreamEngine
 from transformers_simul.cli.flags import CommandParser
 from transformers_simul.cli.loading import load
 
@@ -35,7 +36,8 @@ async def live(url: str, texts: list[str], policy: str) -> tuple[list[float], in
     lags_ms: list[float] = []
     refused = 0
     for result in await asyncio.gather(*work, return_exceptions=True):
-        if isinstance(result, ServerError) and result.code == "full":
+        # Ray Serve lets them wait for a place, before the protocol's first message.
+        if isinstance(result, ConnectionLost) or (isinstance(result, ServerError) and result.code == "full"):
             refused += 1
         elif isinstance(result, BaseException):
             raise result
@@ -58,7 +60,8 @@ def print_live(args: argparse.Namespace) -> None:
         # The last: with places for half as many again too few.
         places = max(args.streams)
         clients = places + places // 2 if streams is None else streams
-        with common.server(args.model, "--max-streams", str(places)) as process:
+        each = -(-places // max(1, args.replicas))
+        with common.server(args.model, "--max-streams", str(each), replicas=args.replicas) as process:
             asyncio.run(live(process.url, common.texts(args.file, 1, 10), args.policy))
             lags_ms, refused = asyncio.run(live(process.url, common.texts(args.file, clients, words), args.policy))
         name = f"{clients} (overload)" if streams is None else f"{clients}"
@@ -90,7 +93,7 @@ def print_share(args: argparse.Namespace) -> None:
     figures: dict[str, list[tuple[float, float]]] = {"engine": [], "server": []}
     counts = set()
     with (
-        common.server(args.model, "--max-streams", str(streams)) as process,
+        common.server(args.model, "--max-streams", str(streams), replicas=args.replicas) as process,
         StreamEngine(*load(args.model), max_streams=streams, max_tokens=512) as engine,
     ):
         for _ in range(args.rounds + 1):
@@ -123,6 +126,7 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=120, help="of each text for the network's share (120)")
     parser.add_argument("--rounds", type=int, default=5, help="turns for the network's share (5)")
     parser.add_argument("--policy", default="wait-3")
+    parser.add_argument("--replicas", type=int, default=0, help="that Ray Serve shares the places among (0: no Ray)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     load_before = psutil.getloadavg()[0]

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,9 @@ def add_command(commands: Any) -> None:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    _check_extra()
-    models = _named_models(args.model)
-    lines = _token_lines(args.token_file)
+    check_extra()
+    models = named_models(args.model)
+    lines = token_lines(args.token_file)
     _check_host(args, bool([line for line in lines if line.strip() and not line.startswith("#")]))
     if args.port:
         check_port(args.host, args.port)
@@ -96,22 +97,23 @@ def _serve(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, models: dict[str, str], settings: Any, tokens: Any) -> int:
-    from ..serving.app import build_app
-    from ..serving.metrics import Metrics
-    from ..serving.models import serve_models
     from ..serving.server import make_server
-    from ..serving.service import Service
-    from .loading import load
 
-    metrics = Metrics()
-    weights = args.decoding_weights
-    loaded = {name: load(folder, args.trust_remote_code, decoding_weights=weights) for name, folder in models.items()}
-    served = serve_models(loaded, metrics, args.max_streams, args.max_tokens)
-    service = Service(served, settings, tokens, metrics)
-    app = build_app(service, args.origin, None if tokens else args.host_name)
+    app = assemble(
+        models,
+        settings,
+        tokens,
+        max_streams=args.max_streams,
+        max_tokens=args.max_tokens,
+        trust_remote_code=args.trust_remote_code,
+        decoding_weights=args.decoding_weights,
+        origins=args.origin,
+        host_names=args.host_name,
+    )
+    service = app.state.service
 
     def on_start(url: str) -> None:
-        names = ", ".join(f"{each.name} ({each.source_lang} to {each.target_lang})" for each in served)
+        names = ", ".join(f"{each.name} ({each.source_lang} to {each.target_lang})" for each in service.served)
         print(f"serving {names} at {url}; Ctrl-C ends it", file=sys.stderr, flush=True)
 
     server = make_server(app, service, args.host, args.port, on_start, args.root_path)
@@ -119,14 +121,67 @@ def _run(args: argparse.Namespace, models: dict[str, str], settings: Any, tokens
     return 0 if server.started else 1
 
 
-def _check_extra() -> None:
+def assemble(
+    models: dict[str, str],
+    settings: Any,
+    tokens: Any,
+    *,
+    max_streams: int,
+    max_tokens: int,
+    trust_remote_code: bool,
+    decoding_weights: str | None,
+    origins: Sequence[str],
+    host_names: Sequence[str],
+) -> Any:
+    """The application with its models loaded, for whatever runs it. Its `state.service` is the [`Service`].
+
+    Args:
+        models (`dict[str, str]`): of each name the folder, from [`named_models`].
+        settings (`Settings`): limits.
+        tokens (`Tokens`): who may come.
+        max_streams, max_tokens (`int`): of each engine.
+        trust_remote_code (`bool`): whether code that comes with a model may run.
+        decoding_weights (`str`, *optional*): to which its weights are rounded.
+        origins (`Sequence[str]`): whose pages may use it.
+        host_names (`Sequence[str]`): further names that it answers to where no token is asked for.
+
+    Raises:
+        ValueError: if there is no such model, or it is damaged.
+    """
+    from ..serving.app import build_app
+    from ..serving.metrics import Metrics
+    from ..serving.models import serve_models
+    from ..serving.service import Service
+    from .loading import load
+
+    metrics = Metrics()
+    loaded = {
+        name: load(folder, trust_remote_code, decoding_weights=decoding_weights) for name, folder in models.items()
+    }
+    served = serve_models(loaded, metrics, max_streams, max_tokens)
+    return build_app(Service(served, settings, tokens, metrics), origins, None if tokens else host_names)
+
+
+def check_extra() -> None:
+    """Whether what the server needs is installed.
+
+    Raises:
+        ValueError: if not; it names the extra.
+    """
     missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"the server needs {', '.join(missing)}: pip install 'transformers_simul[serve]'.")
 
 
-def _named_models(arguments: list[str]) -> dict[str, str]:
-    """Of each name the folder; without a name, the folder's own."""
+def named_models(arguments: Sequence[str]) -> dict[str, str]:
+    """Of each name the folder; without a name, the folder's own.
+
+    Args:
+        arguments (`Sequence[str]`): each a folder, a name on the Hub, or `NAME=` one of these.
+
+    Raises:
+        ValueError: for a name that is empty, or there twice.
+    """
     models: dict[str, str] = {}
     for argument in arguments:
         name, equals, folder = argument.partition("=")
@@ -138,7 +193,15 @@ def _named_models(arguments: list[str]) -> dict[str, str]:
     return models
 
 
-def _token_lines(file: str | None) -> list[str]:
+def token_lines(file: str | None) -> list[str]:
+    """The lines of tokens, of the environment and of a file.
+
+    Args:
+        file (`str`, *optional*): of tokens.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
     lines = os.environ.get(TOKENS, "").splitlines()
     if file is not None:
         try:
@@ -165,4 +228,4 @@ def _check_host(args: argparse.Namespace, has_tokens: bool) -> None:
         )
 
 
-__all__ = ["add_command"]
+__all__ = ["TOKENS", "add_command", "assemble", "check_extra", "named_models", "token_lines"]

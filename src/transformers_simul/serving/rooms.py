@@ -240,8 +240,9 @@ class Rooms:
         """A room that is there.
 
         Raises:
-            Failure: if it is not.
+            Failure: if it is not, or this server keeps none.
         """
+        self._check()
         self.sweep()
         if name not in self._rooms:
             raise Failure("not_found", "There is no such room.")
@@ -287,7 +288,13 @@ class Rooms:
         listener.room.listeners.discard(listener)
         self.sweep()
 
+    def _check(self) -> None:
+        """A server whose clients may come to another one the next time keeps no rooms."""
+        if not self.settings.rooms:
+            raise Failure("forbidden", "This server keeps no rooms: another address does, which its operator knows.")
+
     def _make(self, name: str) -> Room:
+        self._check()
         self.sweep()
         if name not in self._rooms:
             if len(self._rooms) >= self.settings.rooms:

@@ -25,7 +25,7 @@ class Settings:
         total_s (`float`, *optional*): that a stream may last.
         ping_s (`float`, *optional*): between the protocol's own pings, and the wait for an answer.
         drain_s (`float`, *optional*): that running streams get to finish after SIGTERM.
-        rooms, listeners (`int`, *optional*): rooms at once, and listeners of a room.
+        rooms, listeners (`int`, *optional*): rooms at once, 0 for none, and listeners of a room.
         room_words (`int`, *optional*): of a room's language that are kept for late listeners.
         room_s (`float`, *optional*): that a room waits for a speaker whose connection was lost.
 
@@ -66,7 +66,9 @@ class Settings:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "policy" and not value > 0:
+            if field.name == "rooms" and not value >= 0:
+                raise ValueError(f"rooms must be at least 0, got {value}.")
+            if field.name not in ("policy", "rooms") and not value > 0:
                 raise ValueError(f"{field.name} must be above 0, got {value}.")
 
 
