@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from .captions import live_subtitles, subtitles_so_far
-from .failure import Failure
+from .failure import STATUSES, Failure
 from .guard import Guard
 from .messages import Error, Listen, RoomState, TranslateRequest, Translation
 from .pages import add_pages
@@ -23,9 +23,16 @@ from .translate import translate
 
 _MEDIA = {"srt": "application/x-subrip", "vtt": "text/vtt"}
 RoomPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+# Beside what the codes say: a body that is no UTF-8, a method that no route has, and a host name that is not ours.
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": dict[Literal["error"], Error]} for status in (401, 403, 404, 413, 422, 429, 503)
+    status: {"model": dict[Literal["error"], Error]} for status in sorted({400, 405, 421, *STATUSES})
 }
+
+
+def _answers(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer with: text of these types, or an error."""
+    text = {media_type: {"schema": {"type": "string"}} for media_type in media_types}
+    return {200: {"content": text}, **_ERRORS}
 
 
 def build_app(
@@ -121,7 +128,8 @@ def _add_state(app: FastAPI, service: Service) -> None:
         ready = service.is_ready
         return PlainTextResponse("ok\n" if ready else "draining or broken\n", 200 if ready else 503)
 
-    @app.get("/metrics", response_class=PlainTextResponse, responses=_ERRORS)
+    # Not PlainTextResponse here, or its errors would be described as plain text too.
+    @app.get("/metrics", response_class=Response, responses=_answers("text/plain"))
     async def metrics(who: Who) -> Response:
         """For Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -133,7 +141,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
 
 def _add_translation(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/translate", response_model=Translation, responses=_ERRORS)
+    @app.post("/v1/translate", response_model=Translation, responses=_answers("text/event-stream"))
     async def post(wanted: TranslateRequest, request: Request, who: Who) -> Response:
         """A whole text; answered whole, or as it is translated."""
         return await translate(service, wanted, request, who)
@@ -153,7 +161,7 @@ def _add_rooms(app: FastAPI, service: Service) -> None:
         """What a room is about."""
         return service.rooms.find(room).state_message()
 
-    @app.get("/v1/rooms/{room}/{language}.{format}", responses=_ERRORS, response_class=PlainTextResponse)
+    @app.get("/v1/rooms/{room}/{language}.{format}", responses=_answers(*_MEDIA.values()), response_class=Response)
     async def subtitles(
         room: RoomPath,
         language: Annotated[str, Path(max_length=64)],

@@ -28,6 +28,8 @@ _KNOWN: dict[ErrorCode, tuple[Action, int, str]] = {
     "not_found": ("fix", 404, "look at docs/protocol.md"),
     "internal": ("resume", 500, "go on at another server, and tell the operator when it was"),
 }
+# Of all answers that are errors.
+STATUSES = {status for _, status, _ in _KNOWN.values()}
 
 
 class Failure(Exception):
@@ -64,4 +66,4 @@ class Failure(Exception):
         )
 
 
-__all__ = ["Failure"]
+__all__ = ["STATUSES", "Failure"]
