@@ -148,6 +148,8 @@ class SimulCache(Cache):
         self._taken: list[list[int]] = [[] for _ in range(batch_size)]
         self._free: list[list[int]] = [[] for _ in range(batch_size)]
         self._touched = [0] * batch_size
+        # Rows whose first tokens have left, so that what stands in their slots is no prompt.
+        self._moved: set[int] = set()
 
     @property
     def batch_size(self) -> int:
@@ -201,6 +203,29 @@ class SimulCache(Cache):
 
     # Decoding runs in inference mode, whose tensors may be changed nowhere else.
     @torch.inference_mode()
+    def settle(self, row: int, forgets: Sequence[int], source_tokens: int, leaving: int) -> None:
+        """Make all that a stream holds the context of what it reads next, as if it were source: each token stands where
+        it stands in the text, and the oldest leave. Keys and values stay as they are.
+
+        Args:
+            row (`int`): the stream.
+            forgets (`Sequence[int]`): entries that it gives up first, counted from its newest, 0.
+            source_tokens (`int`): how many tokens stand before those that came after the source.
+            leaving (`int`): how many of the oldest tokens leave; those that stay count from there.
+        """
+        self._take(row, 0, forgets)
+        taken = self._taken[row]
+        left, self._taken[row] = taken[:leaving], taken[leaving:]
+        if left:
+            self._wipe(row, left)
+            self._free[row] += left
+            self._moved.add(row)
+        slots = torch.tensor(self._taken[row], device=self._places.device, dtype=torch.long)
+        _, in_target, offsets = self._places[:, row, slots]
+        self._places[2, row, slots] = offsets + in_target * source_tokens - leaving
+        self._places[1, row, slots] = 0
+
+    @torch.inference_mode()
     def clear(self, row: int, keep: int = 0) -> None:
         """Forget what a stream holds; its row can then serve another stream.
 
@@ -209,7 +234,9 @@ class SimulCache(Cache):
             keep (`int`, *optional*): how many of the first tokens stay: a prompt that the next stream begins with too.
                 If some of them were forgotten or never came, none stays.
         """
-        keep = keep if self._taken[row][:keep] == list(range(keep)) else 0
+        if row in self._moved or self._taken[row][:keep] != list(range(keep)):
+            keep = 0
+        self._moved.discard(row)
         self._wipe(row, slice(keep, self._touched[row]))
         self._taken[row], self._free[row], self._touched[row] = list(range(keep)), [], keep
 

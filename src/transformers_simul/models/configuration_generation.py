@@ -7,10 +7,10 @@ from typing import Any, cast
 
 from transformers.generation.configuration_utils import GenerationConfig
 
-from .policies import Policy, WaitKPolicy
+from .policies import Policy, WaitKPolicy, check_count
 from .policy_names import policy_from_name
 
-_OURS = ("wait_k", "default_policy", "alignment_heads")
+_OURS = ("wait_k", "default_policy", "alignment_heads", "context_sentences")
 
 
 class SimulGenerationConfig(GenerationConfig):
@@ -21,11 +21,14 @@ class SimulGenerationConfig(GenerationConfig):
         default_policy (`str`, *optional*): the same by a name that [`policy_from_name`] knows; instead of `wait_k`.
         alignment_heads (`Sequence[Sequence[int]]`, *optional*): layer and head of the attention heads that look at what
             is translated next, the best first, for [`AlignAttPolicy`]; `transformers-simul heads` finds them.
+        context_sentences (`int`, *optional*): how many sentences that have ended an endless stream keeps in view,
+            unless it says so itself: as many as training showed.
         **kwargs: as for `GenerationConfig`.
 
     Raises:
         ValueError: if `wait_k` is not a whole number of at least 1, `default_policy` is not a policy's name or is given
-            beside `wait_k`, a head is not a pair of whole numbers, or the id of a special token not a whole number.
+            beside `wait_k`, `context_sentences` is no whole number, a head is not a pair of whole numbers, or the id
+            of a special token not a whole number.
 
     Example:
 
@@ -47,6 +50,7 @@ class SimulGenerationConfig(GenerationConfig):
         wait_k: int | None = None,
         default_policy: str | None = None,
         alignment_heads: Sequence[Sequence[int]] | None = None,
+        context_sentences: int | None = None,
         **kwargs: Any,
     ):
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
@@ -55,6 +59,9 @@ class SimulGenerationConfig(GenerationConfig):
                 raise ValueError(f"{name} of the generation configuration must be a token's id, got {ids!r}.")
         self.wait_k, self.default_policy = wait_k, default_policy
         self.alignment_heads = None if alignment_heads is None else check_heads(alignment_heads)
+        if context_sentences is not None:
+            check_count("context_sentences", context_sentences, least=0)
+        self.context_sentences = context_sentences
         # What is wrong with it shows where it is loaded.
         self.make_policy()
         super().__init__(**kwargs)

@@ -135,18 +135,18 @@ class Reading:
     What a query must not see is hidden from it, so both may be fed. `visible` and `fed` never pass the end of `ids`.
 
     Attributes:
-        ids (`list[int]`): all of them.
+        ids (`list[int]`): all of them; first what is kept of earlier sentences, if anything is.
         visible (`int`): how many of them the next query sees: the head and what was read.
         fed (`int`): how many of them the model has.
         ends (`list[int]`): where the head and each word that was read end in `ids`.
         is_over (`bool`): whether a READ has found the end of the source.
     """
 
-    def __init__(self, head: Sequence[int], head_is_fed: bool):
-        self.ids = list(head)
-        self.visible = len(head)
-        self.fed = len(head) if head_is_fed else 0
-        self.ends = [len(head)]
+    def __init__(self, head: Sequence[int], head_is_fed: bool, context: Sequence[int] = ()):
+        self.ids = [*context, *head]
+        self.visible = len(self.ids)
+        self.fed = self.visible if head_is_fed else len(context)
+        self.ends = [self.visible]
         self.is_over = False
 
     def hold(self, words: Sequence[Sequence[int]]) -> None:

@@ -42,6 +42,7 @@ class RowDecoder:
         committed (`Sequence[Committed]`, *optional*): words that were shown before: the target begins with them. They
             are written as they are, under the source that they saw, and `on_word` is not called for them.
         glossary (`BoundGlossary`, *optional*): terms to prefer once they were read.
+        context (`Sequence[int]`, *optional*): ids that the cache holds before the head: sentences that have ended.
 
     Attributes:
         feeds_ahead (`bool`): whether source may be fed before it is read, since it is hidden: all of it if it is known,
@@ -52,8 +53,9 @@ class RowDecoder:
         drafts (`Drafts`): what a policy that looks has seen of words to come.
 
     Raises:
-        ValueError: for committed words where `feeds_ahead` is False. While it runs: if logits are NaN, or what logits
-            processors make of them; or if the source ends before it has as many words as a committed one had read.
+        ValueError: for committed words or context where `feeds_ahead` is False. While it runs: if logits are NaN, or
+            what logits processors make of them; or if the source ends before it has as many words as a committed one
+            had read.
     """
 
     feeds_ahead = True
@@ -74,9 +76,11 @@ class RowDecoder:
         head_is_fed: bool = False,
         committed: Sequence[Committed] = (),
         glossary: BoundGlossary | None = None,
+        context: Sequence[int] = (),
     ):
-        if committed and not self.feeds_ahead:
-            raise ValueError(f"committed words need a decoder that keeps its cache, got {type(self).__name__}.")
+        for name, given in (("committed words need", committed), ("context needs", context)):
+            if given and not self.feeds_ahead:
+                raise ValueError(f"{name} a decoder that keeps its cache, got {type(self).__name__}.")
         self.source, self.policy = source, policy
         self.head, self.tail, self.rule = prompt.head, prompt.tail, prompt.rule
         self.processors, self.criteria, self.generator = processors, criteria, generator
@@ -84,7 +88,7 @@ class RowDecoder:
         self.keeps_logits, self.on_word, self.committed = keeps_logits, on_word, committed
         self.glossary = None if glossary is None else glossary.row()
         self.started = time.perf_counter() if started is None else started
-        self.reading = Reading(self.head, head_is_fed)
+        self.reading = Reading(self.head, head_is_fed, context)
         if source.is_known and self.feeds_ahead:
             self.reading.hold(all_words(source))
         self.target: list[int] = []
@@ -178,6 +182,16 @@ class RowDecoder:
         """Head, source and tail: a known source whole, of a live one what was read."""
         unread = [token for word in all_words(self.source) for token in word] if self.source.is_known else []
         return self.reading.ids[: self.reading.visible] + unread + self.tail
+
+    def stored(self) -> tuple[list[int], tuple[int, ...]]:
+        """What the cache holds of a row that has ended with EOS.
+
+        Returns:
+            The ids in the order of the text: what was there before, head, source, tail and target; and the entries
+            beside these to give up, counted from the newest, 0.
+        """
+        forgets = self._compose([], drops=0).forgets
+        return self.reading.ids[: self.reading.visible] + self.tail + self.target, forgets
 
     def _write_committed(self) -> Generator[Ask | None, list[Answer], Answer]:
         """Write what was shown before, each token under the source that it saw; returns what the model says then. All
@@ -418,7 +432,7 @@ class RowDecoder:
         """The reason to stop after the newest token; empty if there is none."""
         limit = self.max_new_tokens
         if limit is None:
-            limit = 20 + 3 * (self.reading.visible - len(self.head))
+            limit = 20 + 3 * (self.reading.visible - self.reading.ends[0])
         if len(self.target) >= limit:
             return "max_new_tokens"
         ids = self._shown_ids(self.rule.ends_word.device) if self.criteria else None

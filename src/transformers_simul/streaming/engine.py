@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 from ..models.cache import SimulCache
 from ..models.choosing import Answer
 from ..models.committed import Committed, committed_words, encoded_unit
+from ..models.configuration_generation import SimulGenerationConfig
 from ..models.decoding import decode_step
 from ..models.glossary import Glossary, bound_glossary
 from ..models.policies import Policy, check_count
 from ..models.policy_names import named
+from ..models.positions import check_context
 from ..models.processing import SimulProcessor
 from ..models.room import check_room, with_room
 from ..models.row import Ask, Prompt
@@ -23,6 +25,7 @@ from ..models.row_decoder import RowDecoder
 from ..models.seam import StreamingModel
 from ..models.streams import SourceCancelled, SourceReader, SourceStream, SourceTimeout
 from ..models.text import ends_sentence
+from .context import KeptSentences
 from .engine_stream import EngineStream
 from .options import decoder_options
 from .sentences import SentenceReader, committed_in, pass_over
@@ -131,6 +134,7 @@ class StreamEngine:
         committed: Iterable[Word | tuple[str | Sequence[int], int | None]] = (),
         words_before: int = 0,
         glossary: Glossary | Mapping[str, str] | None = None,
+        context_sentences: int | None = None,
         **kwargs: Any,
     ) -> EngineStream:
         """Begin a translation; from any thread.
@@ -155,6 +159,9 @@ class StreamEngine:
             words_before (`int`, *optional*): source units that are not put again, since their sentences have ended;
                 delays count them too.
             glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer once they were read.
+            context_sentences (`int`, *optional*): how many sentences that have ended stay in view, with their
+                translations, in at most half of `max_tokens`; as many as training showed. Unless told, an endless
+                stream keeps what the generation configuration says, or none.
             **kwargs: arguments of `generate()` that concern one row: `generation_config`, or its fields such as
                 `max_new_tokens` and `do_sample`; `logits_processor`, `stopping_criteria`, `generators` (one) and
                 `max_word_tokens`.
@@ -163,13 +170,19 @@ class StreamEngine:
             EngineFull: if there is no place.
             RuntimeError: if the engine is closed or has failed.
             ValueError: for arguments that `generate()` would not know or take, if the source counts other units than
-                the processor, for languages that the processor does not know, for `max_sentence_words` or
-                `ends_between` without `sentences`, for committed words that no decoder writes, or for a glossary that
-                is none. A target term that the processor cannot write ends the stream with this error once it is due.
+                the processor, for languages that the processor does not know, for `max_sentence_words`, `ends_between`
+                or `context_sentences` without `sentences`, for context that [`check_context`] refuses, for committed
+                words that no decoder writes, or for a glossary that is none. A target term that the processor cannot
+                write ends the stream with this error once it is due.
         """
-        for name, value in (("max_sentence_words", max_sentence_words), ("ends_between", ends_between)):
+        for name, value in (
+            ("max_sentence_words", max_sentence_words),
+            ("ends_between", ends_between),
+            ("context_sentences", context_sentences),
+        ):
             if value is not None and not sentences:
                 raise ValueError(f"{name}={value} needs sentences=True.")
+        kept = self._context_sentences(context_sentences, row_decoder) if sentences else 0
         check_count("words_before", words_before, least=0)
         policy = named(policy, self.model)
         processor = self.processor.with_languages(source_lang, target_lang)
@@ -192,11 +205,21 @@ class StreamEngine:
         stream = EngineStream(number, source, words)
         with self._changed:
             row = self._free_row(wait_s)
-            steps = self._translate(row, stream, reader, policy, row_decoder, options, shown, words_before)
+            steps = self._translate(row, stream, reader, policy, row_decoder, options, shown, words_before, kept)
             self._joining.append((row, _Run(stream, reader, steps)))
         source.listen(self._arrived.set)
         self._arrived.set()
         return stream
+
+    def _context_sentences(self, wanted: int | None, row_decoder: type[RowDecoder]) -> int:
+        """How many sentences that have ended an endless stream keeps."""
+        if wanted is None:
+            wanted = SimulGenerationConfig.of(self.model.generation_config).context_sentences or 0
+        if check_count("context_sentences", wanted, least=0):
+            check_context(self.model.config)
+            if not row_decoder.feeds_ahead:
+                raise ValueError(f"context_sentences needs a decoder that keeps its cache, got {row_decoder.__name__}.")
+        return wanted
 
     def _free_row(self, wait_s: float) -> int:
         """A row that is free from now on or within so many seconds. The caller holds the lock."""
@@ -369,10 +392,12 @@ class StreamEngine:
         options: dict[str, Any],
         committed: Sequence[Committed],
         words_before: int,
+        context_sentences: int,
     ) -> Generator[Ask | None, list[Answer] | None, str]:
         """A stream's life, one decoder for all of it or for each sentence; returns the reason to stop."""
         reason, started, head = "eos", time.perf_counter(), options["prompt"].head
         self._keep_head(row, head)
+        context = KeptSentences(self.cache, row, context_sentences, self.max_tokens // 2)
         try:
             while (begun := reader.begin()) is not False:
                 if begun is None:
@@ -395,10 +420,11 @@ class StreamEngine:
                         0, ids, words_before + reader.words_before + delay, ms
                     ),
                     committed=shown,
+                    context=context.ids,
                     **options,
                 )
                 yield from decoder.run()
-                self.cache.clear(row, keep=len(head))
+                context.end_sentence(decoder)
                 # A sentence that was cut off is told of, also where the next ones were complete.
                 ended = decoder.stop_reason in ("cancelled", "timeout")
                 reason = decoder.stop_reason if ended or reason == "eos" else reason

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Endless streams that keep sentences in view: what they compute is what training computed, in flat memory."""
+
+import random
+
+import pytest
+import torch
+
+from families import make_family
+from helpers import make_model, random_sentence
+from test_engine import Recorded, finish, options
+from test_generation import Babble
+from transformers_simul import FixedChunkPolicy, LocalAgreementPolicy, SimulCache, StreamEngine, WaitKPolicy
+from transformers_simul.evaluation.forced import ForcedTarget
+from transformers_simul.models.schedule import EOS, Peek, training_row
+from transformers_simul.models.text import split_words
+from transformers_simul.research.baselines import RecomputingDecoder
+from transformers_simul.training.rows import append_row, join_sentences
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(autouse=True)
+def forget_decoders():
+    Recorded.made.clear()
+
+
+class Brief(Babble):
+    """Most of its sentences end before they are cut off."""
+
+    def __init__(self, token_kinds):
+        super().__init__(token_kinds)
+        self.bias = self.bias + 4.0 * (token_kinds == EOS)
+
+
+def texts(seed, count, sentences=5):
+    draw = random.Random(seed)
+    return [" ".join(random_sentence(draw, 1, 4) + " ." for _ in range(sentences)) + " " for _ in range(count)]
+
+
+def open_stream(engine, policy, context):
+    settings = {"row_decoder": Recorded, "sentences": True, "context_sentences": context}
+    processors = {"logits_processor": [Brief(engine.processor.token_kinds)], "max_new_tokens": 40}
+    return engine.open(policy, **settings, **options(engine.processor, **processors))
+
+
+def put_live(engine, streams, sources, draw):
+    """The sources in odd pieces, with steps between."""
+    rest = dict(enumerate(sources))
+    while rest:
+        index = draw.choice(list(rest))
+        size = draw.randint(1, 12)
+        streams[index].source.put(rest[index][:size])
+        rest[index] = rest[index][size:]
+        if not rest[index]:
+            streams[index].source.end()
+            del rest[index]
+        engine.step()
+
+
+def decoders_of(stream):
+    return [each for each in Recorded.made if each.source.reader.stream is stream.source]
+
+
+def sentence_row(processor, decoder, source):
+    """The training row of a sentence that was streamed, and where in it each question stands."""
+    head, tail, eos = processor.head_ids, processor.tail_ids, processor.eos_token_id
+    queries, read = decoder.queries, decoder.queries[-1].visible_words
+    last = {query.offset: index for index, query in enumerate(queries)}
+    dropped = [query for index, query in enumerate(queries) if last[query.offset] != index]
+    peeks = [Peek(*query, kind=1) for query in dropped if query.offset >= len(tail)]
+    row = training_row(head, source[:read], tail, decoder.words, eos, [*decoder.delays, read], peeks)
+    behind, peeked = row["in_target"].index(True), len(row["peeks"]) - len(peeks)
+    places = []
+    for index, query in enumerate(queries):
+        if last[query.offset] == index:
+            places.append(behind + query.offset)
+        elif query.offset >= len(tail):
+            places.append(peeked)
+            peeked += 1
+        else:
+            shown = query.visible_words
+            append_row(row, training_row(head, source[:shown], tail, [], eos, [shown]))
+            places.append(len(row["peeks"]) - 2)
+    return row, places
+
+
+def trained_logits(model, rows, context):
+    """One training forward over consecutive sentences: the logits of every question, sentence by sentence."""
+    row = join_sentences([row for row, _ in rows], context)
+    with torch.no_grad():
+        columns = {name: torch.tensor([values]) for name, values in row.items() if name != "labels"}
+        logits = model(**columns, use_cache=False).logits[0]
+    found, start = [], 0
+    for each, places in rows:
+        found.append(logits[[start + place for place in places]])
+        start += len(each["peeks"])
+    return found
+
+
+def assert_streamed_equals_trained(model, processor, stream, text, context, counts):
+    """A sentence that was cut off ends the row: the next one begins without context."""
+    decoders, words = decoders_of(stream), processor.encode(text)
+    run = []
+    ends = [index + 1 for index, word in enumerate(split_words(text)) if word == "."]
+    assert len(decoders) == len(ends)
+    for decoder, start, end in zip(decoders, [0, *ends], ends, strict=False):
+        run.append((decoder, sentence_row(processor, decoder, words[start:end])))
+        is_whole = decoder.stop_reason == "eos"
+        if is_whole and end != ends[-1]:
+            continue
+        for (each, _), expected in zip(run, trained_logits(model, [row for _, row in run], context), strict=True):
+            assert (torch.stack(each.logits) - expected).abs().max() <= TOLERANCE
+        counts["longest run"] = max(counts.get("longest run", 0), len(run))
+        counts["cut off"] = counts.get("cut off", 0) + (not is_whole)
+        run = []
+    for decoder in decoders:
+        offsets = [query.offset for query in decoder.queries]
+        counts["replaced"] = counts.get("replaced", 0) + len(offsets) - len({*offsets})
+
+
+POLICIES = [WaitKPolicy(1), WaitKPolicy(3), FixedChunkPolicy(2, 3), LocalAgreementPolicy()]
+
+
+@pytest.mark.parametrize("context", [0, 1, 2])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_streamed_logits_equal_one_masked_training_forward_over_all_sentences(model, processor, context, rows):
+    """Live and waiting sources, alone and in batches whose rows have served other streams."""
+    engine = StreamEngine(model, processor, max_streams=rows, max_tokens=2000)
+    draw, counts = random.Random(context), {}
+    for policy in POLICIES[:2] if rows == 1 else POLICIES[2:]:
+        sources = texts(rows, rows)
+        streams = [open_stream(engine, policy, context) for _ in sources]
+        put_live(engine, streams, sources, draw)
+        finish(engine)
+        for stream, text in zip(streams, sources, strict=True):
+            assert_streamed_equals_trained(model, processor, stream, text, context, counts)
+        waiting = open_stream(engine, policy, context)
+        waiting.source.put(sources[0])
+        waiting.source.end()
+        finish(engine)
+        assert_streamed_equals_trained(model, processor, waiting, sources[0], context, counts)
+        assert [word.ids for word in waiting.words] == [word.ids for word in streams[0].words]
+    assert counts["longest run"] == 5
+    assert counts["replaced"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [lambda processor: make_model(processor, alibi_rounding="exact"), lambda processor: make_family("Bloom", processor),
+     lambda processor: make_family("Mpt", processor), lambda processor: make_family("Bloom", processor, "none")],
+    ids=["Falcon-exact", "Bloom", "Mpt", "Bloom-none"],
+)  # fmt: skip
+def test_the_same_in_every_family_with_alibi(processor, other):
+    model, counts = other(processor), {}
+    engine = StreamEngine(model, processor, max_streams=2, max_tokens=2000)
+    sources = texts(4, 2, sentences=5)
+    streams = [open_stream(engine, WaitKPolicy(2), 1) for _ in sources]
+    put_live(engine, streams, sources, random.Random(0))
+    finish(engine)
+    for stream, text in zip(streams, sources, strict=True):
+        assert_streamed_equals_trained(model, processor, stream, text, 1, counts)
+    assert counts["longest run"] > 2
+
+
+def keeps_old_keys(monkeypatch, settle, *arguments):
+    with monkeypatch.context() as context:
+        context.setattr(SimulCache, "_wipe", lambda *arguments: None)
+        settle(*arguments)
+
+
+def keeps_replaced_keys(monkeypatch, settle, cache, row, forgets, source_tokens, leaving):
+    settle(cache, row, (), source_tokens, leaving)
+
+
+def puts_the_target_elsewhere(monkeypatch, settle, cache, row, forgets, source_tokens, leaving):
+    settle(cache, row, forgets, source_tokens + 1, leaving)
+
+
+@pytest.mark.parametrize("mutant", [1, 3, keeps_old_keys, keeps_replaced_keys, puts_the_target_elsewhere], ids=str)
+def test_mutants_fail(model, processor, monkeypatch, mutant):
+    """A window of another width in training; keys that ought to have left; a target at another place."""
+    trained = mutant if isinstance(mutant, int) else 2
+    if not isinstance(mutant, int):
+        settle = SimulCache.settle
+        monkeypatch.setattr(SimulCache, "settle", lambda *arguments: mutant(monkeypatch, settle, *arguments))
+    engine = StreamEngine(model, processor, max_streams=1, max_tokens=2000)
+    source = texts(1, 1)[0]
+    stream = open_stream(engine, WaitKPolicy(1), 2)
+    stream.source.put(source)
+    stream.source.end()
+    finish(engine)
+    with pytest.raises(AssertionError):
+        assert_streamed_equals_trained(model, processor, stream, source, trained, {})
+
+
+def test_memory_is_flat_over_two_hundred_sentences_and_the_next_stream_finds_nothing_of_them(model, processor):
+    """Sentences of one length take each other's slots, so that one stands where the prompt stood."""
+    engine = StreamEngine(model, processor, max_streams=1, max_tokens=400)
+    forced = ForcedTarget([*processor.encode("a")[0], processor.eos_token_id], processor.tail_ids)
+    settings = {"sentences": True, "logits_processor": [forced], "row_decoder": Recorded}
+    stream = engine.open(WaitKPolicy(1), context_sentences=2, **settings)
+    stream.source.put("dog. " * 200)
+    stream.source.end()
+    touched = []
+    while engine.step():
+        touched.append((len(Recorded.made), engine.cache._touched[0], len(Recorded.made[-1].reading.ids)))
+    assert Recorded.made[-1].source.words_before == 199
+    for column in (1, 2):
+        assert max(each[column] for each in touched if each[0] <= 5) == max(each[column] for each in touched)
+    fewest = min(sum(each[0] == number for each in touched) for number in range(4, 8))
+    assert len(touched) <= fewest * 200 + 8
+    assert engine.cache.used_tokens(0) == 0
+    logits = []
+    for each in (engine, StreamEngine(model, processor, max_streams=1, max_tokens=400)):
+        stream = open_stream(each, WaitKPolicy(1), 0)
+        stream.source.put("two children watch")
+        stream.source.end()
+        finish(each)
+        logits.append(torch.stack(Recorded.made[-1].logits))
+    assert (logits[0] - logits[1]).abs().max() <= TOLERANCE
+
+
+def test_context_leaves_room_for_the_next_sentence(model, processor):
+    engine = StreamEngine(model, processor, max_streams=1, max_tokens=100)
+    forced = ForcedTarget([*processor.encode("a")[0], processor.eos_token_id], processor.tail_ids)
+    stream = engine.open(
+        WaitKPolicy(1), sentences=True, context_sentences=50, logits_processor=[forced], row_decoder=Recorded
+    )
+    stream.source.put("dog. " * 20)
+    stream.source.end()
+    finish(engine)
+    assert stream.stop_reason == "eos"
+    kept = [decoder.reading.ends[0] - len(processor.head_ids) for decoder in Recorded.made]
+    assert 25 < max(kept) <= 50
+    assert len({*kept[8:]}) == 1
+
+
+def test_a_sentence_that_was_cut_off_leaves_no_context(model, processor):
+    class NeverEnds:
+        def __call__(self, input_ids, scores):
+            return scores.masked_fill(processor.token_kinds == EOS, -torch.inf)
+
+    engine = StreamEngine(model, processor, max_streams=1)
+    stream = engine.open(
+        WaitKPolicy(1), sentences=True, context_sentences=2, max_new_tokens=3, logits_processor=[NeverEnds()],
+        row_decoder=Recorded,
+    )  # fmt: skip
+    stream.source.put("a dog. it runs. ")
+    stream.source.end()
+    finish(engine)
+    assert [decoder.reading.ends[0] for decoder in Recorded.made] == [len(processor.head_ids)] * 2
+
+
+def test_the_generation_configuration_says_how_many_unless_the_stream_does(processor, tmp_path):
+    model = make_model(processor)
+    model.generation_config.context_sentences = 1
+    model.save_pretrained(tmp_path)
+    model = type(model).from_pretrained(tmp_path)
+    assert model.generation_config.context_sentences == 1
+    engine = StreamEngine(model, processor, max_streams=1)
+    forced = ForcedTarget([*processor.encode("a")[0], processor.eos_token_id], processor.tail_ids)
+    for context, kept in ((None, 1), (0, 0), (2, 2)):
+        Recorded.made.clear()
+        stream = engine.open(
+            WaitKPolicy(1), sentences=True, context_sentences=context, logits_processor=[forced], row_decoder=Recorded
+        )
+        stream.source.put("dog. dog. dog. dog. ")
+        stream.source.end()
+        finish(engine)
+        shown = processor.head_ids + processor.encode("dog.")[0] + processor.tail_ids + processor.encode("a")[0]
+        assert Recorded.made[-1].reading.ids[: -len(processor.encode("dog.")[0])] == shown * kept + processor.head_ids
+    # Without sentences there are none to keep.
+    engine.open(WaitKPolicy(1)).close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"context_sentences": 1}, "context_sentences=1 needs sentences=True"),
+        (
+            {"sentences": True, "context_sentences": -1},
+            "context_sentences must be a whole number of at least 0, got -1",
+        ),
+        (
+            {"sentences": True, "context_sentences": 1, "row_decoder": RecomputingDecoder},
+            "context_sentences needs a decoder that keeps its cache, got RecomputingDecoder",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(model, processor, settings, message):
+    engine = StreamEngine(model, processor, max_streams=1)
+    with pytest.raises(ValueError, match=message):
+        engine.open(WaitKPolicy(1), **settings)
+    assert engine.active_streams == 0
+
+
+def test_rotary_positions_are_refused(processor):
+    engine = StreamEngine(make_family("Llama", processor), processor, max_streams=1)
+    with pytest.raises(ValueError, match="context_sentences needs a model with ALiBi"):
+        engine.open(WaitKPolicy(1), sentences=True, context_sentences=1)
