@@ -55,9 +55,7 @@ def main() -> None:
     common = {word for word, _ in counts.most_common(args.common)}
     tests = chosen(test, common, args.most_words)
     said = {" ".join(words_of(pair.source)) for pair in test}
-    trains = [
-        pair for pair in chosen(train, common, args.most_words) if " ".join(words_of(pair.source)) not in said
-    ]
+    trains = [pair for pair in chosen(train, common, args.most_words) if " ".join(words_of(pair.source)) not in said]
     print(f"short, of common words: {len(trains):,} training pairs, {len(tests):,} test pairs")
     random.Random(0).shuffle(trains)
     args.folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does SimulMask carry over to speech? Trains an encoder before a language model from scratch on speech (spoken by
-espeak-ng unless there is some), once under SimulMask and once offline, and a text model for a cascade; translates by
-wait-k in chunks; writes a table, curves and paired intervals.
+"""Does SimulMask carry over to speech? Trains an encoder before a language model (a new one, or that of
+`--model_name_or_path`) on speech (spoken by espeak-ng unless there is some), once under SimulMask and once offline, and
+a text model for a cascade; translates by wait-k in chunks; writes a table, curves and paired intervals.
 
 `python examples/run_simul_speech.py --output_dir output/speech --train_file train.en train.de \\
   --test_file test.en test.de`
@@ -28,17 +28,13 @@ from transformers_simul.training import (
 def main() -> None:
     kinds = (SpeechArguments, ModelArguments, DataArguments, ProgramArguments)
     arguments, model, data, training = parse_flags(kinds, description=__doc__)
-    if model.model_name_or_path:
-        raise ValueError(
-            f"model_name_or_path must not be given: all is trained from scratch, got {model.model_name_or_path!r}."
-        )
     output = Path(training.output_dir)
     check_writable(output)
     has_text = bool(data.dataset_name or data.train_file or data.test_file)
     pairs: dict[str, list[Pair]] = load_pairs(data) if has_text else {"train": [], "test": []}
     folder = Path(arguments.speech_dir or output / "speech")
     found = {
-        part: find_or_speak(folder, split, pairs[part], data, arguments.noisy, training.seed + offset)
+        part: find_or_speak(folder, split, pairs[part], data, arguments.noisy, training.seed + offset, arguments.voices)
         for part, split, offset in (("train", arguments.train_split, 0), ("test", arguments.test_split, 1_000_000))
     }
     experiment = SpeechExperiment(

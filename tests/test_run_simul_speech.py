@@ -2,11 +2,13 @@
 """The speech experiment, end to end on tones: what it writes, that it resumes, and that its delays are those of the audio."""
 
 import json
+import math
 import random
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import run_simul_speech
 from helpers import random_sentence
@@ -14,8 +16,9 @@ from speech_helpers import Loudness, stand_in_for_espeak
 from transformers_simul import WaitKPolicy
 from transformers_simul.evaluation import SpeechInstance, read_instances
 from transformers_simul.research.speech import SpeechArguments, write_speech_report
+from transformers_simul.research.speech import data as speech_data
 from transformers_simul.research.speech import run as speech_run
-from transformers_simul.research.speech.data import find_or_speak
+from transformers_simul.research.speech.data import find_or_speak, make_speech_model, make_speech_processor
 from transformers_simul.research.speech.decode import translate_speech
 from transformers_simul.speech import recogniser, voice
 from transformers_simul.speech.recogniser import SpokenWord
@@ -127,6 +130,41 @@ def test_without_a_cascade_and_with_speech_that_is_there(at_hand, monkeypatch, c
         assert all(delay % 80 == 0 or delay == pytest.approx(each.source_length) for delay in each.delays)
 
 
+@pytest.mark.slow
+def test_a_text_model_an_encoder_that_transcribes_first_and_a_cascade_that_is_there(
+    at_hand, model, processor, monkeypatch
+):
+    """The language half begins as the text model, the encoder as what learned to transcribe; nothing is trained for
+    the cascade."""
+    model.save_pretrained("text")
+    processor.save_pretrained("text")
+    flags = "--model_name_or_path text --cascade_model text --transcription_steps 3 --keep_features --frame_ms 10 --unit_tokens 4"
+    learns_nothing = "--learning_rate 0 --template={source}=>{target}"
+    run(monkeypatch, *flags.split(), *learns_nothing.split(), "--eval_wait_k", 1)
+    models = at_hand / "out" / "models"
+    assert {path.name for path in models.iterdir()} == {"hearing", "offline", "simulmask"}
+    trained = speech_run.AutoSimulModel.from_pretrained(models / "simulmask")
+    heard = load_file(models / "hearing" / "hearing.safetensors")
+    for name, weights in heard.items():
+        torch.testing.assert_close(trained.state_dict()[name], weights, rtol=0, atol=0)
+    # They moved while they learned to transcribe.
+    fresh = make_speech_model(
+        SpeechArguments(chunk_ms=80, context_ms=160, unit_tokens=4, mel_bins=8, frame_ms=10, encoder_size=16,
+                        encoder_layers=1, encoder_heads=2),
+        ModelArguments(model_name_or_path="text"),
+        speech_run.SimulSpeechProcessor.from_pretrained(models / "simulmask"), 42,
+    ).state_dict()  # fmt: skip
+    assert any(not torch.equal(fresh[name], weights) for name, weights in heard.items())
+    before = model.state_dict()["transformer.word_embeddings.weight"]
+    after = trained.state_dict()["language_model.transformer.word_embeddings.weight"]
+    torch.testing.assert_close(after[: len(before)], before, rtol=0, atol=0)
+    results = (at_hand / "out" / "results.md").read_text()
+    assert "| hearing | 3 | " in results
+    assert "| text | " not in results
+    assert "by the likeliest token of each place, errs" in results
+    assert "| cascade | k = 1 | " in results
+
+
 def test_systems_that_write_nothing_are_told_of(at_hand, tmp_path):
     """After hours of training a report is written all the same."""
     written = SpeechInstance(0, "ein Hund", [80, 160], [90, 200], 2, "ein Hund", "0.flac", 400.0)
@@ -164,6 +202,9 @@ def test_speech_that_was_spoken_otherwise_is_refused(at_hand):
     [
         ({"chunk_ms": 330}, "chunk_ms must be a multiple of 20 ms times unit_tokens"),
         ({"context_ms": 650}, "context_ms of 20 ms"),
+        ({"frame_ms": 25}, "frame_ms must be even and at least 2, got 25"),
+        ({"frame_ms": 40, "chunk_ms": 80}, "chunk_ms must be a multiple of 40 ms times unit_tokens"),
+        ({"transcription_steps": -1}, "transcription_steps must be at least 0, got -1"),
         ({"unit_tokens": 0}, "unit_tokens must be at least 1, got 0"),
         ({"eval_wait_k": []}, "eval_wait_k must hold at least one k"),
         ({"eval_wait_k": [0]}, "k must be a whole number of at least 1, got 0"),
@@ -176,11 +217,16 @@ def test_settings_that_do_not_fit(settings, message):
         SpeechArguments(**settings)
 
 
-def test_speech_pairs_are_what_the_collator_takes(at_hand):
-    pairs = run_simul_speech.load_pairs(DataArguments(train_file=["train.jsonl"]))["train"][:2]
-    utterances = find_or_speak(at_hand / "mine", "train", pairs, DataArguments(), 0.0, 0)
-    examples = [*map(speech_run.SpeechPairs(utterances).__getitem__, range(2))]
-    assert [each["target"] for each in examples] == [pair.target for pair in pairs]
-    for each, utterance in zip(examples, utterances, strict=True):
-        assert each["source"].dtype == torch.float32
-        assert len(each["source"]) == pytest.approx(utterance.duration_s * 16_000, abs=2)
+def test_speech_pairs_are_what_the_collators_take(at_hand, monkeypatch):
+    data = DataArguments(train_file=["train.jsonl"])
+    pairs = run_simul_speech.load_pairs(data)["train"][:2]
+    utterances = find_or_speak(at_hand / "mine", "train", pairs, data, 0.0, 0)
+    processor = make_speech_processor(SpeechArguments(mel_bins=8), ModelArguments(vocab_size=300), data, pairs)
+    kept, anew = (speech_run.SpeechPairs(utterances, processor, keeps) for keeps in (True, False))
+    for index, (pair, utterance) in enumerate(zip(pairs, utterances, strict=True)):
+        for each in (kept[index], anew[index]):
+            assert each["target_ids"] == processor.encode(pair.target, "target")
+            assert len(each["source_ids"]) == math.ceil(utterance.duration_s / 0.32)
+            assert processor.tokenizer.decode(each["transcript_ids"]).strip() == pair.source
+    monkeypatch.setattr(speech_data, "read_audio", lambda *_: pytest.fail("what is kept was read again"))
+    assert kept[0] is kept[0]

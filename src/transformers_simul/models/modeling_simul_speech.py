@@ -223,20 +223,11 @@ class SimulSpeechForCausalLM(SimulGenerationMixin, PreTrainedModel):  # type: ig
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
-        past_key_values: Any = None,
+        source_features: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
-        use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
-        source_features: torch.Tensor | None = None,
-        pair_ids: torch.Tensor | None = None,
-        in_target: torch.Tensor | None = None,
-        offsets: torch.Tensor | None = None,
-        visible_source: torch.Tensor | None = None,
-        peeks: torch.Tensor | None = None,
-        token_kinds: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """As [`SimulForCausalLM.forward`], with the units of audio.
@@ -244,7 +235,7 @@ class SimulSpeechForCausalLM(SimulGenerationMixin, PreTrainedModel):  # type: ig
         Args:
             source_features (`torch.Tensor` of shape `(units, ...)`, *optional*):
                 What the encoder takes of each unit, in the order of their tokens in `input_ids`.
-            pair_ids, in_target, offsets, visible_source, peeks, labels, token_kinds: as there.
+            attention_mask, labels, logits_to_keep, **kwargs: as there; generation and Trainer look for these names.
 
         Raises:
             ValueError: as there, and if there are more or fewer units than audio tokens call for.
@@ -252,19 +243,10 @@ class SimulSpeechForCausalLM(SimulGenerationMixin, PreTrainedModel):  # type: ig
         if input_ids is not None:
             inputs_embeds = self.embed(input_ids, source_features)
         return self.language_model(
-            past_key_values=past_key_values,
             attention_mask=attention_mask,
-            position_ids=position_ids,
             inputs_embeds=inputs_embeds,
             labels=labels,
-            use_cache=use_cache,
             logits_to_keep=logits_to_keep,
-            pair_ids=pair_ids,
-            in_target=in_target,
-            offsets=offsets,
-            visible_source=visible_source,
-            peeks=peeks,
-            token_kinds=token_kinds,
             **kwargs,
         )
 

@@ -50,7 +50,12 @@ class Manner(NamedTuple):
 
 
 def draw_manner(
-    seed: int, index: int, language: str = "en", noisy: float = 0.5, snr_db: tuple[float, float] = (5.0, 25.0)
+    seed: int,
+    index: int,
+    language: str = "en",
+    noisy: float = 0.5,
+    snr_db: tuple[float, float] = (5.0, 25.0),
+    voices: Sequence[str] = (),
 ) -> Manner:
     """How the sentence of that number is spoken; the same for the same numbers.
 
@@ -59,6 +64,7 @@ def draw_manner(
         language (`str`, *optional*): its code.
         noisy (`float`, *optional*): share of sentences with noise.
         snr_db (`tuple[float, float]`, *optional*): least and most signal-to-noise ratio.
+        voices (`Sequence[str]`, *optional*): espeak-ng's, to draw from; all accents and variants without.
 
     Example:
 
@@ -70,7 +76,9 @@ def draw_manner(
     ```
     """
     draw = random.Random(f"{seed} {index}")
-    voice = f"{draw.choice(ACCENTS.get(language, (language,)))}+{draw.choice(VARIANTS)}"
+    voice = (
+        draw.choice(voices) if voices else f"{draw.choice(ACCENTS.get(language, (language,)))}+{draw.choice(VARIANTS)}"
+    )
     manner = Manner(voice, draw.randint(120, 200), draw.randint(20, 80), None)
     return manner._replace(snr_db=draw.uniform(*snr_db)) if draw.random() < noisy else manner
 
@@ -137,6 +145,7 @@ def synthesise(
     seed: int = 0,
     per_recording: int = 1,
     noisy: float = 0.5,
+    voices: Sequence[str] = (),
 ) -> list[Utterance]:
     """Speak the sources of parallel text, and write recordings and texts as [`read_utterances`] reads them.
 
@@ -148,6 +157,7 @@ def synthesise(
         seed (`int`, *optional*): of voices, speeds, pitches, pauses and noise.
         per_recording (`int`, *optional*): sentences of a recording, which one voice speaks, with pauses between them.
         noisy (`float`, *optional*): share of recordings with noise.
+        voices (`Sequence[str]`, *optional*): espeak-ng's, such as `"en-us+f2"`; many without.
 
     Returns:
         `list[Utterance]`: in the order of the pairs.
@@ -166,7 +176,7 @@ def synthesise(
         with ThreadPoolExecutor(max_workers=2) as pool:
 
             def record(number: int) -> list[Utterance]:
-                manner = draw_manner(seed, number, source_lang, noisy)
+                manner = draw_manner(seed, number, source_lang, noisy, voices=voices)
                 return list(_record(groups[number], place / "wav" / f"{number:06}.flac", manner, seed + number))
 
             utterances = [each for group in pool.map(record, range(len(groups))) for each in group]
@@ -208,12 +218,14 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="take so many pairs from the start (all)")
     parser.add_argument("--per-recording", type=int, default=1, help="sentences of a recording (1)")
     parser.add_argument("--noisy", type=float, default=0.5, help="share of recordings with noise (0.5)")
+    parser.add_argument("--voices", nargs="+", default=[], help="espeak-ng's, such as en-us+f2 (many)")
     parser.add_argument("--seed", type=int, default=0, help="of voices, speeds, pitches, pauses and noise (0)")
     args = parser.parse_args()
     pairs = read_pairs(args.files, args.source_column, args.target_column)[: args.limit]
     utterances = synthesise(
-        pairs, args.folder, args.split, args.source_lang, args.target_lang, args.seed, args.per_recording, args.noisy
-    )
+        pairs, args.folder, args.split, args.source_lang, args.target_lang, args.seed, args.per_recording, args.noisy,
+        args.voices,
+    )  # fmt: skip
     hours = sum(each.duration_s for each in utterances) / 3600
     print(
         f"written: {len(utterances)} sentences, {hours:.2f} hours of speech, {Path(args.folder) / 'data' / args.split}"

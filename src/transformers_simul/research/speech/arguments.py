@@ -6,9 +6,6 @@ from dataclasses import dataclass, field
 from ...models.policies import Policy, WaitKPolicy
 from ...training import training_policy
 
-# Milliseconds of a frame of Whisper's encoder: two of its features', which are 10 ms apart.
-FRAME_MS = 20
-
 
 @dataclass
 class SpeechArguments:
@@ -24,10 +21,31 @@ class SpeechArguments:
     train_split: str = field(default="train", metadata={"help": "Name of the split to train on."})
     test_split: str = field(default="test", metadata={"help": "Name of the split to translate."})
     noisy: float = field(default=0.5, metadata={"help": "Share of spoken recordings with noise."})
+    voices: list[str] = field(
+        default_factory=list, metadata={"help": "espeak-ng's voices, such as en-us+f2; 65 of English without."}
+    )
     chunk_ms: int = field(default=320, metadata={"help": "Milliseconds of a source unit."})
     context_ms: int = field(default=640, metadata={"help": "Milliseconds before a unit that its embeddings know."})
     unit_tokens: int = field(default=4, metadata={"help": "Embeddings of a unit."})
     mel_bins: int = field(default=80, metadata={"help": "Mel bands of the encoder's features."})
+    frame_ms: int = field(
+        default=20, metadata={"help": "Milliseconds of a frame of the encoder; twice as many cost half as much."}
+    )
+    keep_features: bool = field(
+        default=False, metadata={"help": "Keep the features of all training audio in memory: made once."}
+    )
+    transcription_steps: int = field(
+        default=0,
+        metadata={
+            "help": "Steps in which encoder and projector first learn to transcribe (CTC), for both models. 0: none."
+        },
+    )
+    transcription_learning_rate: float = field(
+        default=1e-3, metadata={"help": "Of these steps, constant after --warmup_steps."}
+    )
+    transcription_minutes: float | None = field(
+        default=None, metadata={"help": "They end after so long at the latest, in all runs together."}
+    )
     encoder_size: int = field(default=256, metadata={"help": "Width of the encoder, Whisper's architecture."})
     encoder_layers: int = field(default=4, metadata={"help": "Its layers."})
     encoder_heads: int = field(default=4, metadata={"help": "Its attention heads."})
@@ -38,6 +56,9 @@ class SpeechArguments:
     recogniser: str = field(
         default="tiny.en", metadata={"help": "Of the cascade, as in `listen`; 'none' leaves the cascade out."}
     )
+    cascade_model: str | None = field(
+        default=None, metadata={"help": "A trained folder that translates in the cascade; none is trained for it then."}
+    )
     predict_batch_size: int = field(default=16, metadata={"help": "Utterances translated side by side."})
     flops_utterances: int = field(default=20, metadata={"help": "Utterances whose FLOPs are counted, one by one."})
 
@@ -45,11 +66,16 @@ class SpeechArguments:
         for name in ("mel_bins", "encoder_size", "encoder_layers", "encoder_heads", "unit_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.frame_ms < 2 or self.frame_ms % 2:
+            raise ValueError(f"frame_ms must be even and at least 2, got {self.frame_ms}.")
+        if self.transcription_steps < 0:
+            raise ValueError(f"transcription_steps must be at least 0, got {self.transcription_steps}.")
         if self.flops_utterances < 2:
             raise ValueError(f"flops_utterances must be at least 2, for quartiles, got {self.flops_utterances}.")
-        if self.chunk_ms < 1 or self.chunk_ms % (FRAME_MS * self.unit_tokens) or self.context_ms % FRAME_MS:
+        frame_ms = self.frame_ms
+        if self.chunk_ms < 1 or self.chunk_ms % (frame_ms * self.unit_tokens) or self.context_ms % frame_ms:
             raise ValueError(
-                f"chunk_ms must be a multiple of {FRAME_MS} ms times unit_tokens, and context_ms of {FRAME_MS} ms, got "
+                f"chunk_ms must be a multiple of {frame_ms} ms times unit_tokens, and context_ms of {frame_ms} ms, got "
                 f"{self.chunk_ms}, {self.context_ms} and unit_tokens={self.unit_tokens}."
             )
         if not self.eval_wait_k:
@@ -68,4 +94,4 @@ class SpeechArguments:
         return training_policy(self.training_k)
 
 
-__all__ = ["FRAME_MS", "SpeechArguments"]
+__all__ = ["SpeechArguments"]

@@ -7,10 +7,12 @@ from typing import Any
 
 from ...evaluation.instances import Instance
 from ...evaluation.plots import plot_curves
+from ...evaluation.quality import quality
 from ...evaluation.report import ReportLine, difference, report_line
 from ...speech.accuracy import word_errors
 from ...text_files import read_json, write_text
 from .run import CASCADE, SpeechExperiment
+from .transcription import transcripts
 
 Logs = Mapping[tuple[str, str], Sequence[Instance]]
 # Better, worse, at the same k: what SimulMask claims.
@@ -18,6 +20,12 @@ CLAIMS = (("SM-norec", "offline-rec"), ("SM-norec", "offline-norec"), ("offline-
 _LATENCY = ("LAAL", "AL", "DAL", "YAAL")
 # Hours are estimated for so many.
 _MANY = 10_000
+LIMITS = (
+    "What this cannot tell: anything about real speech. A formant synthesiser says a word nearly the same each time, "
+    "at a steady rate, without hesitations; sentences come one by one, cut where they begin and end. The models have "
+    "heard its voices in training, the cascade's recogniser has not, so that their comparison with it is none of "
+    "methods. Models this small, trained this briefly, may rank otherwise than large ones."
+)
 
 
 def write_speech_report(experiment: SpeechExperiment, logs: Logs, flops: Mapping[str, Sequence[int]]) -> str:
@@ -55,7 +63,10 @@ def write_speech_report(experiment: SpeechExperiment, logs: Logs, flops: Mapping
         _costs(flops, experiment.arguments.flops_k),
         "",
         *_against_cascade(lines, logs),
+        *_chance(lines, logs),
         _rates(experiment),
+        "",
+        LIMITS,
         "",
         *(f"{each.name}: `{each.signature}`" for each in next(iter(lines.values()))[0].quality),
         "",
@@ -114,6 +125,19 @@ def _against_cascade(lines: Mapping[str, Sequence[ReportLine]], logs: Logs) -> l
     return [*rows, ""]
 
 
+def _chance(lines: Mapping[str, Sequence[ReportLine]], logs: Logs) -> list[str]:
+    """What a system scores, and what it would if it did not listen."""
+    rows = ["| system | policy | BLEU | against the references of other utterances |", "|---|---|---|---|"]
+    for system, each in lines.items():
+        name = each[-1].name
+        references = [instance.reference for instance in logs[system, name]]
+        said = [instance.prediction for instance in logs[system, name]]
+        shifted = references[len(references) // 2 :] + references[: len(references) // 2]
+        right, wrong = (quality(said, one, names=("BLEU",))[0] for one in (references, shifted))
+        rows.append(f"| {system} | {name} | {right} | {wrong} |")
+    return [*rows, "", "The last column is the level of a system that speaks the language and does not listen.", ""]
+
+
 def _rates(experiment: SpeechExperiment) -> str:
     """How long it took, and how long many utterances would take."""
     hours = sum(each.duration_s for each in experiment.train_set) / 3600
@@ -125,7 +149,7 @@ def _rates(experiment: SpeechExperiment) -> str:
     ]
     args = experiment.training
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    for name in dict.fromkeys(system.model for system in experiment.systems):
+    for name in experiment.trained_models():
         done: Any = read_json(experiment.folder / "models" / name / "training.json")["done"]
         rate = done["steps"] * batch / done["seconds"]
         minutes = _MANY / rate / 60
@@ -134,7 +158,15 @@ def _rates(experiment: SpeechExperiment) -> str:
         said = [" ".join(word.text for block in words for word in block) for words in experiment.heard()]
         errors = word_errors([each.source for each in experiment.test_set], said)
         rows += ["", f"The recogniser's word error rate is {100 * errors.rate:.1f}%, of {errors.words:,} words."]
+    if experiment.arguments.transcription_steps:
+        said = transcripts(experiment.hearing(), experiment.processor, experiment.test_set)
+        errors = word_errors([each.source for each in experiment.test_set], said)
+        rows += [
+            "",
+            f"After its steps of transcription alone the models' own encoder, by the likeliest token of each place, "
+            f"errs on {100 * errors.rate:.1f}% of these words.",
+        ]
     return "\n".join(rows)
 
 
-__all__ = ["CLAIMS", "write_speech_report"]
+__all__ = ["CLAIMS", "LIMITS", "write_speech_report"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from transformers.trainer_utils import SchedulerType
 
 from ...auto import AutoSimulModel
 from ...corpora import Pair
@@ -42,8 +43,9 @@ from ...training import (
 from ...training.data_collator import SimulMaskDataCollator
 from ..baselines.recompute import RecomputingDecoder
 from .arguments import SpeechArguments
-from .data import SpeechPairs, make_speech_model, make_speech_processor, utterance_audio
+from .data import SpeechPairs, make_speech_model, make_speech_processor, transcript_ids, utterance_audio
 from .decode import Heard, recognise, translate_heard, translate_speech
+from .transcription import load_hearing, train_transcriber
 
 # A small model may not find an end.
 _LIMIT = {"max_new_tokens": 200}
@@ -72,6 +74,8 @@ SYSTEMS = (
     SpeechSystem("SM-norec", "simulmask"),
 )
 CASCADE = SpeechSystem("cascade", "text")
+# Folder of the encoder that learns to transcribe first.
+HEARING = "hearing"
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,12 @@ class SpeechExperiment:
         """The cascade too, unless it is left out."""
         return [*SYSTEMS, *([CASCADE] if self.arguments.recogniser != "none" else [])]
 
+    def trained_models(self) -> list[str]:
+        """Folders of what is trained here."""
+        given = bool(self.arguments.cascade_model)
+        models = [system.model for system in self.systems if not (given and system == CASCADE)]
+        return [*([HEARING] if self.arguments.transcription_steps else []), *dict.fromkeys(models)]
+
     def cells(self) -> list[tuple[SpeechSystem, str, Policy]]:
         """System, name of the line and policy of each log."""
         cells: list[tuple[SpeechSystem, str, Policy]] = []
@@ -109,11 +119,12 @@ class SpeechExperiment:
 
     def train(self) -> None:
         """Train what is not trained yet."""
-        speech = SpeechPairs(self.train_set)
+        speech = SpeechPairs(self.train_set, self.processor, self.arguments.keep_features)
+        if self.arguments.transcription_steps:
+            self._train_hearing(speech)
         for name, policy in (("offline", OfflinePolicy()), ("simulmask", self.arguments.training_policy())):
-            model = functools.partial(make_speech_model, self.arguments, self.model, self.processor, self.training.seed)
-            self._train(name, policy, self.processor, model, speech)
-        if CASCADE in self.systems:
+            self._train(name, policy, self.processor, self._new_model, speech)
+        if CASCADE in self.systems and not self.arguments.cascade_model:
             text = make_processor(self.model, self.data, self._pairs)
             model = functools.partial(make_model, self.model, text, seed=self.training.seed)
             self._train("text", self.arguments.training_policy(), text, model, encode(text, self._pairs))
@@ -125,9 +136,8 @@ class SpeechExperiment:
             # The cascade's recogniser is part of its output.
             details = [self.arguments.recogniser, self.arguments.chunk_ms] if system == CASCADE else []
             key = weights_key(
-                str(self.folder / "models" / system.model), self.test_set, system.row_decoder.__name__, repr(policy),
-                *details,
-            )  # fmt: skip
+                str(self.model_folder(system)), self.test_set, system.row_decoder.__name__, repr(policy), *details
+            )
             logs[system.name, line] = finished_log(
                 self.folder / "logs" / system.name / log_name(line) / "instances.log",
                 key,
@@ -142,7 +152,7 @@ class SpeechExperiment:
         utterances = self.test_set[: self.arguments.flops_utterances]
         counts = {}
         for system in SYSTEMS:
-            folder, path = self.folder / "models" / system.model, self.folder / "flops" / f"{system.name}.json"
+            folder, path = self.model_folder(system), self.folder / "flops" / f"{system.name}.json"
             policy = OfflinePolicy() if system.is_offline else WaitKPolicy(self.arguments.flops_k)
             key = weights_key(str(folder), utterances, system.row_decoder.__name__, repr(policy))
             count = functools.partial(self._count_flops, system, policy, utterances)
@@ -156,8 +166,13 @@ class SpeechExperiment:
         )
 
     def _load(self, system: SpeechSystem) -> Any:
-        model = AutoSimulModel.from_pretrained(str(self.folder / "models" / system.model))
+        model = AutoSimulModel.from_pretrained(str(self.model_folder(system)))
         return model.to(self.training.device).eval()
+
+    def model_folder(self, system: SpeechSystem) -> Path:
+        """Where the system's model is."""
+        given = self.arguments.cascade_model if system == CASCADE else None
+        return Path(given) if given else self.folder / "models" / system.model
 
     def settings(self, system: SpeechSystem, policy: Policy) -> dict[str, str]:
         """What the signature of a log says of its run."""
@@ -176,21 +191,50 @@ class SpeechExperiment:
     def _pairs(self) -> list[Pair]:
         return [Pair(each.source, each.target) for each in self.train_set]
 
-    def _train(self, name: str, policy: Policy, processor: Any, model: Any, dataset: Any) -> None:
-        folder = self.folder / "models" / name
-        record = training_record(
+    def hearing(self) -> Any:
+        """The [`Transcriber`] that both models of speech begin with."""
+        model = make_speech_model(self.arguments, self.model, self.processor, self.training.seed)
+        return load_hearing(model.to(self.training.device).eval(), self.folder / "models" / HEARING)
+
+    def _new_model(self) -> Any:
+        model = make_speech_model(self.arguments, self.model, self.processor, self.training.seed)
+        if self.arguments.transcription_steps:
+            load_hearing(model, self.folder / "models" / HEARING)
+        return model
+
+    def _train_hearing(self, speech: SpeechPairs) -> None:
+        here = copy.copy(self.training)
+        here.output_dir = str(self.folder / "models" / HEARING)
+        here.max_steps = self.arguments.transcription_steps
+        here.learning_rate = self.arguments.transcription_learning_rate
+        # Both models go on from here at a rate of their own.
+        here.lr_scheduler_type = SchedulerType.CONSTANT_WITH_WARMUP
+        minutes = self.arguments.transcription_minutes
+        record = self._record(here, {})
+        if not prepare_folder(Path(here.output_dir), record, minutes, self.training.overwrite_output_dir):
+            return
+        print("\nhearing: encoder and projector learn to transcribe", flush=True)
+        vocabulary = sorted({token for each in self._pairs for token in transcript_ids(self.processor, each.source)})
+        model = make_speech_model(self.arguments, self.model, self.processor, self.training.seed)
+        train_transcriber(model, vocabulary, speech, here, record, minutes)
+
+    def _record(self, training: ProgramArguments, decisions: dict[str, Any]) -> dict[str, Any]:
+        names = ("chunk_ms", "context_ms", "unit_tokens", "mel_bins", "frame_ms", "noisy", "voices")
+        return training_record(
             self.model,
             self.data,
-            self.training,
+            training,
             {"train": self._pairs, "validation": []},
-            policy=repr(policy),
             # Of the text model nothing depends on these, but a record that says more does no harm.
-            speech={
-                name: getattr(self.arguments, name)
-                for name in ("chunk_ms", "context_ms", "unit_tokens", "mel_bins", "noisy")
-            }
+            speech={name: getattr(self.arguments, name) for name in names}
             | {"encoder": [self.arguments.encoder_size, self.arguments.encoder_layers, self.arguments.encoder_heads]},
+            **decisions,
         )
+
+    def _train(self, name: str, policy: Policy, processor: Any, model: Any, dataset: Any) -> None:
+        folder = self.folder / "models" / name
+        steps, rate = self.arguments.transcription_steps, self.arguments.transcription_learning_rate
+        record = self._record(self.training, {"policy": repr(policy), "transcription": [steps, rate]})
         if not prepare_folder(folder, record, starts_anew=self.training.overwrite_output_dir):
             return
         print(f"\n{name}: {policy!r}", flush=True)
@@ -204,7 +248,7 @@ class SpeechExperiment:
     def _translate(self, system: SpeechSystem, policy: Policy) -> list[Instance]:
         if system == CASCADE:
             text, block_ms = (
-                SimulProcessor.from_pretrained(self.folder / "models" / system.model),
+                SimulProcessor.from_pretrained(self.model_folder(system)),
                 self.arguments.chunk_ms,
             )
             return [*translate_heard(self._load(system), text, self.test_set, self.heard(), policy, block_ms, **_LIMIT)]
@@ -242,4 +286,4 @@ class SpeechExperiment:
         return heard
 
 
-__all__ = ["CASCADE", "SYSTEMS", "SpeechExperiment", "SpeechSystem"]
+__all__ = ["CASCADE", "HEARING", "SYSTEMS", "SpeechExperiment", "SpeechSystem"]
