@@ -193,7 +193,7 @@ class SpeechExperiment:
 
     def hearing(self) -> Any:
         """The [`Transcriber`] that both models of speech begin with."""
-        model = make_speech_model(self.arguments, self.model, self.processor, self.training.seed)
+        model: Any = make_speech_model(self.arguments, self.model, self.processor, self.training.seed)
         return load_hearing(model.to(self.training.device).eval(), self.folder / "models" / HEARING)
 
     def _new_model(self) -> Any:

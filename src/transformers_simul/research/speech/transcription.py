@@ -39,6 +39,7 @@ class Transcriber(nn.Module):
 
     # What the Trainer's checkpoints ask of a model.
     all_tied_weights_keys: Mapping[str, str] = {}
+    embeddings: torch.Tensor
 
     def __init__(self, model: Any, vocabulary: Sequence[int]):
         super().__init__()
