@@ -334,6 +334,10 @@ def test_a_full_disk_loses_nothing(data, tmp_path):
         (["--use_chat_template"], "tokenizer must have a chat_template"),
         (["--use_lora"], "use_lora needs model_name_or_path"),
         (["--positions", "own_frame"], "positions must be one of \\('modified'"),
+        (["--context_sentences", "-1"], "context_sentences must be a whole number of at least 0, got -1"),
+        (["--context_sentences", "1", "--concatenate", "2"], "concatenate must be 1 with --context_sentences, got 2"),
+        (["--context_sentences", "1", "--dataset_name", "wesnoth"], "context_sentences needs pairs in the order of"),
+        (["--context_sentences", "1", "--positions", "plain"], "context_sentences needs a model with ALiBi"),
     ],
 )
 def test_bad_input_fails_before_training(data, tmp_path, monkeypatch, flags, message):
@@ -346,6 +350,16 @@ def test_bad_input_fails_before_training(data, tmp_path, monkeypatch, flags, mes
     with pytest.raises(ValueError, match=message):
         run_simul_translation.main()
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_sentences_are_trained_with_those_before_them_in_view(data, tmp_path, monkeypatch, capfd):
+    flags = ["--do_train", "--do_eval", "--max_steps", "2", "--context_sentences", "2", "--run_sentences", "4"]
+    status, printed = main(monkeypatch, capfd, data, tmp_path, *flags)
+    assert status == 0, printed
+    assert "on 10 runs of sentences" in printed
+    assert json.loads((tmp_path / "eval_results.json").read_text())["eval_loss"] > 0
+    assert SimulFalconForCausalLM.from_pretrained(tmp_path).generation_config.context_sentences == 2
+    assert json.loads((tmp_path / "training.json").read_text())["context_sentences"] == 2
 
 
 def test_flags_of_attention_and_precision_reach_the_model_and_the_trainer(processor, monkeypatch, tmp_path):

@@ -20,14 +20,16 @@ from .. import (
     SimulMaskDataCollator,
     SimulProcessor,
     WaitKPolicy,
+    join_documents,
     translate_stream,
 )
-from ..corpora import Pair
+from ..corpora import CORPORA, Pair
 from ..evaluation.decode import finished_log, run_settings, translate_corpus, weights_key
 from ..evaluation.report import FULL_SOURCE, by_kind, difference, log_name, markdown_table, report_line
 from ..models.decoding_weights import check_kind, set_decoding_weights
-from ..models.policies import Policy
+from ..models.policies import Policy, check_count
 from ..models.policy_names import policy_from_name
+from ..models.positions import check_context
 from ..publishing.model_card import training_sentence, write_model_card
 from ..text_files import write_text
 from ..training import (
@@ -88,6 +90,17 @@ class SimulArguments:
     )
     peek_rows: float = field(default=1.0, metadata={"help": "Share of peek rows; 0 is the paper's plain form."})
     packing: bool = field(default=False, metadata={"help": "Lay several pairs into one row of --max_length."})
+    context_sentences: int = field(
+        default=0,
+        metadata={
+            "help": "Train each sentence with so many before it in view, on files whose neighbouring pairs follow each "
+            "other in a document (docs/decoding.md#context-across-sentences)."
+        },
+    )
+    run_sentences: int = field(
+        default=8,
+        metadata={"help": "Consecutive sentences of a row, with --context_sentences; each counts as an example."},
+    )
     stream_sentences: int = field(default=3, metadata={"help": "Test sentences to stream at the end."})
     max_train_minutes: float | None = field(
         default=None, metadata={"help": "Stop training after so long, in all runs together."}
@@ -115,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kinds: Any = (ModelArguments, DataArguments, SimulArguments, ProgramArguments)
     model_args, data_args, simul_args, training_args = parse_flags(kinds, arguments)
     check_policies(simul_args, training_args)
+    check_context_flags(data_args, simul_args)
     if model_args.model_name_or_path:
         find_checkpoint(model_args.model_name_or_path, "model_name_or_path")
     output_dir = Path(training_args.output_dir)
@@ -160,6 +174,9 @@ def _decisions(
 ) -> dict[str, Any]:
     """What decides the trained weights beside the model, the text and the Trainer's settings."""
     decisions = {name: value for name, value in asdict(simul_args).items() if name not in _HARMLESS}
+    if not simul_args.context_sentences:
+        # A training without them is the same as before there were any.
+        del decisions["context_sentences"], decisions["run_sentences"]
     decisions |= {
         f"{name}_alignment": hashlib.sha256(repr(each).encode()).hexdigest() for name, each in alignments.items()
     }
@@ -213,6 +230,23 @@ def check_policies(simul_args: SimulArguments, training_args: ProgramArguments) 
             raise ValueError(f"decoding_weights must not be given on {training_args.device}, got {weights!r}.")
 
 
+def check_context_flags(data_args: DataArguments, simul_args: SimulArguments) -> None:
+    """Fail for context that the data cannot have, before the corpus is read.
+
+    Raises:
+        ValueError: for a number below 0, and for pairs that do not follow each other.
+    """
+    check_count("context_sentences", simul_args.context_sentences, least=0)
+    check_count("run_sentences", simul_args.run_sentences)
+    if simul_args.context_sentences and data_args.dataset_name in CORPORA:
+        raise ValueError(
+            f"context_sentences needs pairs in the order of their documents, but those of {data_args.dataset_name} are "
+            "drawn at random."
+        )
+    if simul_args.context_sentences and data_args.concatenate != 1:
+        raise ValueError(f"concatenate must be 1 with --context_sentences, got {data_args.concatenate}.")
+
+
 def read_needed_alignments(data_args, simul_args, pairs: dict[str, int]) -> dict[str, list[str]]:
     """The alignments that the training policy needs of these splits, read before anything is trained."""
     files = {"train": data_args.train_alignment, "validation": data_args.validation_alignment}
@@ -235,11 +269,16 @@ def train(model_args, data_args, simul_args, training_args, splits, record, alig
     processor = make_processor(model_args, data_args, splits["train"])
     columns = languages if data_args.target_langs else {}
     data = {
-        name: encode(processor, splits[name], alignments.get(name), columns.get(name)) if splits[name] else None
+        name: _examples(processor, splits[name], alignments.get(name), columns.get(name), simul_args)
+        if splits[name]
+        else None
         for name in ("train", "validation")
     }
+    model = make_model(model_args, processor, seed=training_args.seed)
+    if simul_args.context_sentences:
+        check_context(model.config)
     fine_tune(
-        make_model(model_args, processor, seed=training_args.seed),
+        model,
         processor,
         make_collator(processor, data_args, simul_args, training_args),
         data["train"],
@@ -250,6 +289,23 @@ def train(model_args, data_args, simul_args, training_args, splits, record, alig
         max_minutes=simul_args.max_train_minutes,
         patience=simul_args.early_stopping_patience,
     )
+
+
+def _examples(
+    processor: SimulProcessor,
+    pairs: Sequence[Pair],
+    alignments: Sequence[str] | None,
+    target_langs: Sequence[str] | None,
+    simul_args: SimulArguments,
+) -> Any:
+    """The data set of pairs, or of runs of them if they are to see each other."""
+    dataset = encode(processor, pairs, alignments, target_langs)
+    if not simul_args.context_sentences:
+        return dataset
+    # The pairs of each language are one text.
+    documents = target_langs or [""] * len(pairs)
+    with_document = ({**each, "document": name} for each, name in zip(dataset, documents, strict=True))
+    return join_documents(with_document, simul_args.run_sentences)
 
 
 def usual_k(names: Sequence[str]) -> int | None:
@@ -268,6 +324,7 @@ def make_collator(processor, data_args, simul_args, training_args) -> SimulMaskD
         packing=simul_args.packing,
         pad_to_multiple_of=data_args.pad_to_multiple_of,
         seed=training_args.seed,
+        context_sentences=simul_args.context_sentences,
     )
 
 
@@ -276,7 +333,7 @@ def evaluate(model, processor, data_args, simul_args, training_args, pairs: list
     collator = make_collator(processor, data_args, simul_args, training_args)
     collator.set_epoch(0)
     columns = languages["validation"] if data_args.target_langs else None
-    dataset = encode(processor, pairs, alignments.get("validation"), columns)
+    dataset = _examples(processor, pairs, alignments.get("validation"), columns, simul_args)
     trainer = SimulTrainer(model, training_args, data_collator=collator, eval_dataset=dataset)
     metrics = trainer.evaluate()
     trainer.log_metrics("eval", metrics)

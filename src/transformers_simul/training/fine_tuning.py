@@ -66,14 +66,16 @@ def fine_tune(
     shows = trainer.is_world_process_zero()
     if shows:
         trains = model.num_parameters(only_trainable=True)
-        print(f"Training {trains / 1e6:.1f} M parameters on {len(train_dataset):,} pairs", flush=True)
+        what = "runs of sentences" if "sentences" in train_dataset.column_names else "pairs"
+        print(f"Training {trains / 1e6:.1f} M parameters on {len(train_dataset):,} {what}", flush=True)
         write_record(folder, record)
     _train(trainer, folder)
     # Not trainer.save_model(): it adds a pickle of the training arguments. All processes give their shares.
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if args.world_size > 1 else None
     if shows:
         done = _what_was_done(trainer, collator.dropped)
-        save_trained(trainer.accelerator.unwrap_model(trainer.model), weights, processor, folder, wait_k)
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        save_trained(trained, weights, processor, folder, wait_k, collator.context_sentences or None)
         write_record(folder, record, done)
         write_model_card(folder)
         shutil.rmtree(folder / ASIDE, ignore_errors=True)
@@ -115,7 +117,12 @@ def _what_was_done(trainer: SimulTrainer, left_out: int) -> dict[str, Any]:
 
 
 def save_trained(
-    model: Any, weights: dict[str, Any] | None, processor: Any, folder: Path, wait_k: int | None = None
+    model: Any,
+    weights: dict[str, Any] | None,
+    processor: Any,
+    folder: Path,
+    wait_k: int | None = None,
+    context_sentences: int | None = None,
 ) -> None:
     """Save a trained model and its processor as a folder like any other.
 
@@ -125,6 +132,7 @@ def save_trained(
         processor (`SimulProcessor`): saved beside it.
         folder (`Path`): where to save.
         wait_k (`int`, *optional*): default of `generate()`.
+        context_sentences (`int`, *optional*): what endless streams keep in view.
     """
     if hasattr(model, "merge_and_unload"):
         if hasattr(model.get_base_model().config, "quantization_config"):
@@ -134,6 +142,8 @@ def save_trained(
         model, weights = model.merge_and_unload(), None
     if wait_k is not None:
         model.generation_config.wait_k = wait_k
+    if context_sentences is not None:
+        model.generation_config.context_sentences = context_sentences
     with plain_errors(folder):
         model.save_pretrained(folder, state_dict=weights)
         processor.save_pretrained(folder)
