@@ -82,6 +82,14 @@ def cpu_s() -> tuple[float, float]:
     )
 
 
+def figure(name: str) -> list[float]:
+    """What Ray tells Prometheus of one of our metrics, of each replica."""
+    port = ray.nodes()[0]["MetricsExportPort"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+        lines = answer.read().decode().splitlines()
+    return [float(line.split()[-1]) for line in lines if line.startswith(f"ray_{name}{{")]
+
+
 def _processes(title: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():

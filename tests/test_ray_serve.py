@@ -8,18 +8,34 @@ import asyncio
 import importlib
 import sys
 import types
+import typing
 
 import pytest
 
 from serving import END, LIMIT_S, rest, run, running, say, source, start, taught, until, words
 from test_docs import ROOT
-from transformers_simul import ray_serve
 from transformers_simul.ray_serve import Replica, build
+from transformers_simul.ray_serve import replica as replica_module
 from transformers_simul.serving.server import make_server
 from transformers_simul.serving.settings import Settings
 
 yaml = pytest.importorskip("yaml")
 OPEN = {"model": "output/en-de", "no_token": True}
+
+
+class Gauge:
+    """Stands for `ray.serve.metrics.Gauge`, which takes no labels but its own."""
+
+    told: typing.ClassVar[dict] = {}
+
+    def __init__(self, name, description, tag_keys):
+        self.name, self.keys = name, tag_keys
+        assert description
+        assert name not in {known for known, _ in self.told}
+
+    def set(self, value, tags):
+        assert set(tags) == set(self.keys)
+        self.told[self.name, tuple(sorted(tags.items()))] = value
 
 
 class Recorder(types.ModuleType):
@@ -50,6 +66,8 @@ def recorder(monkeypatch):
     ray.serve = recorder
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray.serve", recorder)
+    recorder.metrics = types.SimpleNamespace(Gauge=Gauge)
+    Gauge.told.clear()
     monkeypatch.delenv("TRANSFORMERS_SIMUL_TOKENS", raising=False)
     return recorder
 
@@ -150,7 +168,8 @@ def test_a_deployment_of_more_replicas_than_it_was_built_for_keeps_no_rooms(reco
         run(replica.__serve_build_asgi_app__())
 
 
-def test_a_replica_that_ray_stops_tells_its_streams_to_go_on_elsewhere(recorder, tmp_path, caplog):
+def test_a_replica_that_ray_stops_tells_its_streams_to_go_on_elsewhere(recorder, tmp_path, monkeypatch):
+    monkeypatch.setattr(replica_module, "_TELL_S", 0.05)
     model, processor = taught()
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
@@ -175,7 +194,14 @@ def test_a_replica_that_ray_stops_tells_its_streams_to_go_on_elsewhere(recorder,
         address = server.url.replace("http", "ws") + "/v1/stream"
         async with connect(address) as whole:
             await say(whole, start(policy="wait-1"), source("a b c. "), END)
-            assert words(await rest(whole))
+            written = len(words(await rest(whole)))
+        # Ray is told of it, again and again.
+        model = ("model", tmp_path.name)
+        while Gauge.told.get(("simul_words_total", (model,))) != written > 0:
+            await asyncio.sleep(0.02)
+        buckets = {key for name, key in Gauge.told if name == "simul_word_seconds_bucket"}
+        assert {("le", "+Inf"), model} in map(set, buckets)
+        assert not [name for name, _ in Gauge.told if not name.startswith("simul_") or name.endswith("_created")]
         async with connect(address) as socket:
             await say(socket, start(policy="wait-1"), source("a b "))
             await until(socket, "word")
@@ -195,7 +221,7 @@ def test_a_replica_that_ray_stops_tells_its_streams_to_go_on_elsewhere(recorder,
     run(main())
     # A Ray that has no such mark is told of, and streams run on.
     del inside._shutting_down
-    assert ray_serve._stop_mark() is None
+    assert replica_module._stop_mark() is None
 
 
 def test_a_server_without_rooms_says_so_and_long_messages_are_refused_whoever_runs_the_application():
