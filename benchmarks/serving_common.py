@@ -84,6 +84,25 @@ def active_streams(url: str) -> int:
         return sum(model["active_streams"] for model in json.load(answer)["models"])
 
 
+async def places(url: str) -> int:
+    """Places that are taken; waits for up to ten seconds for those that are about to be given free."""
+    taken = 0
+    for _ in range(100):
+        # Several: behind Ray Serve, each answer is of one replica, drawn anew.
+        taken = max([await asyncio.to_thread(active_streams, url) for _ in range(8)])
+        if not taken:
+            break
+        await asyncio.sleep(0.1)
+    return taken
+
+
+def metric(url: str, name: str) -> float:
+    """A figure of a server without labels, as Prometheus gets it."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+        lines = answer.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+
 class Relay:
     """A line to a server whose connections can be cut.
 

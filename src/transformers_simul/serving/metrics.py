@@ -27,6 +27,7 @@ class Metrics:
         self.unsent: Gauge = make(Gauge, "unsent_messages", "Messages that wait for their clients")
         self.rooms: Gauge = make(Gauge, "rooms", "Rooms")
         self.listeners: Gauge = make(Gauge, "listeners", "Listeners of all rooms")
+        self.tasks: Gauge = make(Gauge, "tasks", "Tasks of the server's event loop")
         self.is_draining: Gauge = make(Gauge, "draining", "1 while no new streams are taken")
         self.opened: Counter = make(Counter, "opened_streams", "Streams that were opened", "model")
         self.ended: Counter = make(Counter, "ended_streams", "Streams that ended, by reason", "model", "reason")

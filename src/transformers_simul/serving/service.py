@@ -65,6 +65,9 @@ class Service:
         """Start the engines."""
         for served in self.served:
             served.engine.start()
+        loop = asyncio.get_running_loop()
+        # Figures are asked for in the loop's own thread.
+        self.metrics.gauge(self.metrics.tasks, lambda: len(asyncio.all_tasks(loop)))
         self._sweeper = asyncio.create_task(self._sweep())
 
     async def close(self) -> None:
