@@ -207,7 +207,7 @@ def _feed(stream: Any, shown: _Shown, terminal: Terminal | None, failures: list[
             shown.end_line(stream.source_words)
         stream.end()
     except Exception as error:
-        # Of a stream that has failed or was given up, the reader says why.
+        # If a stream has failed or was given up, its reader says why.
         failures.append(error)
         # It may have ended, and been closed, by now.
         with suppress(RuntimeError):

@@ -21,7 +21,7 @@ _ERASE = "\r\x1b[J"
 
 
 def write(text: str) -> None:
-    """To standard output, at once; to a terminal without control characters, which it would obey.
+    """Write to standard output at once; to a terminal without control characters, which it would obey.
 
     Args:
         text (`str`): words or lines.

@@ -13,9 +13,9 @@ from ..text_files import read_json
 # What a trained folder holds besides its weights, and what it may hold.
 _FILES = ("config.json", "processor_config.json", "tokenizer.json")
 _JSON_FILES = (*_FILES, "tokenizer_config.json", "generation_config.json")
-# Of [`set_decoding_weights`], whose module imports torch.
+# The kinds of [`set_decoding_weights`], whose module imports torch.
 KINDS = ("int8", "bfloat16", "float16")
-# In the message of Transformers' that names its own argument.
+# What Transformers says when it names its own argument.
 _ASKS_FOR_TRUST = "trust_remote_code=True"
 
 
@@ -147,7 +147,7 @@ def load(name: str, trust_remote_code: bool = False, **options: Any) -> tuple[An
             ) from error
         raise
     except Exception as error:
-        # Of a damaged folder the libraries say what they stumbled on, in errors of every type.
+        # For a damaged folder the libraries raise errors of every type.
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"model {name!r} cannot be loaded: {type(error).__name__}: {reason}") from error
     on_gpu = torch.cuda.is_available() and options.get("decoding_weights") is None

@@ -174,7 +174,7 @@ def check_extra() -> None:
 
 
 def named_models(arguments: Sequence[str]) -> dict[str, str]:
-    """Of each name the folder; without a name, the folder's own.
+    """The folder of each name; a folder without a name is served under its own.
 
     Args:
         arguments (`Sequence[str]`): each a folder, a name on the Hub, or `NAME=` one of these.

@@ -8,7 +8,7 @@ from .home_assistant import load_home_assistant
 from .libreoffice import load_libreoffice
 from .wesnoth import load_wesnoth
 
-# By the name that flags give them; each takes two language codes.
+# Corpora by the name that flags give them; each takes two language codes.
 CORPORA = {"home_assistant": load_home_assistant, "libreoffice": load_libreoffice, "wesnoth": load_wesnoth}
 
 

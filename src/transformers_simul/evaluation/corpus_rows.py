@@ -114,7 +114,7 @@ class CorpusRows:
             glossary=glossary,
             head_is_fed=cache.used_tokens(row) == len(prompt.head),
             started=time.perf_counter(),
-            # Of each sentence: a time limit begins with it.
+            # A time limit counts from the start of each sentence.
             **decoder_options(self.model, self.processor, **own, **self.kwargs),
         )
         running[row] = place, len(words), decoder

@@ -234,7 +234,7 @@ def latency_scores(
 
 
 def _means(scores: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
-    """Of each latency, over the sentences that have one; not a number if none has."""
+    """The mean of each latency over the sentences that have one; not a number if none has."""
     means = {}
     for name in scores[0] if scores else ():
         values = [value for each in scores if (value := each[name]) is not None]

@@ -51,7 +51,7 @@ class Evidence(NamedTuple):
 
     @property
     def entropy(self) -> float:
-        """Of the next token's distribution, in nats."""
+        """Entropy of the next token's distribution, in nats."""
         return -float(torch.special.xlogy(self.log_probs.exp(), self.log_probs.exp()).sum())
 
     @property

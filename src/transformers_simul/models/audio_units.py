@@ -224,7 +224,7 @@ def source_features(tokens: Iterable[int]) -> dict[str, torch.Tensor]:
     Returns:
         `dict[str, torch.Tensor]`: `source_features`, of shape `(units, ...)`, or nothing.
     """
-    # By the attribute: a saved folder brings a class of its own.
+    # The attribute decides, not the class: a saved folder brings a class of its own.
     found = [token.features for token in tokens if hasattr(token, "features")]
     return {"source_features": torch.stack(found)} if found else {}
 

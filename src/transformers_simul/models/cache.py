@@ -142,9 +142,9 @@ class SimulCache(Cache):
         self._capacity = max_tokens or _FIRST_TOKENS
         self._keys: list[torch.Tensor] = []
         self._values: list[torch.Tensor] = []
-        # Of each slot: whether it is taken, `in_target` and `offsets`.
+        # For each slot: whether it is taken, `in_target` and `offsets`.
         self._places = torch.zeros(3, batch_size, self._capacity, dtype=torch.int32)
-        # Of each row: its slots in order of arrival, those it gave back, and how many it ever took.
+        # For each row: its slots in order of arrival, those it gave back, and how many it ever took.
         self._taken: list[list[int]] = [[] for _ in range(batch_size)]
         self._free: list[list[int]] = [[] for _ in range(batch_size)]
         self._touched = [0] * batch_size

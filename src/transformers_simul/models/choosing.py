@@ -107,7 +107,7 @@ def _choice(found: _Columns, eos_token_id: int) -> Choice:
     first, later = int(start_token), int(goes_on_token)
 
     def better(score: float, token: int) -> int:
-        # Of equals the first, as argmax has it.
+        # The first of equals, as in argmax.
         return token if score > goes_on or (score == goes_on and token < later) else later
 
     return Choice(

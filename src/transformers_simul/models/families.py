@@ -9,7 +9,7 @@ from torch import nn
 from .configuration_generation import SimulGenerationConfig
 from .linear import keep_plain_4bit
 
-# Of stock checkpoints; ours have "simul_" before the family's name.
+# The `model_type` of stock checkpoints; ours have "simul_" before it.
 MODEL_TYPES = ("bloom", "falcon", "gemma3_text", "llama", "mistral", "mpt", "qwen2", "qwen3")
 
 

@@ -221,9 +221,9 @@ class SimulGenerationMixin(GenerationMixin):
         return _output(rows, sequences, cache, forwards, self.config.vocab_size) if whole else sequences
 
     def _fit_prompts(self, prompt: Prompt | Sequence[Prompt], batch: int, cache: SimulCache) -> list[Prompt]:
-        """Of each row the prompt, with the rule for this model's vocabulary."""
+        """The prompt of each row, with the word rule for this model's vocabulary."""
         prompts = _of_rows("prompt", prompt, batch)
-        # Of each language once: the rule for words is as large as the vocabulary.
+        # Once for each language, since the word rule is as large as the vocabulary.
         fitted = {id(each): each.fit(self) for each in {id(each): each for each in prompts}.values()}
         for each in fitted.values():
             check_room(self.config, cache.max_tokens, len(each.head), len(each.tail))
@@ -345,7 +345,7 @@ def _of_rows(name: str, value: Any, batch: int) -> Sequence[Any]:
 
 
 def _shown(committed: Sequence[Sequence[Any]] | None, prompts: Sequence[Prompt]) -> list[list[Committed]]:
-    """Of each row the words that were shown before."""
+    """The words of each row that were shown before."""
     given = per_row("committed", committed or [()] * len(prompts), len(prompts))
     return [committed_words(words, each.rule) for words, each in zip(given, prompts, strict=True)]
 
@@ -356,7 +356,7 @@ def _make_rows(
     shared: Mapping[str, Any],
     streamer: BaseStreamer | None,
 ) -> list[RowDecoder]:
-    """A decoder for each row, of what each has for itself and what all share."""
+    """Return a decoder for each row, made of its own values (`columns`) and of those that all rows share."""
     rows = []
     for index, values in enumerate(zip(*columns.values(), strict=True)):
         own = dict(zip(columns, values, strict=True))
@@ -367,7 +367,7 @@ def _make_rows(
 
 
 def _glossaries(glossary: Any, prompts: Sequence[Prompt]) -> list[BoundGlossary | None]:
-    """Of each row; what several rows share is bound once."""
+    """The glossary of each row; what several rows share is bound once."""
     given = _of_rows("glossary", glossary, len(prompts))
     keys = [(id(each), id(prompt)) for each, prompt in zip(given, prompts, strict=True)]
     bound = {

@@ -167,7 +167,7 @@ class _Terms:
 
     def __init__(self) -> None:
         self.after: dict[str, _Terms] = {}
-        # Of the term that ends here.
+        # The target of the term that ends here.
         self.target: str | None = None
 
     def add(self, words: Sequence[str], target: str) -> None:
@@ -279,7 +279,7 @@ class RowGlossary:
         self._read, self._words = 0, list[str]()
         # Beginnings of terms that may go on, each with the word that it starts at.
         self._begun: list[tuple[int, _Terms]] = []
-        # Of the longest term that starts at a word: the word behind it, and its target.
+        # The longest term that starts at a word: the word behind it, and its target.
         self._found: dict[int, tuple[int, str]] = {}
         self.due: Counter[str] = Counter()
         self._copied: list[_Target] = []
@@ -348,7 +348,7 @@ class RowGlossary:
         self._words.append(word)
         self._begun = [(start, longer) for start, terms in begun for longer in terms.by(word)]
         for start, terms in self._begun:
-            # Of terms of as many words the first, whose words have the shortest endings.
+            # Among terms of equal length the first counts: its words have the shortest endings.
             if terms.target is not None and self._found.get(start, (0, ""))[0] < len(self._words):
                 self._found[start] = len(self._words), terms.target
 

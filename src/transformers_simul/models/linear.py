@@ -66,7 +66,7 @@ def keep_plain_4bit(model: nn.Module, trains: bool = False) -> None:
     """
     layer: Any
     for layer in model.modules():
-        # By its name: bitsandbytes is imported only where it is used.
+        # The name decides, so that bitsandbytes is imported only where it is used.
         if f"{type(layer).__module__}.{type(layer).__name__}" == "bitsandbytes.nn.modules.Linear4bit":
             fits = layer.out_features % 32 == 0 and layer.in_features % layer.weight.blocksize == 0
             fits = fits and layer.compute_dtype == torch.bfloat16

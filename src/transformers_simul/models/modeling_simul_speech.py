@@ -15,6 +15,10 @@ from .generation import SimulGenerationMixin
 from .modeling_simul import NO_DATA_PARALLEL
 
 
+def _of_language_model(name: str) -> Any:
+    return property(lambda config: getattr(config.text_config, name), doc=f"The language model's `{name}`.")
+
+
 class SimulSpeechConfig(PreTrainedConfig):
     """A language model's configuration, an audio encoder's, and how the one's states become the other's source.
 
@@ -63,40 +67,13 @@ class SimulSpeechConfig(PreTrainedConfig):
         self.text_config.check_simul()
 
     # What decoding asks of a configuration is the language model's.
-    @property
-    def vocab_size(self) -> int:
-        """Of the language model."""
-        return self.text_config.vocab_size
-
-    @property
-    def num_hidden_layers(self) -> int:
-        """Of the language model."""
-        return self.text_config.num_hidden_layers
-
-    @property
-    def num_attention_heads(self) -> int:
-        """Of the language model."""
-        return self.text_config.num_attention_heads
-
-    @property
-    def positions(self) -> str:
-        """Of the language model."""
-        return self.text_config.positions
-
-    @property
-    def has_alibi(self) -> bool:
-        """Of the language model."""
-        return self.text_config.has_alibi
-
-    @property
-    def first_target_position(self) -> int:
-        """Of the language model."""
-        return self.text_config.first_target_position
-
-    @property
-    def max_position_embeddings(self) -> int:
-        """Of the language model."""
-        return self.text_config.max_position_embeddings
+    vocab_size = _of_language_model("vocab_size")
+    num_hidden_layers = _of_language_model("num_hidden_layers")
+    num_attention_heads = _of_language_model("num_attention_heads")
+    positions = _of_language_model("positions")
+    has_alibi = _of_language_model("has_alibi")
+    first_target_position = _of_language_model("first_target_position")
+    max_position_embeddings = _of_language_model("max_position_embeddings")
 
 
 class SimulSpeechForCausalLM(SimulGenerationMixin, PreTrainedModel):  # type: ignore[misc]

@@ -10,7 +10,7 @@ from .policies import FixedChunkPolicy, OfflinePolicy, Policy, WaitKPolicy
 from .seam import DecodingModel
 
 _LAGS = {"min": "least_lag", "max": "greatest_lag"}
-# Of each name its class, its arguments by position and its arguments by name.
+# For each name: the class, its positional arguments, and its named arguments.
 _KINDS: dict[str, tuple[Callable[..., Policy], tuple[str, ...], dict[str, str]]] = {
     "wait": (WaitKPolicy, ("k",), {"catchup": "catchup"}),
     "chunk": (FixedChunkPolicy, ("read", "write"), {}),

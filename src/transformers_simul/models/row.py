@@ -105,7 +105,7 @@ class KnownSource:
         self._next = 0
 
     def poll(self) -> tuple[bool, list[int] | None]:
-        """As a live reader's: `(True, ids)`, or `(True, None)` at the end."""
+        """As [`Source.poll`], but never `(False, None)`: all units are there."""
         polled = self.peek(0)
         self._next += 1
         return polled

@@ -441,7 +441,7 @@ class RowDecoder:
 
     def _check_limits(self, word: list[int], delay: int) -> None:
         if reason := self._limit_reached():
-            # Of lone spaces nothing can be seen yet.
+            # A lone space shows nothing yet.
             if not all(map(self.rule.is_blank, word)):
                 self._commit(word, delay)
             raise RowStopped(reason)

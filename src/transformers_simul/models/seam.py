@@ -9,23 +9,23 @@ if TYPE_CHECKING:
 
 
 class DecodingConfig(Protocol):
-    """Of a configuration. A model of speech answers with its language model's."""
+    """What decoding reads of a configuration. A model of speech answers with its language model's values."""
 
     @property
     def vocab_size(self) -> int:
-        """Entries of the logits."""
+        """Number of tokens in the vocabulary, the last dimension of the logits."""
 
     @property
     def num_hidden_layers(self) -> int:
-        """Layers, of which a policy may look at heads."""
+        """Number of layers. A policy may look at the heads of any."""
 
     @property
     def num_attention_heads(self) -> int:
-        """Heads of each layer."""
+        """Number of heads in each layer."""
 
     @property
     def has_alibi(self) -> bool:
-        """Whether positions have no bound."""
+        """Whether it uses ALiBi, so that positions have no bound."""
 
     @property
     def positions(self) -> str:
@@ -33,15 +33,15 @@ class DecodingConfig(Protocol):
 
     @property
     def first_target_position(self) -> int:
-        """Of rotary models, where the target begins, or the most source with reserved positions."""
+        """Position at which the target of a rotary model begins; with reserved positions, the most source tokens."""
 
     @property
     def max_position_embeddings(self) -> int:
-        """Of rotary models, how many there are."""
+        """Number of positions of a rotary model."""
 
 
 class DecodingModel(Protocol):
-    """Of a model: its configurations, where it is, and a forward.
+    """What decoding needs of a model: its configurations, its device and its forward.
 
     The forward takes `input_ids` of shape `(1, tokens)`, the schedule's columns, the cache's step as `past_key_values`
     and `logits_to_keep`, and returns what has `logits` of shape `(1, kept, vocabulary)`.
@@ -53,18 +53,18 @@ class DecodingModel(Protocol):
 
     @property
     def generation_config(self) -> "GenerationConfig":
-        """What `generate()` follows."""
+        """The settings that `generate()` follows."""
 
     @property
     def device(self) -> "torch.device":
-        """Where its inputs belong."""
+        """The device of its inputs."""
 
     def __call__(self, input_ids: "torch.Tensor", /, **kwargs: Any) -> Any:
         """A forward."""
 
 
 class StreamingModel(DecodingModel, Protocol):
-    """Of a model that live streams share: also `generate()`, and the stock methods by which it sets itself up."""
+    """What live streams need of a model besides: `generate()`, and the stock methods that prepare it."""
 
     def eval(self) -> "StreamingModel":
         """Without dropout from now on; returns itself."""

@@ -11,7 +11,7 @@ from ..models.families import MODEL_TYPES
 from ..text_files import write_text
 from .names import name_on_hub
 
-# As Transformers looks for it.
+# Transformers looks for it under this name.
 FOLDER, FILE = "custom_generate", "generate.py"
 
 

@@ -155,7 +155,7 @@ def _text(
 ) -> str:
     source, target = (" or ".join(_languages(processor, side)) for side in ("source", "target"))
     targets = _languages(processor, "target")
-    # Of speech, the processor knows how long a unit is.
+    # For speech, the processor knows how long a unit is.
     if chunk_ms := processor.get("chunk_ms"):
         what, units, uses, usage = "speech", f"chunks of {chunk_ms} ms", "", _SPEECH_USAGE
     else:

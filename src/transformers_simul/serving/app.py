@@ -131,7 +131,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
     # Not PlainTextResponse here, or its errors would be described as plain text too.
     @app.get("/metrics", response_class=Response, responses=_answers("text/plain"))
     async def metrics(who: Who) -> Response:
-        """For Prometheus."""
+        """Metrics in the format of Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/v1/models", responses=_ERRORS)

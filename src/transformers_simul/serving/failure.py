@@ -3,7 +3,7 @@
 
 from .messages import Action, Error, ErrorCode
 
-# Of each code: what to do about it, the HTTP status, and how a client mends it.
+# For each code: what to do about it, the HTTP status, and how a client mends it.
 _KNOWN: dict[ErrorCode, tuple[Action, int, str]] = {
     "bad_message": ("fix", 422, "send what docs/protocol.schema.json describes"),
     "bad_order": ("fix", 422, "send start first and once, and nothing after end or cancel but ping"),
@@ -56,7 +56,7 @@ class Failure(Exception):
         self.action, self.status, self.remedy = _KNOWN[code]
 
     def message(self) -> Error:
-        """As the client gets it."""
+        """The message that the client gets."""
         return Error(
             code=self.code,
             message=str(self)[:1000],

@@ -17,7 +17,7 @@ _HEADERS = {
     b"referrer-policy": b"no-referrer",
     b"x-content-type-options": b"nosniff",
 }
-# Of a body that is too long, how many times as much as is allowed is taken before it is cut off.
+# How many times the allowed length is taken of a body that is too long before it is cut off.
 _LOOKED_AT = 16
 
 

@@ -55,7 +55,7 @@ class Served(NamedTuple):
         return unit
 
     def about(self) -> dict[str, Any]:
-        """As `/v1/models` shows it."""
+        """The description that `/v1/models` shows."""
         return {
             "id": self.name,
             "source_lang": self.source_lang,

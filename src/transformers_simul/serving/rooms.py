@@ -14,7 +14,7 @@ from .messages import Listen, RoomState, SentenceEnd, Started, WordMessage
 from .settings import Settings
 from .tokens import Principal
 
-# Of a listener, messages that may wait while it takes the ones before.
+# Messages that may wait for a listener while it takes the ones before.
 _WAITING = 2000
 
 
@@ -133,7 +133,7 @@ class Room:
         self.lost_at_s = 0.0
         self._opened_s = time.monotonic()
         self._said: dict[str, deque[Said]] = {}
-        # By language, words that were said.
+        # Words that were said, by language.
         self._words: dict[str, int] = {}
 
     @property
@@ -156,7 +156,7 @@ class Room:
         return list(self._said.get(target_lang, ()))
 
     def state_message(self) -> RoomState:
-        """As listeners are told."""
+        """The event as listeners get it."""
         first = {}
         for target_lang, said in self._said.items():
             indices = (each.message.index for each in said if isinstance(each.message, WordMessage))
@@ -230,7 +230,7 @@ class Rooms:
 
     @property
     def listeners(self) -> int:
-        """Of all rooms."""
+        """The number of listeners in all rooms."""
         return sum(len(room.listeners) for room in self._rooms.values())
 
     def __iter__(self) -> Iterator[Room]:

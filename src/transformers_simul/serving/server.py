@@ -16,12 +16,12 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from .service import Service
 from .settings import Settings
 
-# Of an HTTP request: most bytes of its headers.
+# The most bytes that the headers of an HTTP request may have.
 _HEADER_BYTES = 16_384
 
 
 class _CutsSlowReaders(asyncio.Protocol):
-    """Of a peer that does not fetch what it is sent, the connection is cut after `send_s`."""
+    """Cuts the connection of a peer that has not fetched what it was sent for `send_s`."""
 
     settings: Settings
     transport: asyncio.Transport
@@ -44,11 +44,11 @@ class _CutsSlowReaders(asyncio.Protocol):
 
 
 class _WebSocket(_CutsSlowReaders, WebSocketsSansIOProtocol):
-    """uvicorn's."""
+    """uvicorn's protocol for WebSockets."""
 
 
 class _Http(_CutsSlowReaders, H11Protocol):
-    """uvicorn's; a request, once begun, must be complete within `start_s`."""
+    """uvicorn's protocol for HTTP; a request, once begun, must be complete within `start_s`."""
 
     _late: asyncio.TimerHandle | None = None
 

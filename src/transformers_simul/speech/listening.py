@@ -50,7 +50,7 @@ class Clock(Protocol):
 
 
 class WallClock:
-    """Of audio that arrives while it is said: its start is when the first of it arrived, less its length."""
+    """For audio that arrives while it is said: it began when its first piece arrived, less the length of that piece."""
 
     def __init__(self) -> None:
         self._start: float | None = None
@@ -66,7 +66,7 @@ class WallClock:
 
 
 class ReplayClock:
-    """Of a recording that is read as fast as can be: audio arrives when it was said, and work on it begins when it is
+    """For a recording that is read as fast as can be: audio arrives when it was said, and work on it begins when it is
     there and the work before is done.
 
     Args:

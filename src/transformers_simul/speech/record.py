@@ -10,7 +10,7 @@ import numpy
 from ..evaluation.instances import SpeechInstance
 from .listening import Event, TranslatedWord
 
-# Of an endless stream, so many of the newest words count.
+# An endless stream is scored on so many of its newest words.
 _MOST_WORDS = 100_000
 
 

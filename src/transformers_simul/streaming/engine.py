@@ -95,7 +95,7 @@ class StreamEngine:
         self.model, self.processor = model.eval(), processor
         self.max_step_tokens, self.max_waiting, self.max_unread = max_step_tokens, max_waiting, max_unread
         self.max_tokens, self.cache = max_tokens, SimulCache(max_streams, max_tokens)
-        # By languages; that of the processor's own is looked at first, so that what is wrong shows here.
+        # Prompts by languages. The processor's own is checked first, so that errors show here.
         self._prompts: dict[tuple[str, str], Prompt] = {}
         self._prompt_of(processor)
         # The head that each row's cache begins with.
@@ -239,7 +239,7 @@ class StreamEngine:
             try:
                 answered = self._step()
                 if self._is_closed:
-                    # By a callback, which could not wait for the end of this step.
+                    # A callback closed it, which could not wait for the end of this step.
                     self._end_rows()
                 return answered
             except BaseException as error:

@@ -87,7 +87,7 @@ class SimulStreamer(BaseStreamer):
             raise ValueError(f"max_unread must be at least 1, got {max_unread}.")
         self.processor, self.max_unread, self.name = processor, max_unread, name
         self._words: list[Word] = []
-        # Of each row, token units that end within a character.
+        # Token units of each row that end within a character.
         self._held: dict[int, list[int]] = {}
         self._is_done = False
         self._error: BaseException | None = None

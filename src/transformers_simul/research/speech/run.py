@@ -184,7 +184,7 @@ class SpeechExperiment:
 
     @functools.cached_property
     def processor(self) -> SimulSpeechProcessor:
-        """Of both speech models."""
+        """The processor of both speech models."""
         return make_speech_processor(self.arguments, self.model, self.data, self._pairs)
 
     @functools.cached_property

@@ -173,7 +173,7 @@ class Line:
         if state.attempt_number < len(self.urls):
             return 0.0
         error = state.outcome.exception() if state.outcome else None
-        # On top of what the server asks for: whom it refused together must not come back together.
+        # Added to what the server asks for, so that clients refused together do not return together.
         return _asked_s(error) + _backoff_s(state.attempt_number)
 
 

@@ -32,7 +32,7 @@ class RoomListener(Incoming[WordMessage | SentenceEnd | RoomState]):
     def __init__(self, line: Line, room: str, listen: Listen, wait_s: float):
         super().__init__(line, f"/v1/rooms/{room}/listen", wait_s)
         self._listen = listen
-        # By language, words and sentences that came.
+        # Words and sentences that came, by language.
         self._words: Counter[str] = Counter()
         self._sentences: Counter[str] = Counter()
 

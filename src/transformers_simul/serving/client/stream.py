@@ -31,7 +31,7 @@ from .kept import Kept
 
 # Characters of a piece, and those that wait to be sent before `put` waits too.
 _PIECE, _WAITING = 1000, 65_536
-# Of what the server allows, how much is used: its clock is not ours.
+# The share that is used of what the server allows, since its clock is not ours.
 _SHARE = 0.9
 # Seconds that a stream which is given up may take to say so.
 _GOODBYE_S = 2.0
