@@ -234,7 +234,7 @@ def test_delays_of_a_file(folder, file, capsys):
     [
         (["--wait-k", "0"], "k must be a whole number of at least 1"),
         (["--references", "{empty}"], "references need json, whose log holds them, got"),
-        (["--references", "{empty}", "--json"], "references must be one a sentence, 3, got 0"),
+        (["--references", "{empty}", "--json"], "references must hold one line per sentence, 3, got 0"),
         (["--batch-size", "0"], "batch-size must be at least 1"),
         (["--show-delays", "--output", "x"], "output needs a file to translate, and no show-delays"),
     ],

@@ -64,7 +64,7 @@ def test_two_text_files_with_any_line_ends(tmp_path):
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
-        ("a\nb\n", "a\n", r"as many lines as each other: .*text.en' has 2, .*text.de' 1"),
+        ("a\nb\n", "a\n", r"equally many lines: .*text.en' has 2, .*text.de' 1"),
         ("a\n\nc\n", "a\nb\nc\n", "source of pair 2 in .* must hold at least one word, got ''"),
         ("a\nb\n", "a\n \t\n", "target of pair 2"),
         ("", "", "holds no sentence pair"),

@@ -70,7 +70,7 @@ def test_simulstream_round_trip(tmp_path):
     assert [each.delays for each in back] == [each.delays for each in LOG]
     assert [each.prediction for each in back] == [each.prediction for each in LOG]
     assert back[0].elapsed == pytest.approx(LOG[0].elapsed)
-    with pytest.raises(ValueError, match="as many as the log's sentences, 2"):
+    with pytest.raises(ValueError, match="one line per sentence of the log, 2"):
         read_log(path, 2.5)
     good = path.read_text()
     for wrong in ('{"id": 9, "generated_tokens": ["a"], "total_audio_processed": 1, "computation_time": 0}\n',
@@ -131,7 +131,7 @@ def test_score_without_references_gives_latency_only(tmp_path, capsys):
         (["{log}", "--bootstrap", "0"], "at least 1"),
         (["{log}", "--bootstrap", "1000000000"], "at most 100000"),
         (["{log}", "--tokenize", "14a"], "tokenize must be one of ['13a',"),
-        (["{log}", "--references", "{settings}"], "references must be one a sentence, 2, got 1"),
+        (["{log}", "--references", "{settings}"], "references must hold one line per sentence, 2, got 1"),
     ],
 )
 def test_score_says_what_is_wrong(path, flags, message, capsys):
@@ -196,7 +196,7 @@ def test_neural_hook(tmp_path, path, capsys):
     with pytest.raises(ValueError, match="must be JSON or one number a line"):
         read_neural_scores(scores, LOG)
     scores.write_text("0.5\n")
-    with pytest.raises(ValueError, match="one a sentence, 2"):
+    with pytest.raises(ValueError, match="one number per sentence, 2"):
         read_neural_scores(scores, LOG)
 
 

@@ -158,7 +158,7 @@ def test_a_plot_does_not_mix_lagging_of_different_kinds(tmp_path):
 
 def test_what_does_not_fit_is_named(tmp_path, capsys):
     log, segments, references, _ = talks(0)
-    with pytest.raises(ValueError, match=r"references must be one a segment, \d+, got 2"):
+    with pytest.raises(ValueError, match=r"references must hold one line per segment, \d+, got 2"):
         longform_line("", log, segments, references[:2])
     with pytest.raises(ValueError, match=r"must be of the same recordings, .*not in both: \['talk3'\]"):
         longform_line("", log[:3], segments, references)

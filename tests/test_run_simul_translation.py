@@ -324,7 +324,7 @@ def test_a_full_disk_loses_nothing(data, tmp_path):
     [
         (["--train_file", "{data}/none.jsonl"], "does not exist"),
         (["--source_lang", "xx"], "must have column 'xx'"),
-        (["--train_file", "{data}/train.jsonl", "{data}/test.jsonl"], "as many lines as each other"),
+        (["--train_file", "{data}/train.jsonl", "{data}/test.jsonl"], "equally many lines"),
         (["--wait_k", "0"], "k must be a whole number of at least 1"),
         (["--template", "{source}"], "template must read"),
         (["--output_dir", "{data}/train.jsonl"], "must be a folder that can be written"),

@@ -134,7 +134,7 @@ def _longform(args: argparse.Namespace, instances: list, references: Sequence[st
 
 def _with_references(instances: list, references: Sequence[str]) -> list:
     if len(references) != len(instances):
-        raise ValueError(f"references must be one a sentence, {len(instances)}, got {len(references)}.")
+        raise ValueError(f"references must hold one line per sentence, {len(instances)}, got {len(references)}.")
     return [replace(each, reference=text) for each, text in zip(instances, references, strict=True)]
 
 

@@ -83,7 +83,7 @@ def _translate(args: argparse.Namespace) -> int:
     sources = _read_sources(args.file) if args.file else []
     references = read_lines(args.references) if args.references else [""] * len(sources)
     if len(references) != len(sources):
-        raise ValueError(f"references must be one a sentence, {len(sources)}, got {len(references)}.")
+        raise ValueError(f"references must hold one line per sentence, {len(sources)}, got {len(references)}.")
     if args.output:
         check_output("output", args.output)
     if args.show_delays or not args.file:

@@ -92,8 +92,7 @@ def _read_two(source: Path, target: Path) -> list[Pair]:
     sources, targets = read_lines(source), read_lines(target)
     if len(sources) != len(targets):
         raise ValueError(
-            f"files must have as many lines as each other: {str(source)!r} has {len(sources)}, {str(target)!r} "
-            f"{len(targets)}."
+            f"files must have equally many lines: {str(source)!r} has {len(sources)}, {str(target)!r} {len(targets)}."
         )
     return [Pair(*pair) for pair in zip(sources, targets, strict=True)]
 

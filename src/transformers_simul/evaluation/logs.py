@@ -174,7 +174,7 @@ def read_simulstream(
             raise ValueError(f"line {number} of {str(path)!r} must not delete tokens: revised text has no delay.")
     if not len(runs) == len(sources) == len(references):
         raise ValueError(
-            f"sources and references must be as many as the log's sentences, {len(runs)}, got {len(sources)} and "
+            f"sources and references must hold one line per sentence of the log, {len(runs)}, got {len(sources)} and "
             f"{len(references)}: simulstream's log holds neither."
         )
     instances = []

@@ -97,7 +97,7 @@ def _recordings(
 ) -> list[tuple[Instance, list[Mapping[str, Any]], list[str]]]:
     """Each recording with its segments and their references."""
     if len(segments) != len(references):
-        raise ValueError(f"references must be one a segment, {len(segments)}, got {len(references)}.")
+        raise ValueError(f"references must hold one line per segment, {len(segments)}, got {len(references)}.")
     by_name = {Path(each.source).stem: each for each in instances if isinstance(each, SpeechInstance)}
     if len(by_name) < len(instances):
         raise ValueError("instances must be of speech, each with a recording of its own.")

@@ -63,7 +63,9 @@ def read_neural_scores(path: str | os.PathLike, instances: Sequence[Instance], n
     if not all(map(math.isfinite, numbers)):
         raise ValueError(f"scores in {str(path)!r} must be finite numbers.")
     if len(numbers) != len(instances):
-        raise ValueError(f"scores in {str(path)!r} must be one a sentence, {len(instances)}, got {len(numbers)}.")
+        raise ValueError(
+            f"scores in {str(path)!r} must hold one number per sentence, {len(instances)}, got {len(numbers)}."
+        )
     return mean_quality(name, numbers, f"file:{Path(path).name}")
 
 

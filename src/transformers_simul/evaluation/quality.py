@@ -154,7 +154,7 @@ def _metric(name: str, tokenize: str | None) -> Any:
 def _statistics(metric, predictions: Sequence[str], references: Sequence[str]) -> numpy.ndarray:
     if not predictions or len(predictions) != len(references):
         raise ValueError(
-            f"predictions and references must be as many, and at least one: got {len(predictions)} and "
+            f"predictions and references must be equally many, and at least one, got {len(predictions)} and "
             f"{len(references)}."
         )
     # sacreBLEU's own bootstrap uses the same two methods; its public one draws no paired difference.

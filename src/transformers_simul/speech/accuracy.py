@@ -52,7 +52,7 @@ def word_errors(said: Sequence[str], recognised: Sequence[str]) -> WordErrors:
     except ImportError as error:
         raise ValueError("word errors need the package jiwer: pip install 'transformers_simul[speech]'.") from error
     if len(said) != len(recognised):
-        raise ValueError(f"recognised must be as many texts as were said, {len(said)}, got {len(recognised)}.")
+        raise ValueError(f"recognised must hold one text per text that was said, {len(said)}, got {len(recognised)}.")
     pairs = [(plain(one), plain(other)) for one, other in zip(said, recognised, strict=True)]
     # jiwer refuses texts in which nothing was said, though something may have been made up for them.
     made_up = sum(len(other.split()) for one, other in pairs if not one)

@@ -43,7 +43,7 @@ def align_words(
     if model not in MODELS:
         raise ValueError(f"model must be one of {MODELS}, got {model!r}.")
     if len(sources) != len(targets):
-        raise ValueError(f"sources and targets must be as many as each other, got {len(sources)} and {len(targets)}.")
+        raise ValueError(f"sources and targets must be equally many, got {len(sources)} and {len(targets)}.")
     for number, pair in enumerate(zip(sources, targets, strict=True), start=1):
         if not all(pair):
             raise ValueError(f"pair {number} must have words on both sides, got {' '.join(pair[0])!r} and {pair[1]!r}.")

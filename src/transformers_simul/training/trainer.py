@@ -122,7 +122,7 @@ class SimulTrainer(Trainer):
         missing = [name for name in load_result.missing_keys if name not in tied]
         if missing or load_result.unexpected_keys:
             raise ValueError(
-                f"the checkpoint must hold this model's weights: missing {missing}, unexpected "
+                f"the checkpoint must hold exactly this model's weights: missing {missing}, unexpected "
                 f"{load_result.unexpected_keys}."
             )
         if load_result.missing_keys:
