@@ -79,6 +79,19 @@ def test_json_of_a_file_is_a_log(folder, file, tmp_path, capsys):
     assert [each.reference for each in log] == SOURCES
 
 
+def test_a_file_with_context_is_one_document(folder, file, tmp_path, capsys):
+    options = ["--json", "--references", str(file), "--context-sentences", "1"]
+    assert main(["translate", str(folder), str(file), *options]) == 0
+    captured = capsys.readouterr()
+    (tmp_path / "instances.log").write_text(captured.out)
+    log, alone = read_instances(tmp_path / "instances.log"), expected(folder, 3)
+    assert (log[0].prediction, log[0].delays) == (alone[0].prediction, alone[0].delays)
+    assert [each.reference for each in log] == SOURCES
+    assert [each.source_length for each in log] == [6, 4, 2]
+    # This model ends nothing by itself.
+    assert captured.err.count("a translation was cut off") == 3
+
+
 def test_what_is_typed_comes_out_word_by_word(folder):
     """Words are written before their line has ended, and a line is a sentence."""
     program = [sys.executable, "-m", "transformers_simul.cli", "translate", str(folder), "--wait-k", "1", "--json"]
@@ -236,6 +249,8 @@ def test_delays_of_a_file(folder, file, capsys):
         (["--references", "{empty}"], "references need json, whose log holds them, got"),
         (["--references", "{empty}", "--json"], "references must hold one line per sentence, 3, got 0"),
         (["--batch-size", "0"], "batch-size must be at least 1"),
+        (["--context-sentences", "-1"], "context-sentences must be a whole number of at least 0, got -1"),
+        (["--context-sentences", "1", "--whole-lines"], "context-sentences must not stand beside whole-lines"),
         (["--show-delays", "--output", "x"], "output needs a file to translate, and no show-delays"),
     ],
 )

@@ -11,6 +11,8 @@ from helpers import make_model, random_sentence
 from test_engine import Recorded, finish, options
 from test_generation import Babble
 from transformers_simul import FixedChunkPolicy, LocalAgreementPolicy, SimulCache, StreamEngine, WaitKPolicy
+from transformers_simul.evaluation.decode import translate_corpus, translate_sentences
+from transformers_simul.evaluation.documents import translate_documents
 from transformers_simul.evaluation.forced import ForcedTarget
 from transformers_simul.models.schedule import EOS, Peek, training_row
 from transformers_simul.models.text import split_words
@@ -272,6 +274,41 @@ def test_the_generation_configuration_says_how_many_unless_the_stream_does(proce
         assert Recorded.made[-1].reading.ids[: -len(processor.encode("dog.")[0])] == shown * kept + processor.head_ids
     # Without sentences there are none to keep.
     engine.open(WaitKPolicy(1)).close()
+
+
+def test_documents_are_translated_line_by_line_with_the_lines_before_in_view(model, processor):
+    draw = random.Random(9)
+    documents = [[random_sentence(draw, 1, 4) for _ in range(count)] for count in (3, 1, 2)]
+    lines = [line for document in documents for line in document]
+    processors = {"logits_processor": [Brief(processor.token_kinds)], "max_new_tokens": 40}
+
+    def translated(context, batch_size, **kwargs):
+        log, cut = translate_documents(
+            model, processor, documents, WaitKPolicy(2), context, batch_size, **processors | kwargs
+        )
+        assert [[line.source for line in document] for document in log] == documents
+        return [line for document in log for line in document], cut
+
+    def written(log):
+        return [(each.index, each.prediction, each.delays, each.source_length) for each in log]
+
+    alone = translate_corpus(model, processor, lines, [""] * 6, WaitKPolicy(2), **processors)
+    log, cut = translated(0, 2)
+    assert written(log) == written(alone)
+    assert not cut
+    log, _ = translated(2, 1)
+    assert written(log) == written(translated(2, 3)[0])
+    changed = [
+        index for index, pair in enumerate(zip(written(log), written(alone), strict=True)) if len({*map(str, pair)}) > 1
+    ]
+    assert changed
+    assert not {0, 3, 4} & {*changed}
+    short = processors | {"max_new_tokens": 1}
+    reasons = [reason for _, reason in translate_sentences(model, processor, lines, lines, WaitKPolicy(2), **short)]
+    assert 0 < reasons.count("eos") < 6
+    assert translated(0, 2, max_new_tokens=1)[1] == [index for index, each in enumerate(reasons) if each != "eos"]
+    with pytest.raises(ValueError, match="max_tokens must hold a sentence and its context, got 30: document 0"):
+        translated(1, 2, max_tokens=30)
 
 
 @pytest.mark.parametrize(

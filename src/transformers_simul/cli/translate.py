@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
-from ..models.policies import Policy
+from ..models.policies import Policy, check_count
 from ..text_files import read_lines, write_text
 from .flags import add_glossary_flags, add_policy_flags, check_output, chosen_glossary, chosen_policy
 from .keyboard import Terminal, key_by_key, typed_words, write
@@ -62,6 +63,12 @@ def add_command(commands: Any) -> None:
         "--segmenter", help="file of `segmenter`, for text without punctuation: writes capitals and full stops"
     )
     parser.add_argument("--whole-lines", action="store_true", help="treat every line as one sentence")
+    parser.add_argument(
+        "--context-sentences",
+        type=int,
+        help="sentences that have ended and stay in view, for a model that was trained so; a file is then one "
+        "document, translated line by line (0; of what is typed, within a line, what the model says)",
+    )
     parser.add_argument("--max-sentence-words", type=int, default=100, help="end a sentence after so many words (100)")
     parser.set_defaults(run=_translate)
 
@@ -71,6 +78,10 @@ def _translate(args: argparse.Namespace) -> int:
     for name in ("batch_size", "max_sentence_words"):
         if getattr(args, name) < 1:
             raise ValueError(f"{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}.")
+    if args.context_sentences is not None:
+        check_count("context-sentences", args.context_sentences, least=0)
+        if args.whole_lines:
+            raise ValueError("context-sentences must not stand beside whole-lines, whose lines stand alone.")
     for name in ("output", "references"):
         if getattr(args, name) and (not args.file or args.show_delays):
             raise ValueError(f"{name} needs a file to translate, and no show-delays: what streams goes to stdout.")
@@ -120,6 +131,7 @@ def _translate_file(args: argparse.Namespace, policy: Policy, sources: list[str]
     model, processor = load(args.model, args.trust_remote_code, decoding_weights=args.decoding_weights)
     processor = processor.with_languages(args.source_lang, args.target_lang)
     from ..evaluation.decode import translate_corpus
+    from ..evaluation.documents import translate_documents
     from ..evaluation.instances import instance_line
     from ..evaluation.lines import translate_lines
 
@@ -130,10 +142,17 @@ def _translate_file(args: argparse.Namespace, policy: Policy, sources: list[str]
     if args.whole_lines:
         log = translate_corpus(model, processor, sources, references, policy, args.batch_size, glossary=args.terms)
     else:
-        log, cut = translate_lines(
-            model, processor, sources, references, policy, args.batch_size, args.max_sentence_words,
-            glossary=args.terms,
-        )  # fmt: skip
+        if args.context_sentences:
+            settings = {"max_sentence_words": args.max_sentence_words, "glossary": args.terms}
+            found, cut = translate_documents(
+                model, processor, [sources], policy, args.context_sentences, 1, _MAX_TOKENS, **settings
+            )
+            log = [replace(each, reference=text) for each, text in zip(found[0], references, strict=True)]
+        else:
+            log, cut = translate_lines(
+                model, processor, sources, references, policy, args.batch_size, args.max_sentence_words,
+                glossary=args.terms,
+            )  # fmt: skip
         for index in cut:
             _warn(index + 1, "max_new_tokens")
     return "".join(instance_line(each) if args.json else f"{each.prediction}\n" for each in log)
@@ -207,6 +226,7 @@ def _open(engine: Any, policy: Policy, args: argparse.Namespace) -> Any:
         source,
         sentences=True,
         max_sentence_words=args.max_sentence_words,
+        context_sentences=args.context_sentences,
         wait_s=60,
         glossary=args.terms,
     )
