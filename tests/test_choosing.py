@@ -113,6 +113,13 @@ def test_nan_is_told_of_its_row_alone():
     assert not any(answer.is_nan for answer in answers_of(logits, [rule, rule, rule]))
 
 
+def test_a_vocabulary_of_whole_words_has_no_token_that_goes_on():
+    logits = torch.tensor([[0.0, 3.0, 9.0, 2.0]])
+    (answer,) = answers_of(logits, [WordRule(torch.tensor([EOS, STARTS, NEVER, STARTS]))])
+    assert answer.choice.word_ends
+    assert (answer.choice.any, answer.choice.start, answer.choice.bare) == (1, 1, 0)
+
+
 class NoFloat64(TorchDispatchMode):
     """A device that has none, as Apple's."""
 

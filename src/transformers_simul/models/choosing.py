@@ -94,12 +94,21 @@ def answers_of(logits: torch.Tensor, rules: Sequence[WordRule | None]) -> list[A
 
 
 def _tabulate(logits: torch.Tensor, rule: WordRule) -> torch.Tensor:
-    # Starts with EOS, and continuations: every token that may ever follow is one of the two.
-    parts = logits[:, None].where(rule.parts, -torch.inf)
-    best = parts.max(-1)
-    mass = parts.logsumexp(-1)
+    # Each part gathered by itself: most of the time here goes into exponentials, and none is taken of what is barred.
+    found = zip(*(_best_and_mass(logits, tokens) for tokens in rule.parts), strict=True)
+    return torch.stack([logits[:, rule.eos_token_id], *(column for pair in found for column in pair)], 1)
+
+
+def _best_and_mass(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of these tokens the best score, its token, and the logarithm of the mass."""
+    if not len(tokens):
+        # In a vocabulary of whole words, none goes on.
+        nothing = logits.new_full(logits.shape[:1], -torch.inf)
+        return nothing, torch.zeros_like(nothing), nothing
+    scores = logits.index_select(1, tokens)
+    best = scores.max(-1)
     # Numbers of tokens are exact in float32 below 2^24, and some devices have no float64.
-    return torch.cat([logits[:, rule.eos_token_id, None], best.values, best.indices.to(logits.dtype), mass], 1)
+    return best.values, tokens.index_select(0, best.indices).to(logits.dtype), scores.logsumexp(-1)
 
 
 def _choice(found: _Columns, eos_token_id: int) -> Choice:

@@ -27,7 +27,8 @@ class WordRule:
         eos_token_id (`int`): the table's EOS.
         first (`Expected`): what the first token must be.
         ends_word (`torch.Tensor` of shape `(vocabulary,)`, bool): tokens that end the word before them.
-        parts (`torch.Tensor` of shape `(2, vocabulary)`, bool): these, and tokens that continue a word.
+        parts (`tuple[torch.Tensor, torch.Tensor]`, int): these in ascending order, and tokens that continue a word:
+            every token that may ever follow is one of the two.
 
     Raises:
         ValueError: if the table is larger than the vocabulary, or does not have exactly one EOS.
@@ -61,7 +62,7 @@ class WordRule:
         self.eos_token_id: int = eos[0]
         self.first: Expected = "bare" if bare_first_word else "start"
         self.ends_word = (kinds == STARTS) | (kinds == BLANK_START) | (kinds == EOS)
-        self.parts = torch.stack([self.ends_word, kinds == CONTINUES])
+        self.parts = self.ends_word.nonzero()[:, 0], (kinds == CONTINUES).nonzero()[:, 0]
         self.barred = {
             "any": kinds == NEVER,
             "start": (kinds == NEVER) | (kinds == CONTINUES),
