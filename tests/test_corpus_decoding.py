@@ -14,7 +14,7 @@ from test_engine import as_output, options
 from test_families import CASES
 from test_generation import assert_streamed_equals_trained, sentences
 from transformers_simul import LocalAgreementPolicy, OfflinePolicy, SimulCache, WaitKPolicy
-from transformers_simul.evaluation import decode
+from transformers_simul.evaluation import corpus_rows, decode
 from transformers_simul.evaluation.corpus_rows import CorpusRows
 from transformers_simul.evaluation.decode import finished_json, finished_log, translate_corpus, translate_sentences
 from transformers_simul.evaluation.lines import translate_lines
@@ -217,6 +217,16 @@ def test_nothing_but_the_limit_of_its_own_row_ends_a_sentence(babbler, processor
     assert sorted(ended) == list(range(len(sources)))
     assert "stopping_criteria" not in ended.values()
     assert forwards > 0
+
+
+@pytest.mark.parametrize(("extra", "expected"), [({}, 1), ({"max_time": 60.0}, 4), ({"do_sample": True}, 4)])
+def test_only_what_begins_anew_is_made_for_each_sentence(babbler, processor, sources, monkeypatch, extra, expected):
+    made = []
+    real = corpus_rows.decoder_options
+    monkeypatch.setattr(corpus_rows, "decoder_options", lambda *args, **kwargs: made.append(1) or real(*args, **kwargs))
+    rows = CorpusRows(babbler, processor, WaitKPolicy(1), 2, **extra, **LIMIT)
+    rows.translate(enumerate(sources[:3]), lambda place, units, row: None)
+    assert len(made) == expected
 
 
 def test_what_was_made_for_the_same_key_is_not_made_again(tmp_path):

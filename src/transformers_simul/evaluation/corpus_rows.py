@@ -64,7 +64,10 @@ class CorpusRows:
         shared = several and (is_deepspeed_zero3_enabled() or is_fsdp_managed_module(model))
         self.synced = shared if synced_gpus is None else synced_gpus
         # What is wrong with them shows before the first sentence.
-        decoder_options(model, processor, **kwargs)
+        options = decoder_options(model, processor, **kwargs)
+        # Without what draws, counts or looks at the clock, all sentences have the same.
+        begins_anew = options["processors"] or options["criteria"] or options["generator"] is not None
+        self._options = None if begins_anew else options
         # The processor's prompt, and what was made of it for the model.
         self._given: Prompt | None = None
         self._fitted: tuple[Prompt, BoundGlossary | None] | None = None
@@ -106,7 +109,11 @@ class CorpusRows:
             return None
         inputs = self.processor(source=[text])
         words, (prompt, glossary) = inputs["source"][0], self._fit(inputs["prompt"])
-        own: dict[str, Any] = {} if self.generators is None else {"generators": [self.generators[place]]}
+        options = self._options
+        if options is None:
+            own: dict[str, Any] = {} if self.generators is None else {"generators": [self.generators[place]]}
+            # A time limit counts from the start of each sentence.
+            options = decoder_options(self.model, self.processor, **own, **self.kwargs)
         decoder = self.row_decoder(
             source=KnownSource(words),
             policy=self.policy,
@@ -114,8 +121,7 @@ class CorpusRows:
             glossary=glossary,
             head_is_fed=cache.used_tokens(row) == len(prompt.head),
             started=time.perf_counter(),
-            # A time limit counts from the start of each sentence.
-            **decoder_options(self.model, self.processor, **own, **self.kwargs),
+            **options,
         )
         running[row] = place, len(words), decoder
         return decoder
