@@ -439,7 +439,7 @@ def test_policies_by_name_are_chosen_from_and_translate(parts, engine):
     ],
 )
 def test_only_own_host_names_are_answered(host, is_ours):
-    assert Guard(None, ["demo.example.org"], print, print)._is_ours(host) is is_ours
+    assert Guard(None, ["demo.example.org"], print, print).is_ours(host) is is_ours
 
 
 @pytest.fixture(scope="module")

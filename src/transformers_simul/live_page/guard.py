@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What may reach the page's server: no files, small bodies, no foreign host names."""
 
-import ipaddress
 import os
 import re
-import socket
 from collections.abc import Callable, Collection
 from typing import Any
+
+from ..serving.failure import Failure
+from ..serving.gate import Gate
 
 MAX_BODY_BYTES = 64 * 1024
 # What the page itself sends; above all no file, which Gradio would keep on disk.
@@ -14,7 +15,7 @@ _POSTS = re.compile(r"^(/gradio_api)?/(queue/join|run/[\w-]+|api/[\w-]+|cancel|r
 _HEARTBEAT = re.compile(r"/heartbeat/([\w-]+)$")
 
 
-class Guard:
+class Guard(Gate):
     """ASGI middleware around Gradio's application.
 
     It refuses requests that name another host (a page elsewhere whose name is made to point here: DNS rebinding),
@@ -35,9 +36,8 @@ class Guard:
         on_arrive: Callable[[str], None],
         on_leave: Callable[[str], None],
     ):
-        self.app, self.on_arrive, self.on_leave = app, on_arrive, on_leave
-        self.names = {"localhost", socket.gethostname().lower(), os.environ.get("SPACE_HOST", "localhost").lower()}
-        self.names.update(name.lower() for name in names)
+        super().__init__(app, MAX_BODY_BYTES, {*names, os.environ.get("SPACE_HOST", "localhost")})
+        self.on_arrive, self.on_leave = on_arrive, on_leave
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one connection."""
@@ -49,7 +49,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        if not self._is_ours(headers.get(b"host", "")):
+        if not self.is_ours(headers.get(b"host", "")):
             await _refuse(send, 421, "This page does not answer to that host name.")
         elif scope["method"] in ("GET", "HEAD", "OPTIONS"):
             heartbeat = _HEARTBEAT.search(scope["path"])
@@ -63,35 +63,13 @@ class Guard:
         elif scope["method"] != "POST" or not _POSTS.match(scope["path"].removeprefix(scope.get("root_path", ""))):
             await _refuse(send, 403, "This page takes no files.")
         else:
-            await self._bounded(scope, receive, send)
-
-    def _is_ours(self, host: str) -> bool:
-        name = re.sub(r":\d*$", "", host).strip("[]").lower()
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return name in self.names or "*" in self.names
-        return True
-
-    async def _bounded(self, scope: Any, receive: Any, send: Any) -> None:
-        """Read the body first, so that a body that is too long is refused before anything is done with it."""
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
+            try:
+                again = await self.whole(receive)
+            except Failure as failure:
+                await _refuse(send, failure.status, str(failure))
                 return
-            body += message.get("body", b"")
-            if len(body) > MAX_BODY_BYTES:
-                await _refuse(send, 413, f"At most {MAX_BODY_BYTES} bytes.")
-                return
-            if not message.get("more_body"):
-                break
-        messages = [{"type": "http.request", "body": bytes(body), "more_body": False}]
-
-        async def again() -> Any:
-            return messages.pop() if messages else await receive()
-
-        await self.app(scope, again, send)
+            if again is not None:
+                await self.app(scope, again, send)
 
 
 async def _refuse(send: Any, code: int, why: str) -> None:

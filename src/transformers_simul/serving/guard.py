@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What may reach the application: our host names, allowed origins, short bodies; and the headers of its answers."""
 
-import ipaddress
-import re
-import socket
 from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
 
 from .failure import Failure
-from .messages import ErrorCode
+from .gate import Gate
 
 _HEADERS = {
     b"cache-control": b"no-store",
@@ -17,16 +14,14 @@ _HEADERS = {
     b"referrer-policy": b"no-referrer",
     b"x-content-type-options": b"nosniff",
 }
-# How many times the allowed length is taken of a body that is too long before it is cut off.
-_LOOKED_AT = 16
 
 
-class Guard:
+class Guard(Gate):
     """ASGI middleware.
 
     A page elsewhere must not use a visitor's browser to reach a server that listens for this machine alone. So a
     request that names an origin must come from the server's own pages or an allowed one; and without tokens the server
-    answers only to names that are its own (a name elsewhere may be made to point here: DNS rebinding).
+    answers only to names that are its own.
 
     Args:
         app: the application within.
@@ -38,11 +33,8 @@ class Guard:
     """
 
     def __init__(self, app: Any, body_bytes: int, origins: Collection[str], names: Collection[str] | None = None):
-        self.app, self.body_bytes = app, body_bytes
+        super().__init__(app, body_bytes, names)
         self.origins = {origin.rstrip("/").lower() for origin in origins}
-        self.names: set[str] | None = None
-        if names is not None and "*" not in names:
-            self.names = {"localhost", socket.gethostname().lower(), *(name.lower() for name in names)}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One connection."""
@@ -52,24 +44,15 @@ class Guard:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get(b"host", "")
         origin = headers.get(b"origin")
-        if not self._is_ours(host):
-            await _refuse(scope, send, "forbidden", "This server does not answer to that host name.", 421)
+        if not self.is_ours(host):
+            failure = Failure("forbidden", "This server does not answer to that host name.")
+            await _refuse(scope, send, failure, 421)
         elif origin is not None and not self._may_ask(origin, host):
-            await _refuse(scope, send, "forbidden", "Pages of this origin may not use this server.")
+            await _refuse(scope, send, Failure("forbidden", "Pages of this origin may not use this server."))
         elif scope["type"] == "websocket":
             await self.app(scope, receive, send)
         else:
             await self._guarded(scope, receive, send)
-
-    def _is_ours(self, host: str) -> bool:
-        name = re.sub(r":\d*$", "", host).strip("[]").lower()
-        if self.names is None or name in self.names:
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True
 
     def _may_ask(self, origin: str, host: str) -> bool:
         origin = origin.lower()
@@ -80,24 +63,13 @@ class Guard:
         return "*" in self.origins or origin in self.origins or (bool(own) and own == host.lower())
 
     async def _guarded(self, scope: Any, receive: Any, send: Any) -> None:
-        """Take the body first: what is too long is refused before anything is done with it."""
-        body, size, goes_on = bytearray(), 0, True
-        while goes_on:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            size += len(message.get("body", b""))
-            goes_on = message.get("more_body", False)
-            if size <= self.body_bytes:
-                body += message.get("body", b"")
-            elif not goes_on or size > _LOOKED_AT * self.body_bytes:
-                # Some is taken and thrown away: a client that still writes does not read the answer.
-                await _refuse(scope, send, "message_too_big", f"A body may have {self.body_bytes} bytes.")
-                return
-        whole = [{"type": "http.request", "body": bytes(body), "more_body": False}]
-
-        async def again() -> Any:
-            return whole.pop() if whole else await receive()
+        try:
+            again = await self.whole(receive)
+        except Failure as failure:
+            await _refuse(scope, send, failure)
+            return
+        if again is None:
+            return
 
         async def headed(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -111,8 +83,7 @@ class Guard:
         await self.app(scope, again, headed)
 
 
-async def _refuse(scope: Any, send: Any, code: ErrorCode, why: str, status: int | None = None) -> None:
-    failure = Failure(code, why)
+async def _refuse(scope: Any, send: Any, failure: Failure, status: int | None = None) -> None:
     if scope["type"] == "websocket":
         # Before the handshake: the server answers 403.
         await send({"type": "websocket.close", "code": 1008})
