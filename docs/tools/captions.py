@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The picture of the caption page, in a real Chromium: docs/images/captions.png.
 
-Usage: docs/tools/captions.py URL SOURCE   (a server that runs; needs playwright and chromium)
+Usage: python docs/tools/captions.py URL SOURCE   (a server that runs; needs playwright and chromium)
 """
 
 import shutil

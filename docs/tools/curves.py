@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Redraw the curves of docs/results from the figures beside them. The README's is the one that `make demo` writes.
 
-Usage: docs/tools/curves.py   (a few seconds; writes the pictures that are there already)
+Usage: python docs/tools/curves.py   (a few seconds; writes the pictures that are there already)
 """
 
 import csv

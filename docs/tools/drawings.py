@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drawings of the concepts, from what the code does: docs/images/mask.png, ranks.png and cache.png.
 
-Usage: docs/tools/drawings.py   (a few seconds, no download)
+Usage: python docs/tools/drawings.py   (a few seconds, no download)
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run the gallery's recipes with the model of this repository, and write their outputs into the page.
 
-Usage: docs/tools/gallery.py   (a quarter of a minute)
+Usage: python docs/tools/gallery.py   (a quarter of a minute)
 """
 
 import contextlib

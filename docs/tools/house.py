@@ -4,7 +4,7 @@
 A room is a folder of the package, or a file beside the folders. Each stands above what it imports. Where one import
 implies another (`cli` imports `training`, which imports `models`), only the first is drawn.
 
-Usage: docs/tools/house.py   (a second; writes docs/images/house.svg)
+Usage: python docs/tools/house.py   (a second; writes docs/images/house.svg)
 """
 
 import ast

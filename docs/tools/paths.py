@@ -2,7 +2,7 @@
 """Draw docs/images/paths.png: how four policies read and write a German sentence whose verb stands at its end, where
 English has it third. The model is small and learns these sentences alone.
 
-Usage: docs/tools/paths.py   (about a minute, no download)
+Usage: python docs/tools/paths.py   (about a minute, no download)
 """
 
 import itertools

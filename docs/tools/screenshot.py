@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of the live page, in a real Chromium: docs/images/page.png and page-narrow.png.
 
-Usage: docs/tools/screenshot.py MODEL_FOLDER SOURCE   (needs `transformers_simul[page]`, playwright and chromium)
+Usage: python docs/tools/screenshot.py MODEL_FOLDER SOURCE   (needs `transformers_simul[page]`, playwright and chromium)
 """
 
 import shutil
