@@ -484,6 +484,7 @@ def test_plot_and_card_from_logs(folder, file, tmp_path, capsys):
         (line, metric) for line in ("k = 1", "k = 3", "full source") for metric in ("bleu", "chrf", "laal")
     }
     assert "wait_k=2" in card.text
+    assert 'processor(source="I have lost my keys.")' in card.text
     assert "| k = 3 |" in card.text
 
 

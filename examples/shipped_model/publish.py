@@ -34,12 +34,15 @@ LONG_WORDS = 7
 # How many of examples/everyday.en the page shows; all of them are scored.
 SHOWN = 50
 
-ABOUT_TRAINING = """Data, English to German: [Tatoeba](https://tatoeba.org) (CC-BY 2.0 FR, by its contributors),
-LibreOffice's help (MPL-2.0) and Home Assistant's text (Apache-2.0): short sentences, of {words:.1f} English words on
-average. Not trained on: Tatoeba's test set, Multi30k, news, TED.
+ABOUT_TRAINING = """Data, English to German: [Tatoeba](https://tatoeba.org)
+([CC-BY 2.0 FR](https://creativecommons.org/licenses/by/2.0/fr/), by its contributors),
+[LibreOffice's help](https://help.libreoffice.org) ([MPL-2.0](https://www.mozilla.org/MPL/2.0/)) and the text of
+[Home Assistant](https://www.home-assistant.io) ([Apache-2.0](https://www.apache.org/licenses/LICENSE-2.0)): short
+sentences, of {words:.1f} English words on average. Not trained on: Tatoeba's test set, Multi30k, news, TED.
 
-First a base on full sentences: {base} Then under SimulMask, the policy drawn for each example, as follows. To train the
-same again: `examples/shipped_model/train.sh` in the repository of transformers_simul."""
+Training had two stages. The first made a base from scratch on full sentences. {base} The second fine-tuned it
+under SimulMask, with a policy drawn for each example, as shown below. To repeat both, run
+`examples/shipped_model/train.sh` in the repository of transformers_simul."""
 
 PAGE = """# The shipped model
 

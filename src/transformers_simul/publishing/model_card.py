@@ -155,6 +155,7 @@ def _text(
 ) -> str:
     source, target = (" or ".join(_languages(processor, side)) for side in ("source", "target"))
     targets = _languages(processor, "target")
+    sentence = _SENTENCES.get(processor["source_lang"], "...")
     # For speech, the processor knows how long a unit is.
     if chunk_ms := processor.get("chunk_ms"):
         what, units, uses, usage = "speech", f"chunks of {chunk_ms} ms", "", _SPEECH_USAGE
@@ -169,7 +170,7 @@ def _text(
         f"Live captions{uses}, one sentence at a time, {source} to {target}. It has no "
         "filter of its own, can be wrong with confidence, and never revises a word that it has written.",
         "## How to stream",
-        usage.format(name=name, k=_k(folder), chunk_ms=processor.get("chunk_ms")),
+        usage.format(name=name, k=_k(folder), chunk_ms=processor.get("chunk_ms"), sentence=sentence),
         *([] if len(targets) == 1 else [_TARGETS.format(targets=", ".join(targets), last=targets[-1])]),
         "## How it was trained",
         *([about_training] if about_training else []),
@@ -205,9 +206,19 @@ from transformers import AutoModelForCausalLM, AutoProcessor
 
 model = AutoModelForCausalLM.from_pretrained("{name}", trust_remote_code=True).eval()
 processor = AutoProcessor.from_pretrained("{name}", trust_remote_code=True)
-output = model.generate(**processor(source="..."), wait_k={k}, return_dict_in_generate=True)
+output = model.generate(**processor(source="{sentence}"), wait_k={k}, return_dict_in_generate=True)
 print(processor.words(output.words[0]), output.delays[0])
 ```"""
+
+# What the snippet translates, by source language.
+_SENTENCES = {
+    "en": "I have lost my keys.",
+    "de": "Ich habe meine Schlüssel verloren.",
+    "fr": "J'ai perdu mes clés.",
+    "it": "Ho perso le mie chiavi.",
+    "nl": "Ik ben mijn sleutels kwijt.",
+    "ro": "Mi-am pierdut cheile.",
+}
 
 _SPEECH_USAGE = """With torch and transformers alone, running the code in this folder:
 
@@ -239,7 +250,10 @@ def _training(config: dict[str, Any], record: dict[str, Any]) -> str:
     text = config.get("text_config", config)
     rows = [("positions", text["positions"]), ("family", text["model_type"].removeprefix("simul_"))]
     rows += [("audio encoder", config["audio_config"]["model_type"])] if "audio_config" in config else []
-    rows += [("base", f"`{_base(record)}`")] if _base(record) else []
+    if base := _base_on_hub(record):
+        rows.append(("base", f"[{base}](https://huggingface.co/{base})"))
+    elif base := _base(record):
+        rows.append(("base", f"`{base}`"))
     policy, about, settings = record.get("policy"), record.get("about", {}), record.get("training", {})
     known = {
         "data": about.get("dataset"),
