@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import aclosing
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,8 +39,8 @@ def engine(parts):
 
 
 def run(main):
-    """The page lives in one event loop; a minute is far more than any of this takes."""
-    return asyncio.run(asyncio.wait_for(main, 60))
+    """The page lives in one event loop; five minutes are far more than any of this takes, on a busy machine too."""
+    return asyncio.run(asyncio.wait_for(main, 300))
 
 
 async def everything(shown):
@@ -351,6 +352,19 @@ def test_a_stream_that_ends_while_it_is_fed_takes_no_more(engine):
     live.join()
     assert live.source == ["a"]
     assert not live.error
+
+
+def test_an_error_inside_is_logged_and_not_shown(caplog):
+    def broken():
+        raise RuntimeError("the secret of the house")
+        yield
+
+    stream = SimpleNamespace(words=broken(), stop_reason="error")
+    engine = SimpleNamespace(processor=SimpleNamespace(unit="word"), max_waiting=9, open=lambda *args, **kwargs: stream)
+    live = LiveTranslation(engine, WaitKPolicy(1))
+    live.join()
+    assert live.error == "The translation has ended with an error inside the page's server."
+    assert "the secret of the house" in caplog.text
 
 
 def lagging(engine, source, delays):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One live translation as a page shows it: source words as they come, target words as they are written."""
 
+import logging
 import statistics
 import threading
 import time
@@ -13,6 +14,8 @@ from ..models.streams import SourceStream
 from ..models.text import ends_sentence
 from ..streaming.engine import StreamEngine
 from ..streaming.streamer import Word
+
+_logger = logging.getLogger(__name__)
 
 # A text without punctuation is cut here, so that it fits into the engine's cache.
 MAX_SENTENCE_WORDS = 60
@@ -147,9 +150,10 @@ class LiveTranslation:
                 self.computing_ms.append(1000 * (now - max(needed, written_s)))
                 self.target.append(word)
                 written_s = now
-        except Exception as error:
-            # Shown on the page; the engine goes on.
-            self.error = str(error)
+        except Exception:
+            # Its text may hold anything: the log has it, the visitor does not. The engine goes on.
+            _logger.exception("a translation on the page ended with an error")
+            self.error = "The translation has ended with an error inside the page's server."
         if self._stream.stop_reason.startswith("max_"):
             self.error = "A sentence was too long for this page, and the translation ended with it."
         if self._stream.stop_reason == "timeout":
