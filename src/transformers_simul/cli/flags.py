@@ -145,6 +145,21 @@ def wire_glossary(args: argparse.Namespace) -> dict[str, Any]:
     return {"glossary": args.terms.terms, "glossary_strength": args.glossary_strength}
 
 
+def check_counts(args: argparse.Namespace, *names: str) -> None:
+    """Fail if one of these flags is below 1.
+
+    Args:
+        args (`argparse.Namespace`): with all of them.
+        *names (`str`): with underscores.
+
+    Raises:
+        ValueError: naming the flag and its value.
+    """
+    for name in names:
+        if getattr(args, name) < 1:
+            raise ValueError(f"{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}.")
+
+
 def check_output(name: str, path: str) -> None:
     """Fail before the work, not after it, if a file cannot be written. Its folder is made, as writing would.
 
@@ -172,6 +187,7 @@ __all__ = [
     "CommandParser",
     "add_glossary_flags",
     "add_policy_flags",
+    "check_counts",
     "check_output",
     "chosen_glossary",
     "chosen_policy",

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .flags import add_policy_flags, chosen_policy
+from .flags import add_policy_flags, check_counts, chosen_policy
 from .loading import add_model, find_model
 
 EXAMPLES = """
@@ -39,9 +39,7 @@ def add_command(commands: Any) -> None:
 
 def _heads(args: argparse.Namespace) -> int:
     policy = chosen_policy(args)
-    for name in ("heads", "max_samples"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}.")
+    check_counts(args, "heads", "max_samples")
     find_model(args.model)
     folder = Path(args.model)
     if not folder.is_dir():

@@ -6,7 +6,7 @@ import socket
 import sys
 from typing import Any
 
-from .flags import add_glossary_flags, chosen_glossary
+from .flags import add_glossary_flags, check_counts, chosen_glossary
 from .loading import add_decoding_weights, add_model, find_model
 
 EXAMPLES = """
@@ -56,8 +56,7 @@ def add_command(commands: Any) -> None:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    if args.max_streams < 1:
-        raise ValueError(f"max-streams must be at least 1, got {args.max_streams}.")
+    check_counts(args, "max_streams")
     if args.port is not None:
         check_port(args.host, args.port)
     find_model(args.model)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .flags import check_counts
 from .loading import add_decoding_weights, find_model
 from .page import check_port
 
@@ -71,9 +72,7 @@ def _serve(args: argparse.Namespace) -> int:
     _check_host(args, bool([line for line in lines if line.strip() and not line.startswith("#")]))
     if args.port:
         check_port(args.host, args.port)
-    for name, option in (("max-streams", args.max_streams), ("max-tokens", args.max_tokens)):
-        if option < 1:
-            raise ValueError(f"{name} must be at least 1, got {option}.")
+    check_counts(args, "max_streams", "max_tokens")
     for folder in models.values():
         find_model(folder)
     from ..serving.settings import Settings

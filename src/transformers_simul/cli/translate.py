@@ -14,7 +14,7 @@ from typing import Any
 
 from ..models.policies import Policy, check_count
 from ..text_files import read_lines, write_text
-from .flags import add_glossary_flags, add_policy_flags, check_output, chosen_glossary, chosen_policy
+from .flags import add_glossary_flags, add_policy_flags, check_counts, check_output, chosen_glossary, chosen_policy
 from .keyboard import Terminal, key_by_key, typed_words, write
 from .loading import add_decoding_weights, add_model, find_model, load
 
@@ -75,9 +75,7 @@ def add_command(commands: Any) -> None:
 
 def _translate(args: argparse.Namespace) -> int:
     policy = chosen_policy(args)
-    for name in ("batch_size", "max_sentence_words"):
-        if getattr(args, name) < 1:
-            raise ValueError(f"{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}.")
+    check_counts(args, "batch_size", "max_sentence_words")
     if args.context_sentences is not None:
         check_count("context-sentences", args.context_sentences, least=0)
         if args.whole_lines:
