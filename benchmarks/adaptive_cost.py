@@ -3,17 +3,37 @@
 and to write the same real targets, so that they differ in what they ask the model alone.
 
     python benchmarks/adaptive_cost.py --counts   # forwards and FLOPs alone, which no other program can disturb
+    python benchmarks/adaptive_cost.py --own_paths   # forwards of the shipped model, every policy on its own path
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import common
-from transformers_simul import AdaptivePolicy, AlignAttPolicy, Policy, WaitKPolicy, policy_from_name
+from transformers_simul import (
+    AdaptivePolicy,
+    AlignAttPolicy,
+    AutoSimulModel,
+    Policy,
+    SimulProcessor,
+    WaitKPolicy,
+    policy_from_name,
+)
 from transformers_simul.cli.flags import CommandParser
 from transformers_simul.evaluation.flops import count_flops
+from transformers_simul.models.row_decoder import RowDecoder
 
 K = 3
 NAMES = ("learned:0.5", "confidence:0.6,delta=2", "hold-2", "agree-2", "ralcp:0.6")
+OWN_PATHS = ("wait-3", "learned:0.2", "confidence:0.7", "alignatt-3", "hold-2", "agree-2", "ralcp:0.5")
+SHIPPED = Path(__file__).resolve().parents[1] / "models" / "simul-falcon-en-de"
+SENTENCES = (
+    "Although he was tired, he continued to work until midnight.",
+    "She asked me whether I had seen her brother at the station yesterday.",
+    "The children who were playing in the garden did not want to come home.",
+    "I would like to know when the next train to Berlin leaves.",
+    "We have been waiting for the doctor for more than two hours.",
+)
 
 
 def on_the_path_of_wait_k(policy: AdaptivePolicy) -> AdaptivePolicy:
@@ -67,9 +87,47 @@ def measure(results: dict[str, float], raw: dict[str, list[float]], sentences: i
         raw |= {f"wait-{K}'s path: {name}": each for name, each in seconds.items()}
 
 
+class PlainDecoder(RowDecoder):
+    """Asks at most one READ ahead, and makes every draft anew."""
+
+    def _copies_due(self, written, most):
+        return super()._copies_due(written, 1) if written > len(self.words) else ()
+
+    def _feed_token(self, token, copies=()):
+        return (yield from self._ask(self.feed([token], copies)))
+
+    def _ask_again(self):
+        return (yield from super()._ask_again() if self._copies else self._ask(self.feed_again()))
+
+
+def count_on_own_paths() -> dict[str, float]:
+    """Forwards per target token, EOS among them, of a trained model."""
+    model, processor = AutoSimulModel.from_pretrained(SHIPPED).eval(), SimulProcessor.from_pretrained(SHIPPED)
+    found = {}
+    for name in OWN_PATHS:
+        sides = {
+            decoder: [
+                model.generate(**processor(source=text), policy=name, row_decoder=decoder, return_dict_in_generate=True)
+                for text in SENTENCES
+            ]
+            for decoder in (PlainDecoder, RowDecoder)
+        }
+        plain, kept = ([(output.words, output.delays) for output in side] for side in sides.values())
+        if plain != kept:
+            raise RuntimeError(f"both decoders must write the same under {name}, got {plain} and {kept}.")
+        for decoder, outputs in sides.items():
+            tokens = sum(len(word) for output in outputs for word in output.words[0]) + len(outputs)
+            forwards = sum(output.forwards for output in outputs)
+            found[f"{decoder.__name__}: {name}"] = forwards / tokens
+    return found
+
+
 if __name__ == "__main__":
     parser = CommandParser(description=__doc__)
     parser.add_argument("--counts", action="store_true")
-    figures: dict[str, float] = {}
-    measure(figures, {}, rounds=0 if parser.parse_args().counts else 3)
+    parser.add_argument("--own_paths", action="store_true")
+    args = parser.parse_args()
+    figures: dict[str, float] = count_on_own_paths() if args.own_paths else {}
+    if not args.own_paths:
+        measure(figures, {}, rounds=0 if args.counts else 3)
     common.report(figures, {})

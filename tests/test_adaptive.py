@@ -238,13 +238,16 @@ def test_evidence_is_what_the_model_says():
 
 def test_drafts_agree_by_the_words_that_are_left():
     drafts = Drafts()
-    assert not drafts.begin(3)
+    assert not drafts.begin(3, 3)
     drafts.add([[1], [2], [3]])
     drafts.write([1])
-    # No READ: what is left of the draft still holds.
-    assert drafts.begin(3)
+    # No READ: what is left of the draft still holds, if it is enough.
+    assert drafts.begin(3, 2)
     assert drafts.words == [[[2], [3]]]
-    assert not drafts.begin(4)
+    assert not drafts.begin(3, 3)
+    assert drafts.words == []
+    drafts.add([[2], [3], [4]])
+    assert not drafts.begin(4, 1)
     drafts.add([[2], [9]])
     evidence = Evidence(Progress(4, 1), torch.zeros(1), 0, torch.zeros(1), drafts.words[0], drafts.words[1:])
     assert not LocalAgreementPolicy(2).reads_after(evidence)
@@ -310,7 +313,7 @@ def test_tokens_of_a_draft_that_are_not_given_up_break_the_invariant(model, proc
     compose = RowDecoder._compose
 
     def keeps_drafts(self, *args, **kwargs):
-        self.drafts.fed = min(self.drafts.fed, kwargs.get("drafted", 0))
+        self.drafts.stored = self.drafts.stored[: kwargs.get("drafted", 0)]
         return compose(self, *args, **kwargs)
 
     monkeypatch.setattr(RowDecoder, "_compose", keeps_drafts)
@@ -426,6 +429,10 @@ def test_policies_by_name(name, policy):
         (["3"], "WaitKPolicy(k=3)"),
         (["random-1-9"], "RandomPathPolicy(least_lag=1, greatest_lag=9)"),
         (["aligned-1"], "AlignedPolicy(margin=(1, 1), least_lag=1, greatest_lag=None)"),
+        (
+            ["aligned-0-2-untaught"],
+            "AlignedPolicy(margin=(0, 2), least_lag=1, greatest_lag=None, teaches_reads=False)",
+        ),
         (["aligned-0-2", "full"], None),
     ],
 )
@@ -434,7 +441,9 @@ def test_training_policies_by_name(names, policy):
     assert repr(found) == policy if policy else isinstance(found, MixturePolicy)
 
 
-@pytest.mark.parametrize("name", ["aligned-a", "random-1", "full-3", "random-1-2-3", "x", "-1", "random--1-2"])
+@pytest.mark.parametrize(
+    "name", ["aligned-a", "random-1", "full-3", "random-1-2-3", "x", "-1", "random--1-2", "full-untaught", "-untaught"]
+)
 def test_wrong_training_policies(name):
     with pytest.raises(ValueError, match="must be"):
         training_policy([name])
@@ -506,6 +515,19 @@ def test_a_mixture_teaches_the_reads_of_its_aligned_paths_alone(processor):
         found.add((int(batch["peeks"].max()), int(batch["pair_ids"].max())))
     # Aligned: two READs before the first word, prompts of their own. wait-2: one READ after it, which is not taught.
     assert found == {(0, 3), (WORD_ENDS, 1)}
+
+
+def test_aligned_paths_that_teach_no_reads_are_trained_as_any_schedule_is(processor):
+    example = {"source": "a dog runs over", "target": "a dog", "alignment": "1-0 3-1"}
+    taught = SimulMaskDataCollator(processor, AlignedPolicy())([example])
+    quiet = SimulMaskDataCollator(processor, AlignedPolicy(teaches_reads=False))([example])
+    assert int(taught["pair_ids"].max()) > 1
+    assert READS in taught["peeks"]
+    assert int(quiet["pair_ids"].max()) == 1
+    assert set(quiet["peeks"].flatten().tolist()) == {0, WORD_ENDS}
+    # The same schedule: what the words of the pair see.
+    length = (quiet["peeks"] == 0).sum()
+    assert torch.equal(taught["visible_source"][:, :length], quiet["visible_source"][:, :length])
 
 
 @pytest.mark.parametrize("packing", [False, True])

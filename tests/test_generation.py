@@ -262,7 +262,7 @@ def mutate_asks(monkeypatch, mutated):
 def broken_visibility(monkeypatch):
     mutate_asks(
         monkeypatch,
-        lambda ask: ask if ask.replacement is None else ask._replace(replacement=ask.replacement - 1),
+        lambda ask: ask._replace(copies=tuple(each - 1 for each in ask.copies)),
     )
 
 

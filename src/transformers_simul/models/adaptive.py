@@ -18,7 +18,8 @@ class Evidence(NamedTuple):
         eos_token_id (`int`): before the end of the source, EOS means READ.
         first_log_probs (`torch.Tensor` of shape `(vocabulary,)`): the same under the source that had been read at the
             first look before this word; where this is the first look, `log_probs` itself.
-        draft (`list[list[int]]`): ids of the words that the model would write now, if the policy asks for drafts.
+        draft (`list[list[int]]`): ids of the words that the model would write now, if the policy asks for drafts; at
+            least as many as [`Policy.words_to_draft`] says, unless EOS (READ) or the end of the room came first.
         earlier_drafts (`list[list[list[int]]]`): those of the looks before, newest first, without the words that were
             written since.
         attention (`torch.Tensor` of shape `(heads, source words)`, float32): how much each of the policy's heads
@@ -97,7 +98,7 @@ class AdaptivePolicy(Policy):
         greatest_lag (`int`, *optional*, defaults to 9): from it on, WRITE without a look.
 
     Attributes:
-        draft_words (`int`): how many words a draft has; 0 asks for none, which costs nothing.
+        draft_words (`int`): the most words that a draft must have; 0 asks for none, which costs nothing.
         heads (`tuple[tuple[int, int], ...]`): layer and head of attention heads to see; () for none.
 
     Raises:
@@ -227,7 +228,8 @@ class ConfidencePolicy(AdaptivePolicy):
 class HoldPolicy(AdaptivePolicy):
     """hold-n (Liu et al. 2020, section 3.2): draft what the model would write, and keep back its last n words.
 
-    WRITE the draft's first word if more than `words` words were drafted. The draft is bounded by the greatest lag.
+    WRITE the draft's first word if more than `words` words were drafted, and go on with the next, until so many are
+    left. A draft ends where the model would READ (EOS).
 
     Args:
         words (`int`, *optional*, defaults to 2): n, at least 1.
@@ -282,8 +284,11 @@ class LocalAgreementPolicy(AdaptivePolicy):
     def __init__(self, drafts: int = 2, least_lag: int = 1, greatest_lag: int = 9):
         super().__init__(least_lag, greatest_lag)
         self.drafts = check_count("drafts", drafts, least=2)
-        # A draft serves the words that are written until the next READ, of which there are no more than the lags allow.
-        self.draft_words = greatest_lag - least_lag + 1
+        self.draft_words = greatest_lag - least_lag + drafts - 1
+
+    def words_to_draft(self, progress: Progress) -> int:
+        # A draft votes until `drafts` - 1 more source words are read, on words that lag by `least_lag` then.
+        return progress.source_words - progress.target_words - self.least_lag + self.drafts
 
     def reads_after(self, evidence: Evidence) -> bool:
         return evidence.votes(self.drafts) < self.drafts

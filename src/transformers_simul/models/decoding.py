@@ -37,8 +37,7 @@ def decode_step(model: DecodingModel, cache: SimulCache, asks: Mapping[int, Ask]
         asks (`Mapping[int, Ask]`): by row of the cache.
 
     Returns:
-        `dict[int, list[Answer]]`: for each row one, or two where a replacement was asked for too: what its last tokens
-        say comes next.
+        `dict[int, list[Answer]]`: for each row as many as it asked for: what its last tokens say comes next.
 
     Raises:
         ValueError: if a row outgrows the cache or the model's positions; [`with_room`] tells before.
@@ -54,7 +53,7 @@ def decode_step(model: DecodingModel, cache: SimulCache, asks: Mapping[int, Ask]
     schedule = Schedule(torch.ones_like(ids), in_target.bool(), offsets, visible_source, torch.zeros_like(ids))
     step = cache.place(rows, counts, [asks[row].forgets for row in rows], schedule)
 
-    answers = [1 if asks[row].replacement is None else 2 for row in rows]
+    answers = [asks[row].answers for row in rows]
     wishes = [(asks[row].attention, size) for row, size in zip(rows, answers, strict=True)]
     if any(wish is not None for wish, _ in wishes):
         step.probe = AttentionProbe(step, wishes)
@@ -78,8 +77,10 @@ def _columns(ask: Ask) -> tuple[list[int], list[int], list[int], list[int]]:
     behind = range(ask.target_offset, ask.target_offset + target)
     ids = [*ask.source_ids, *ask.target_ids]
     offsets, visible = [*before, *behind], [*(offset + 1 for offset in before), *[ask.visible_source] * target]
-    if ask.replacement is not None:
-        ids, offsets, visible = [*ids, ids[-1]], [*offsets, offsets[-1]], [*visible, ask.replacement]
+    if ask.copies:
+        again = len(ask.copies)
+        ids, offsets = [*ids, *ids[-1:] * again], [*offsets, *offsets[-1:] * again]
+        visible += ask.copies
     return ids, [0] * source + [1] * (len(ids) - source), offsets, visible
 
 

@@ -41,7 +41,7 @@ class Policy:
     ```
     """
 
-    # How many words of a draft the policy wants to see at a look; those that never look want none.
+    # The most words of a draft that the policy wants to see at a look; those that never look want none.
     draft_words = 0
     # Layer and head of the attention heads that it wants to see.
     heads: tuple[tuple[int, int], ...] = ()
@@ -58,6 +58,14 @@ class Policy:
             evidence (`Evidence`): what the model predicts.
         """
         raise NotImplementedError(f"reads of {self!r} gave None, which asks for a look, but it has no reads_after.")
+
+    def words_to_draft(self, progress: Progress) -> int:
+        """How many words a draft must have at a look: `draft_words`, unless a subclass can do with fewer.
+
+        Args:
+            progress (`Progress`): source words read, target words written.
+        """
+        return self.draft_words
 
     def delays(self, source_words: int, target_words: int) -> list[int]:
         """Return the schedule g of a training pair: source words read before each target word and before EOS.

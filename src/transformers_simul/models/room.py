@@ -39,7 +39,7 @@ def has_positions(config: DecodingConfig, ask: Ask) -> bool:
     source_end = ask.source_offset + len(ask.source_ids)
     target_end = 0
     if ask.target_ids:
-        shown = ask.visible_source if ask.replacement is None else ask.replacement
+        shown = max(ask.visible_source, *ask.copies, 0)
         if config.positions == "reserved" and shown > config.first_target_position:
             return False
         begins = shown if config.positions == "own_frame" else config.first_target_position
@@ -50,7 +50,7 @@ def has_positions(config: DecodingConfig, ask: Ask) -> bool:
 def with_room(
     run: Generator[Ask | None, Any, Any], ask: Ask | None, config: DecodingConfig, cache: SimulCache, row: int
 ) -> tuple[Ask | None, str]:
-    """What a row wants fed that fits: drafts that do not are given up, and the row asks for what comes then.
+    """What a row wants fed that fits: it is asked to do with less where it can.
 
     Args:
         run (`Generator`): the row's life.
@@ -64,7 +64,7 @@ def with_room(
         StopIteration: if the row's life is over.
     """
     while ask is not None and (reason := lack_of_room(config, cache, row, ask)):
-        if not ask.is_draft:
+        if not ask.is_optional:
             return ask, reason
         ask = run.throw(RowStopped(reason))
     return ask, ""

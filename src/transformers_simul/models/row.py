@@ -54,9 +54,11 @@ class Ask(NamedTuple):
         target_offset (`int`): where they begin in tail+target.
         visible_source (`int`): head and source tokens that they see.
         forgets (`tuple[int, ...]`): the row's stored tokens to give up first, counted from its newest, 0.
-        replacement (`int`, *optional*): feed the last token a second time, seeing so much source: its answer too.
-        is_draft (`bool`): whether the row can do without the answer: where there is no room for it, [`RowStopped`]
-            thrown into the row ends the draft, not the row.
+        copies (`tuple[int, ...]`): feed the last token again for each of these, seeing so much source: its answers too.
+        guesses (`int`): how many of the last target tokens are guesses, whose answers the row wants too. Not with
+            copies.
+        is_optional (`bool`): whether the row can do with less: where there is no room for all, [`RowStopped`] thrown
+            into the row makes it ask for less, and does not end it.
         attention (`HeadAttention`, *optional*): what to tell of attention heads, for each answer.
         rule (`WordRule`, *optional*): choose by it for each answer; None where the row chooses by itself.
     """
@@ -67,15 +69,21 @@ class Ask(NamedTuple):
     target_offset: int
     visible_source: int
     forgets: tuple[int, ...] = ()
-    replacement: int | None = None
-    is_draft: bool = False
+    copies: tuple[int, ...] = ()
+    guesses: int = 0
+    is_optional: bool = False
     attention: HeadAttention | None = None
     rule: WordRule | None = None
 
     @property
     def tokens(self) -> int:
         """How many tokens are fed."""
-        return len(self.source_ids) + len(self.target_ids) + (self.replacement is not None)
+        return len(self.source_ids) + len(self.target_ids) + len(self.copies)
+
+    @property
+    def answers(self) -> int:
+        """How many answers the row gets, to its last tokens."""
+        return 1 + len(self.copies) + self.guesses
 
 
 class Query(NamedTuple):
@@ -186,21 +194,21 @@ class Reading:
         return start, self.ids[start:]
 
 
-class Doubled(NamedTuple):
-    """The newest token is stored twice: as it is, and as it would be after the READ that may follow. One of the two is
-    given up by the next feed.
+class Stored(NamedTuple):
+    """What the model said to a token that is stored and may come to be needed: a copy of the newest token that sees
+    more source than has been read, or the next token of a draft.
 
     Attributes:
-        answer (`Answer`): to the token after that READ.
-        visible_source (`int`): head and source tokens that the later one saw.
-        attention (`torch.Tensor` of shape `(heads, tokens)`, *optional*): of the later one.
-        is_read (`bool`): whether the READ has followed, so that the earlier one of the two is given up.
+        token (`int`): its id.
+        visible_source (`int`): head and source tokens that it sees.
+        answer (`Answer`): to it.
+        attention (`torch.Tensor` of shape `(heads, tokens)`, *optional*): of the policy's heads.
     """
 
-    answer: Answer
+    token: int
     visible_source: int
+    answer: Answer
     attention: torch.Tensor | None = None
-    is_read: bool = False
 
 
 class Drafts:
@@ -208,21 +216,23 @@ class Drafts:
 
     Attributes:
         words (`list[list[list[int]]]`): the words of each draft, newest first, one for each amount of source.
-        fed (`int`): tokens of a draft that are stored and were not given up yet.
+        stored (`list[Stored]`): tokens of the newest draft that are stored behind the newest token of the target, in
+            their order.
         asked (`list[tuple[Query, list[int], torch.Tensor]]`): if logits are kept, every question of a draft, the target
             with the draft so far, and the answer.
     """
 
     def __init__(self) -> None:
         self.words: list[list[list[int]]] = []
-        self.fed = 0
+        self.stored: list[Stored] = []
         self.asked: list[tuple[Query, list[int], torch.Tensor]] = []
         self._source_words = -1
 
-    def begin(self, source_words: int) -> bool:
-        """Before a look: whether the newest draft, made under so many source words, still has a word to show."""
+    def begin(self, source_words: int, least: int) -> bool:
+        """Before a look: whether the newest draft was made under so many source words, and still has `least` words to
+        show; if it has less, it makes room for one that goes on."""
         if self._source_words == source_words:
-            if self.words[0]:
+            if len(self.words[0]) >= least:
                 return True
             self.words.pop(0)
         self._source_words = source_words
@@ -239,12 +249,12 @@ class Drafts:
 
 __all__ = [
     "Ask",
-    "Doubled",
     "Drafts",
     "KnownSource",
     "Prompt",
     "Query",
     "Reading",
     "RowStopped",
+    "Stored",
     "all_words",
 ]

@@ -5,6 +5,7 @@ while its source has nothing yet. So one stream's logic reads from top to bottom
 
 import time
 from collections.abc import Callable, Generator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from .committed import Committed
 from .glossary import BoundGlossary
 from .head_attention import HeadAttention
 from .policies import Policy, Progress
-from .row import Ask, Doubled, Drafts, Prompt, Query, Reading, RowStopped, all_words
+from .row import Ask, Drafts, Prompt, Query, Reading, RowStopped, Stored, all_words
 from .streams import Source, SourceCancelled, SourceTimeout
 from .word_rule import Expected, WordRule
 
@@ -46,7 +47,7 @@ class RowDecoder:
 
     Attributes:
         feeds_ahead (`bool`): whether source may be fed before it is read, since it is hidden: all of it if it is known,
-            and what waits already, so that a provisional row and its replacement are asked in one forward.
+            and what waits already, so that a row and those that replace it after READs are asked in one forward.
         reading (`Reading`): head and source.
         target (`list[int]`): ids that were written.
         words, delays, elapsed_ms, queries, logits, stop_reason: as in [`SimulGenerateOutput`].
@@ -99,7 +100,9 @@ class RowDecoder:
         self.logits: list[torch.Tensor] = []
         self.stop_reason = ""
         self.drafts = Drafts()
-        self._doubled: Doubled | None = None
+        # The newest token as it is stored, seeing ever more source, and which of these is needed; empty for one alone.
+        self._copies: list[Stored] = []
+        self._needed = 0
         self._first_look: torch.Tensor | None = None
         # What the policy's heads attend to, by tokens of head and source, from the newest token.
         self._attention: torch.Tensor | None = None
@@ -123,14 +126,14 @@ class RowDecoder:
         # Nobody has seen the beginning of a word that did not end.
         del self.target[sum(map(len, self.words)) :]
 
-    def feed(self, ids: list[int], replacement: int | None = None) -> Ask:
+    def feed(self, ids: list[int], copies: tuple[int, ...] = ()) -> Ask:
         """What to feed once `ids` are the newest of tail+target: these, after all source that the model has not got.
 
         Args:
             ids (`list[int]`): the tail, or the token that was chosen.
-            replacement (`int`, *optional*): see [`Ask`]; only with `feeds_ahead`.
+            copies (`tuple[int, ...]`, *optional*): see [`Ask`]; only with `feeds_ahead`.
         """
-        return self._compose(ids, drops=0, replacement=replacement)
+        return self._compose(ids, drops=0)._replace(copies=copies)
 
     def in_place(self, ids: list[int]) -> Ask:
         """Feed the last tokens of tail+target again, in their own places: the stored ones are given up.
@@ -216,7 +219,7 @@ class RowDecoder:
             newest = word[-1:]
         if self.committed and (reason := self._limit_reached()):
             raise RowStopped(reason)
-        return (yield from self._ask(self.feed(newest)))
+        return (yield from self._ask(self.feed(newest, self._copies_due(len(self.words), 1))))
 
     def _reads_committed(self, delay: int | None) -> bool:
         """Whether more was read before the next committed word."""
@@ -240,18 +243,26 @@ class RowDecoder:
                 expected = "start"
             if expected != "continue" and self._reads(len(self.words) + 1) is not False:
                 # A provisional row: it is asked only whether the word ends, before the READ that may follow.
-                answer = yield from self._ask(self.feed([token], self._visible_after_word()))
+                answer = yield from self._feed_token(token, self._copies_due(len(self.words) + 1, 1))
                 if expected == "start" or self.word_ends(answer):
                     break
                 expected = "continue"
             else:
-                answer = yield from self._ask(self.feed([token]))
+                answer = yield from self._feed_token(token)
             token = self._choose(answer, expected)
             if self.rule.is_start(token):
                 self._commit(word, delay)
                 return (yield from self._accept(token))
         self._commit(word, delay)
         return (yield from self._start_word((yield from self._wait_to_write(answer))))
+
+    def _feed_token(self, token: int, copies: tuple[int, ...] = ()) -> Generator[Ask, list[Answer], Answer]:
+        """Ask the token that was chosen, unless the newest draft foresaw it: then it is stored, and was asked."""
+        if self.drafts.stored and self.drafts.stored[0].token == token:
+            foreseen = self.drafts.stored.pop(0)
+            self._attention = foreseen.attention
+            return self._note(foreseen.answer)
+        return (yield from self._ask(self.feed([token], copies)))
 
     def _wait_to_write(self, answer: Answer) -> Generator[Ask | None, list[Answer], Answer]:
         """READ until the policy says WRITE; returns what the model says then. READs that take no look come one behind
@@ -274,39 +285,57 @@ class RowDecoder:
         # When to READ is no question of terms.
         log_probs = self.scores(answer.logits, self._next_start, prefers_terms=False).log_softmax(-1)
         self._first_look = log_probs if self._first_look is None else self._first_look
-        if self.policy.draft_words and not self.drafts.begin(self.reading.words):
-            self.drafts.add((yield from self._draft(answer)))
         progress = Progress(self.reading.words, len(self.words))
+        if self.policy.draft_words:
+            least = self.policy.words_to_draft(progress)
+            if not self.drafts.begin(self.reading.words, least):
+                self.drafts.add((yield from self._draft(answer, least)))
         newest, *earlier = self.drafts.words or [[]]
         attention = None if self._attention is None else self.reading.by_word(self._attention)
         return Evidence(progress, log_probs, self.rule.eos_token_id, self._first_look, newest, earlier, attention)
 
-    def _draft(self, answer: Answer) -> Generator[Ask, list[Answer], list[list[int]]]:
-        """Words that the model would write now, without a READ; the next feed gives their tokens up."""
+    def _draft(self, answer: Answer, least: int) -> Generator[Ask, list[Answer], list[list[int]]]:
+        """So many words that the model would write now, without a READ; fewer if it would READ."""
         start, words = len(self.target), list[list[int]]()
         expected = self._next_start
         try:
             while True:
                 token = self._likeliest(answer, expected)
                 if not words or self.rule.is_start(token):
-                    if token == self.rule.eos_token_id or len(words) == self.policy.draft_words:
+                    if token == self.rule.eos_token_id or len(words) >= least:
                         return words
                     words.append([])
                 words[-1].append(token)
                 self.target.append(token)
                 expected = "continue" if self.rule.is_blank(token) else "any"
                 expected = "start" if len(words[-1]) >= self.max_word_tokens else expected
-                ask = self._compose([token], drops=0, drafted=len(self.target) - start - 1)
-                answer = self._check((yield ask._replace(is_draft=True, rule=self._rule_alone)))[0]
-                self.drafts.fed = len(self.target) - start
-                if self.keeps_logits:
-                    query = Query(len(self.tail) + len(self.target) - 1, self.reading.words)
-                    self.drafts.asked.append((query, list(self.target), answer.logits))
+                answer = yield from self._draft_token(token, len(self.target) - start - 1)
         except RowStopped:
             # There is no room for the word that was begun.
             return words[:-1]
         finally:
             del self.target[start:]
+
+    def _draft_token(self, token: int, place: int) -> Generator[Ask, list[Answer], Answer]:
+        """Ask a draft's token, unless it is what is stored there: of the draft under less source, as far as the two
+        agree. From the first that differs on, what is stored is given up."""
+        stored = self.drafts.stored
+        if place < len(stored) and stored[place].token == token:
+            return stored[place].answer
+        ask = self._compose([token], drops=0, drafted=place)
+        try:
+            self.drafts.stored += yield from self._put(ask, is_optional=True)
+        except RowStopped:
+            # There is no room, so nothing was given up.
+            self.drafts.stored = stored
+            raise
+        self._note_draft(self.target, self.drafts.stored[-1])
+        return self.drafts.stored[-1].answer
+
+    def _note_draft(self, target: list[int], stored: Stored) -> None:
+        if self.keeps_logits:
+            query = Query(len(self.tail) + len(target) - 1, self.reading.words)
+            self.drafts.asked.append((query, list(target), stored.answer.logits))
 
     def _start_word(self, answer: Answer) -> Generator[Ask | None, list[Answer], int]:
         return (yield from self._accept(self._choose_start(answer)))
@@ -338,45 +367,74 @@ class RowDecoder:
             yield None
         self.reading.read(polled[1])
 
-    def _visible_after_word(self) -> int | None:
-        """What the newest row would see if its word ended now, if all that would be READ then is there, and
-        hold it ready; None where it is not, or there is no more."""
-        if not self.feeds_ahead or self.policy.draft_words:
-            return None
+    def _copies_due(self, written: int, most: int) -> tuple[int, ...]:
+        """What the newest token will see when it is asked again, if every look before word `written` ends in a READ: so
+        many questions at most, and as far as their source is there, which is held ready."""
+        # Each copy of a longer tail would have to be hidden from the others.
+        if not self.feeds_ahead or self.policy.draft_words or not (self.target or len(self.tail) == 1):
+            return ()
         words: list[list[int]] = []
-        while True:
-            reads = self.policy.reads(Progress(self.reading.words + len(words), len(self.words) + 1))
-            # Where the policy has to look first, the next question is the one after the READ that it may decide on.
-            if reads is False or (reads is None and words):
-                break
-            ready, word = self.source.peek(len(words))
-            if not ready:
-                return None
+        due: list[int] = []
+        while len(due) < most:
+            reads = self.policy.reads(Progress(self.reading.words + len(words), written))
+            if words and not reads:
+                due.append(len(words))
+            ready, word = (True, None) if reads is False else self.source.peek(len(words))
             if word is None:
+                # At its end, what is asked next sees all of the source.
+                if ready and words and reads:
+                    due.append(len(words))
                 break
             words.append(word)
-        self.reading.hold(words)
-        return self.reading.visible + sum(map(len, words)) if words else None
+        if due:
+            self.reading.hold(words[: due[-1]])
+        lengths = [*accumulate(map(len, words), initial=self.reading.visible)]
+        return tuple(lengths[count] for count in due)
 
-    def _compose(self, ids: list[int], drops: int, replacement: int | None = None, drafted: int = 0) -> Ask:
+    def _compose(self, ids: list[int], drops: int, drafted: int = 0) -> Ask:
         """Feed the last tokens of tail+target in place of the `drops` newest that are stored, and of what is stored and
-        not needed: of the newest token's two the one, or both where it is fed again, and all drafted tokens but the
-        first `drafted`."""
+        not needed: all copies of the newest token but one, or that too where it is fed again, and all drafted tokens
+        but the first `drafted`."""
         start, fresh = self.reading.feed()
         offset = len(self.tail) + len(self.target) - len(ids)
-        spare = set() if self._doubled is None else {drops or int(self._doubled.is_read)}
-        given_up, self._doubled, self.drafts.fed = self.drafts.fed - drafted, None, drafted
-        forgets = tuple(sorted(spare.union(range(given_up + drops))))
-        return Ask(fresh, start, ids, offset, self.reading.visible, forgets, replacement)
+        given_up, copies = len(self.drafts.stored) - drafted, len(self._copies)
+        if drops:
+            forgets = [*range(given_up + drops + max(copies - 1, 0))]
+        else:
+            forgets = [*range(given_up), *(back for back in range(copies) if back != copies - 1 - self._needed)]
+        self._copies, self.drafts.stored = [], self.drafts.stored[:drafted]
+        return Ask(fresh, start, ids, offset, self.reading.visible, tuple(forgets))
 
-    def _ask(self, ask: Ask) -> Generator[Ask, list[Answer], Answer]:
+    def _ask(self, ask: Ask, guesses: Sequence[int] = ()) -> Generator[Ask, list[Answer], Answer]:
+        """Ask, and keep what is said to copies of the newest token, or to guesses of what will be drafted after it; if
+        there is no room for all of these, ask without."""
+        more = ask._replace(target_ids=[*ask.target_ids, *guesses], guesses=len(guesses))
+        try:
+            stored = yield from self._put(more, is_optional=more.answers > 1)
+        except RowStopped:
+            if more.answers == 1:
+                raise
+            stored = yield from self._put(ask._replace(copies=()))
+        self._copies, self._needed = (stored, 0) if ask.copies and stored[1:] else ([], 0)
+        self.drafts.stored = stored[1:] if guesses else []
+        for count, each in enumerate(self.drafts.stored, start=1):
+            self._note_draft([*self.target, *guesses[:count]], each)
+        self._attention = stored[0].attention
+        return self._note(stored[0].answer)
+
+    def _put(self, ask: Ask, is_optional: bool = False) -> Generator[Ask, list[Answer], list[Stored]]:
+        """What the model says to the newest token, and to its copies or to guesses."""
         looks = HeadAttention(self.policy.heads) if self.policy.heads else None
-        answers = self._check((yield ask._replace(attention=looks, rule=self._rule_alone)))
+        answers = yield ask._replace(attention=looks, rule=self._rule_alone, is_optional=is_optional)
+        if any(answer.is_nan for answer in answers):
+            raise ValueError(
+                f"logits are NaN after {len(self.target)} target tokens: check the weights and their dtype."
+            )
+        ids = ask.target_ids or ask.source_ids
+        tokens = [*ids[len(ids) - 1 - ask.guesses :], *ids[-1:] * len(ask.copies)]
+        visible = [*[ask.visible_source] * (1 + ask.guesses), *ask.copies]
         attention = [None] * len(answers) if looks is None else looks.weights
-        if ask.replacement is not None:
-            self._doubled = Doubled(answers[1], ask.replacement, attention[1])
-        self._attention = attention[0]
-        return self._note(answers[0])
+        return [Stored(*each) for each in zip(tokens, visible, answers, attention, strict=True)]
 
     @property
     def _rule_alone(self) -> WordRule | None:
@@ -384,21 +442,18 @@ class RowDecoder:
         chooses = self.processors or self.generator is not None or self.glossary is not None
         return None if chooses else self.rule
 
-    def _check(self, answers: list[Answer]) -> list[Answer]:
-        if any(answer.is_nan for answer in answers):
-            raise ValueError(
-                f"logits are NaN after {len(self.target)} target tokens: check the weights and their dtype."
-            )
-        return answers
-
     def _ask_again(self) -> Generator[Ask, list[Answer], Answer]:
-        """The newest token once more, now that more source is visible."""
-        doubled = self._doubled
+        """The newest token once more, now that more source is visible: a copy has been asked, or it is fed again, with
+        the draft under less source behind it."""
         # EOS before the end of the source READs one word, whatever the policy would have READ.
-        if doubled is not None and not doubled.is_read and doubled.visible_source == self.reading.visible:
-            self._doubled, self._attention = doubled._replace(is_read=True), doubled.attention
-            return self._note(doubled.answer)
-        return (yield from self._ask(self.feed_again()))
+        for index, copy in enumerate(self._copies):
+            if copy.visible_source == self.reading.visible:
+                self._needed, self._attention = index, copy.attention
+                return self._note(copy.answer)
+        guesses = [each.token for each in self.drafts.stored]
+        # Who has READ so often may go on.
+        copies = self._copies_due(len(self.words), max(1, len(self._copies)))
+        return (yield from self._ask(self.feed_again()._replace(copies=copies), guesses))
 
     def _note(self, answer: Answer) -> Answer:
         self.queries.append(Query(len(self.tail) + len(self.target) - 1, self.reading.words))

@@ -185,7 +185,8 @@ def training_policy(names: Sequence[str]) -> Policy:
     Args:
         names (`Sequence[str]`): each a number for wait-k, `"full"` for the whole source, `"random-1-9"` for
             [`RandomPathPolicy`] between two lags, or `"aligned"` for [`AlignedPolicy`], whose margin may follow:
-            `"aligned-1"`, or `"aligned-0-2"` to draw it.
+            `"aligned-1"`, or `"aligned-0-2"` to draw it; `"aligned-0-2-untaught"` follows the same paths without
+            decision rows.
 
     Raises:
         ValueError: for another name, or numbers out of range.
@@ -206,7 +207,11 @@ def training_policy(names: Sequence[str]) -> Policy:
 
 
 def _training_policy(name: str) -> Policy:
-    kind, *numbers = name.split("-") if name[:1].isalpha() else ("", name)
+    path = name.removesuffix("-untaught")
+    teaches = path == name
+    kind, *numbers = path.split("-") if path[:1].isalpha() else ("", path)
+    if kind != "aligned" and not teaches:
+        kind = "?"
     if not all(number.lstrip("+-").isdigit() for number in numbers):
         kind = "?"
     match kind, [int(number) for number in numbers] if kind != "?" else []:
@@ -217,14 +222,14 @@ def _training_policy(name: str) -> Policy:
         case "random", [least, greatest]:
             return RandomPathPolicy(least, greatest)
         case "aligned", []:
-            return AlignedPolicy()
+            return AlignedPolicy(teaches_reads=teaches)
         case "aligned", [margin]:
-            return AlignedPolicy(margin)
+            return AlignedPolicy(margin, teaches_reads=teaches)
         case "aligned", [low, high]:
-            return AlignedPolicy((low, high))
+            return AlignedPolicy((low, high), teaches_reads=teaches)
     raise ValueError(
-        f"k must be a whole number of at least 1, 'full', 'random-LEAST-GREATEST', 'aligned' or 'aligned-MARGIN', got "
-        f"{name!r}."
+        f"k must be a whole number of at least 1, 'full', 'random-LEAST-GREATEST', 'aligned' or 'aligned-MARGIN' "
+        f"(or these with '-untaught'), got {name!r}."
     )
 
 

@@ -81,6 +81,8 @@ class AlignedPolicy(Policy):
         greatest_lag (`int`, *optional*): g(i) is at most `i + greatest_lag`; without it, only the source's end bounds
             the lag.
         column (`str`, *optional*, defaults to `"alignment"`): of the dataset.
+        teaches_reads (`bool`, *optional*, defaults to `True`): whether its READs become decision rows; without, what is
+            trained is what any other schedule trains.
 
     Raises:
         ValueError: if a number is out of range, for an example without the column or with links that are no pairs of
@@ -104,12 +106,14 @@ class AlignedPolicy(Policy):
         least_lag: int = 1,
         greatest_lag: int | None = None,
         column: str = "alignment",
+        teaches_reads: bool = True,
     ):
         check_lags(least_lag, greatest_lag)
         low, high = margin if isinstance(margin, tuple) else (margin, margin)
         if not 0 <= low <= high:
             raise ValueError(f"margin must be at least 0, or two such numbers in ascending order, got {margin!r}.")
         self.margin, self.least_lag, self.greatest_lag, self.column = (low, high), least_lag, greatest_lag, column
+        self._teaches_reads = teaches_reads
 
     def reads(self, progress: Progress) -> bool:
         raise ValueError("AlignedPolicy needs the alignment of a training pair; translate with another policy.")
@@ -121,21 +125,31 @@ class AlignedPolicy(Policy):
                 "transformers-simul align."
             )
         links = parse_alignment(example[self.column])
-        return _AlignedPath(links, draw.randint(*self.margin), self.least_lag, self.greatest_lag)
+        margin = draw.randint(*self.margin)
+        return _AlignedPath(links, margin, self.least_lag, self.greatest_lag, self._teaches_reads)
 
     @property
     def is_random(self) -> bool:
         return self.margin[0] != self.margin[1]
 
     def __repr__(self) -> str:
-        return f"AlignedPolicy(margin={self.margin}, least_lag={self.least_lag}, greatest_lag={self.greatest_lag})"
+        shown = f"margin={self.margin}, least_lag={self.least_lag}, greatest_lag={self.greatest_lag}"
+        return f"AlignedPolicy({shown}{'' if self._teaches_reads else ', teaches_reads=False'})"
 
 
 class _AlignedPath(Policy):
     """The schedule of one aligned pair."""
 
-    def __init__(self, links: Sequence[tuple[int, int]], margin: int, least_lag: int, greatest_lag: int | None):
+    def __init__(
+        self,
+        links: Sequence[tuple[int, int]],
+        margin: int,
+        least_lag: int,
+        greatest_lag: int | None,
+        teaches_reads: bool,
+    ):
         self.links, self.margin, self.least_lag, self.greatest_lag = links, margin, least_lag, greatest_lag
+        self._teaches_reads = teaches_reads
 
     def reads(self, progress: Progress) -> bool:
         written = progress.target_words
@@ -147,7 +161,7 @@ class _AlignedPath(Policy):
 
     @property
     def teaches_reads(self) -> bool:
-        return True
+        return self._teaches_reads
 
     def delays(self, source_words: int, target_words: int) -> list[int]:
         for source, target in self.links:

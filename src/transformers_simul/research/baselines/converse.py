@@ -82,7 +82,7 @@ class ConverseDecoder(RowDecoder):
             )
         self.length = self.reading.fed
 
-    def feed(self, ids: list[int], replacement: int | None = None) -> Ask:
+    def feed(self, ids: list[int], copies: tuple[int, ...] = ()) -> Ask:
         """What was read and not fed, then these."""
         return self._append(self.reading.feed()[1] + ids)
 
