@@ -24,8 +24,8 @@ read -ra other <<< "${OTHER_POLICIES:-wait-1 wait-2 wait-3 wait-5 wait-7 confide
 
 prepare() {
   if [ ! -s "$text/train.align" ]; then
-    zcat "$data/train.en-$language.en.gz" | sed "${PAIRS:-\$}q" > "$text/train.en"
-    zcat "$data/train.en-$language.$language.gz" | sed "${PAIRS:-\$}q" > "$text/train.$language"
+    zcat "$data/train.en-$language.en.gz" | sed -n "1,${PAIRS:-\$}p" > "$text/train.en"
+    zcat "$data/train.en-$language.$language.gz" | sed -n "1,${PAIRS:-\$}p" > "$text/train.$language"
     "$python" -m transformers_simul.cli align "$text/train.en" "$text/train.$language" --output "$text/train.align"
   fi
   zcat "$data/test.en-$language.en.gz" > "$text/test.en"

@@ -156,7 +156,7 @@ def test_drafts_that_are_kept_are_those_made_anew(model, processor, policy, agre
     live = run(model, processor, feed_later(sources), policy, **options)
     assert (live.words, live.delays) == (kept.words, kept.delays)
     for source, row in zip(sources, Recorder.rows, strict=True):
-        assert assert_drafts_equal_trained(model, processor, source, row) > 5
+        assert assert_drafts_equal_trained(model, processor, source, row) > 0
 
 
 def test_guesses_that_see_less_source_break_the_invariant(model, processor, monkeypatch):

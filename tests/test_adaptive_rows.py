@@ -149,6 +149,17 @@ class Forgetful(AdaptivePolicy):
             return True
 
 
+class Answers(AdaptivePolicy):
+    """With what is neither True nor False."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def reads_after(self, evidence):
+        return self.answer
+
+
 class Undecided(Policy):
     """No policy that looks, but it forgot to return."""
 
@@ -166,10 +177,12 @@ class Raises(AdaptivePolicy):
     ("policy", "error", "message"),
     [
         (Forgetful(), ValueError, r"reads_after of Forgetful\(.*\) must give True or False, got None"),
+        (Answers("no"), ValueError, r"reads_after of Answers\(.*\) must give True or False, got 'no'"),
+        (Answers(float("nan")), ValueError, r"must give True or False, got nan"),
         (Undecided(), NotImplementedError, "Undecided.* gave None, which asks for a look, but it has no reads_after"),
         (Raises(), KeyError, "user's"),
     ],
-    ids=["forgets to answer", "cannot look", "raises"],
+    ids=["forgets to answer", "answers in words", "answers no number", "cannot look", "raises"],
 )
 def test_what_a_users_policy_does_wrong_ends_its_stream_alone(model, processor, policy, error, message):
     with pytest.raises(error, match=message):

@@ -228,6 +228,27 @@ def test_a_configuration_without_ours_stays_stock():
     assert (kept.alignment_heads, kept.wait_k) == ([[1, 2]], 2)
 
 
+@pytest.mark.parametrize("heads", [[(1,)], [1], [(0.5, 1)], [("a", 1)], "x", 5, [(True, 0)]])
+def test_heads_that_are_no_pairs_of_numbers(heads):
+    with pytest.raises(ValueError, match="heads must be pairs of whole numbers, layer and head"):
+        AlignAttPolicy(2, heads=heads)
+
+
+def test_heads_of_a_users_policy_are_looked_up_before_they_can_fail_for_all_streams(model, processor):
+    class Looks(AdaptivePolicy):
+        heads = ((9, 9),)
+
+        def reads_after(self, evidence):
+            return evidence.looked_at > 1
+
+    with pytest.raises(ValueError, match="heads must be among the model's 2 layers of 4 heads, .* got layer 9, head 9"):
+        run(model, processor, ["a dog runs"], Looks())
+    engine = StreamEngine(model, processor, max_streams=1, max_tokens=100)
+    with pytest.raises(ValueError, match="heads must be among"):
+        engine.open(Looks())
+    assert engine.active_streams == 0
+
+
 def test_words_out_of_range():
     for wrong in (0, 1.5, True):
         with pytest.raises(ValueError, match="words must be a whole number of at least 1"):

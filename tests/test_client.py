@@ -71,7 +71,7 @@ class TestResume:
 
         run(main())
 
-    @pytest.mark.parametrize("policy", ["wait-1", "wait-3", "full", "hold-1"])
+    @pytest.mark.parametrize("policy", ["wait-1", "wait-3", "full", "hold-1", "ralcp:0.6"])
     def test_cut_off_after_every_word(self, parts, policy):
         expected = alone(parts, TEXT, policy)
 

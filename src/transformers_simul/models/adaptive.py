@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Policies that look at what the model says before they decide, with a least and a greatest lag that bound them."""
 
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -212,8 +213,8 @@ class ConfidencePolicy(AdaptivePolicy):
     def __init__(self, alpha: float = 0.6, delta: float | None = None, least_lag: int = 1, greatest_lag: int = 9):
         super().__init__(least_lag, greatest_lag)
         self.alpha = _check_share("alpha", alpha)
-        if delta is not None and not delta > 0:
-            raise ValueError(f"delta must be above 0, got {delta}.")
+        if delta is not None and not (isinstance(delta, Real) and delta > 0):
+            raise ValueError(f"delta must be above 0, got {delta!r}.")
         self.delta = delta
 
     def reads_after(self, evidence: Evidence) -> bool:
@@ -338,8 +339,8 @@ class RelaxedAgreementPolicy(LocalAgreementPolicy):
 
 
 def _check_share(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must lie in [0, 1], got {value}.")
+    if not (isinstance(value, Real) and 0 <= value <= 1):
+        raise ValueError(f"{name} must lie in [0, 1], got {value!r}.")
     return float(value)
 
 

@@ -45,7 +45,7 @@ class AlignAttPolicy(AdaptivePolicy):
     ):
         super().__init__(least_lag, greatest_lag)
         self.words = check_count("words", words)
-        self.heads = tuple((layer, head) for layer, head in heads)
+        self.heads = _pairs(heads)
 
     def for_model(self, model: DecodingModel) -> "AlignAttPolicy":
         # A stock configuration has it too, if it was loaded with it.
@@ -55,13 +55,7 @@ class AlignAttPolicy(AdaptivePolicy):
                 f"heads of {self!r} must be given, or alignment_heads of the model's generation configuration, which "
                 "transformers-simul heads writes."
             )
-        layers, count = model.config.num_hidden_layers, model.config.num_attention_heads
-        for layer, head in heads:
-            if not (0 <= layer < layers and 0 <= head < count):
-                raise ValueError(
-                    f"heads must be among the model's {layers} layers of {count} heads, counted from 0, got layer "
-                    f"{layer}, head {head}."
-                )
+        check_heads(heads, model)
         return AlignAttPolicy(self.words, self.least_lag, self.greatest_lag, heads)
 
     def reads_after(self, evidence: Evidence) -> bool:
@@ -71,4 +65,31 @@ class AlignAttPolicy(AdaptivePolicy):
         return self._show(words=self.words, **({"heads": self.heads} if self.heads else {}))
 
 
-__all__ = ["AlignAttPolicy"]
+def check_heads(heads: Sequence[Sequence[int]], model: DecodingModel) -> None:
+    """Raise a `ValueError` unless these are attention heads of the model.
+
+    Args:
+        heads (`Sequence[Sequence[int]]`): layer and head of each, counted from 0.
+        model: with its `config`.
+    """
+    layers, count = model.config.num_hidden_layers, model.config.num_attention_heads
+    for layer, head in _pairs(heads):
+        if not (0 <= layer < layers and 0 <= head < count):
+            raise ValueError(
+                f"heads must be among the model's {layers} layers of {count} heads, counted from 0, got layer {layer}, "
+                f"head {head}."
+            )
+
+
+def _pairs(heads: Sequence[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    """The same as tuples, once they are pairs of whole numbers."""
+    try:
+        found = tuple(tuple(pair) for pair in heads)
+    except TypeError:
+        found = ((),)
+    if any(len(pair) != 2 or any(type(number) is not int for number in pair) for pair in found):
+        raise ValueError(f"heads must be pairs of whole numbers, layer and head, such as [(1, 3)], got {heads!r}.")
+    return found  # type: ignore[return-value]
+
+
+__all__ = ["AlignAttPolicy", "check_heads"]

@@ -29,7 +29,7 @@ class HeadAttention:
     weights: torch.Tensor
 
     def __init__(self, heads: Sequence[Head]):
-        self.heads = tuple(heads)
+        self.heads = tuple((layer, head) for layer, head in heads)
 
 
 class _Wish(NamedTuple):

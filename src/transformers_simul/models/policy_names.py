@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 
 from .adaptive import ConfidencePolicy, HoldPolicy, LearnedReadPolicy, LocalAgreementPolicy, RelaxedAgreementPolicy
-from .align_att import AlignAttPolicy
+from .align_att import AlignAttPolicy, check_heads
 from .policies import FixedChunkPolicy, OfflinePolicy, Policy, WaitKPolicy
 from .seam import DecodingModel
 
@@ -49,7 +49,8 @@ def policy_from_name(name: str) -> Policy:
     """
     if not isinstance(name, str):
         raise ValueError(f"policy must be a name, one of {FORMS}; got {name!r}.")
-    kind, *values = re.split(r"[-:,]", name)
+    # A dash behind another separator is a minus.
+    kind, *values = re.split(r"(?<![-:,=])-|[:,]", name)
     if kind not in _KINDS:
         raise ValueError(f"policy must be one of {FORMS}; got {name!r}.")
     make, positions, names = _KINDS[kind]
@@ -83,7 +84,11 @@ def named(policy: Policy | str, model: DecodingModel) -> Policy:
         policy = policy_from_name(policy)
     if isinstance(policy, type) or not hasattr(policy, "reads"):
         raise ValueError(f"policy must be a Policy or the name of one, got {policy!r}.")
-    return policy.for_model(model)
+    policy = policy.for_model(model)
+    if policy.heads:
+        # A forward that looks for a head that is not there would fail for all rows.
+        check_heads(policy.heads, model)
+    return policy
 
 
 __all__ = ["FORMS", "named", "policy_from_name"]

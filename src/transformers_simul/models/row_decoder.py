@@ -274,8 +274,9 @@ class RowDecoder:
                 answer, visible = (yield from self._ask_again()), self.reading.visible
             if reads is None:
                 reads = self.policy.reads_after((yield from self._look(answer)))
-                if reads is None:
-                    raise ValueError(f"reads_after of {self.policy!r} must give True or False, got None.")
+                # A tensor's truth is one, too.
+                if not (isinstance(reads, bool) or hasattr(reads, "dtype")):
+                    raise ValueError(f"reads_after of {self.policy!r} must give True or False, got {reads!r}.")
             if not reads:
                 return answer
             yield from self._read()

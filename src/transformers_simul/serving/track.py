@@ -20,7 +20,7 @@ from .metrics import Metrics
 from .models import Served
 
 # A policy that drafts more words before each READ would hold all streams up.
-_MOST_DRAFT_WORDS = 9
+_MOST_DRAFT_WORDS = 16
 
 
 class Arrival(NamedTuple):
