@@ -191,10 +191,17 @@ def test_a_draft_is_as_long_at_each_look_as_one_that_is_made_there(model, proces
 
 @pytest.mark.parametrize("policy", DRAFTING[2:], ids=repr)
 def test_drafts_are_no_longer_than_votes_need(model, processor, policy, monkeypatch):
-    sources = long_sources(4)
-    options = few_words(processor)
-    short = run(model, processor, sources, policy, **options)
+    monkeypatch.setattr(Recorder, "rows", [])
+    sources, starts = long_sources(3), [word[0] for word in processor.encode("a dog runs")]
+
+    def prefer(ids, scores):
+        """Short words, and no end."""
+        return scores.index_add(1, torch.tensor(starts), torch.full((len(scores), len(starts)), 20.0))
+
+    options = {"logits_processor": LogitsProcessorList([prefer]), "max_new_tokens": 12}
+    short = run(model, processor, sources, policy, row_decoder=Recorder, **options)
     monkeypatch.setattr(LocalAgreementPolicy, "words_to_draft", lambda self, progress: 12)
-    longer = run(model, processor, sources, policy, **options)
+    longer = run(model, processor, sources, policy, row_decoder=Recorder, **options)
     assert (short.words, short.delays) == (longer.words, longer.delays)
-    assert short.forwards < longer.forwards
+    asked = [len(row.drafts.asked) for row in Recorder.rows]
+    assert 0 < sum(asked[:3]) < sum(asked[3:])
