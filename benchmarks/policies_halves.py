@@ -5,9 +5,9 @@ model against the wait-k mixture under wait-k, and model against model under the
     python benchmarks/policies_halves.py OUTPUT/en-de/policies
 """
 
-import argparse
 from pathlib import Path
 
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.evaluation import read_instances
 from transformers_simul.evaluation.equal_latency import difference_at
 from transformers_simul.evaluation.instances import Instance
@@ -46,7 +46,7 @@ def table(title: str, rows: list[tuple[str, list, list]], laals: list[float], me
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--laal", nargs="+", type=float, default=[2.0, 3.0, 4.0, 5.0, 6.0, 7.0])
     parser.add_argument("--metric", default="BLEU")
