@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable
 
 import torch
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 import common
 from transformers_simul import OfflinePolicy, SimulMaskDataCollator, WaitKPolicy
@@ -38,6 +39,26 @@ def schedule_bytes(length: int, rows: int) -> int:
         batch = collator(pairs)
     added = [batch[name][:rows] for name in ("pair_ids", "in_target", "offsets", "visible_source", "peeks")]
     return sum(field.numel() * field.element_size() for field in added)
+
+
+def padding(pairs: list, rows: int = ROWS) -> dict[str, float]:
+    """Share of a batch's places that hold a token: of batches as they come, of `--train_sampling_strategy
+    group_by_length`, and packed."""
+    processor, k_3 = common.processor(), WaitKPolicy(3)
+    plain = SimulMaskDataCollator(processor, k_3)
+    packing = SimulMaskDataCollator(processor, k_3, packing=True, max_length=512)
+    lengths = [len(plain([pair])["input_ids"][0]) for pair in pairs]
+    grouped = LengthGroupedSampler(rows, lengths=lengths, generator=torch.Generator().manual_seed(0))
+    orders = {
+        "as they come": (pairs, plain),
+        "grouped by length": ([pairs[index] for index in grouped], plain),
+        "packed": (pairs, packing),
+    }
+    shares = {}
+    for name, (ordered, collate) in orders.items():
+        made = [collate(ordered[start : start + rows])["pair_ids"] for start in range(0, len(ordered), rows)]
+        shares[name] = sum(int((each > 0).sum()) for each in made) / sum(each.numel() for each in made)
+    return shares
 
 
 def measure(results: dict[str, float], raw: dict[str, list[float]]) -> None:
@@ -80,6 +101,8 @@ def measure(results: dict[str, float], raw: dict[str, list[float]]) -> None:
     for name, network, collate in (("SimulMask", ours, rows(peek_rows=0)), ("stock causal", falcon, causal_rows)):
         batch = collate(batches[0])
         results[f"kept_mb: {name}"] = kept_bytes(lambda network=network, batch=batch: network(**batch)) / 1e6
+    for name, share in padding(common.sample(1024, "train")).items():
+        results[f"useful places of a batch: {name}"] = share
     results["schedule_mb: 8 rows of 8,192"] = schedule_bytes(8192, 8) / 1e6
     ours.eval()
 
