@@ -17,7 +17,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
   --template "{source} => {target}" --attn_implementation eager --label_smoothing 0.1 \
   --chunk_ms 360 --context_ms 480 --unit_tokens 3 --frame_ms 40 --mel_bins 40 \
   --encoder_size 128 --encoder_layers 3 --encoder_heads 4 --keep_features \
-  --transcription_steps 6000 --transcription_minutes "${HEARING_MINUTES:-40}" --transcription_learning_rate 2e-3 \
-  --per_device_train_batch_size 16 --max_steps "${STEPS:-450}" --learning_rate 5e-4 --warmup_steps 40 \
+  --transcription_steps "${HEARING_STEPS:-1059}" --transcription_learning_rate 2e-3 \
+  --per_device_train_batch_size 16 --max_steps "${STEPS:-280}" --learning_rate 5e-4 --warmup_steps 40 \
   --lr_scheduler_type linear --adam_beta2 0.98 --weight_decay 0.01 --bf16 --report_to none --save_steps 100 \
-  --save_total_limit 1 --logging_steps 25 --eval_wait_k 1 2 3 5
+  --save_total_limit 1 --logging_steps 25 --eval_wait_k 1 2 3 5 --flops_utterances 10
