@@ -22,20 +22,22 @@ from transformers_simul import SimulClient
 from transformers_simul.serving.messages import WordMessage
 from transformers_simul.text_files import read_lines
 
-_START_S = 180.0
+# Seconds that a server may take to start, and to end; several of Ray on a machine that is busy.
+_START_S, _END_S, _RAY_S = 180.0, 60.0, 1200.0
 
 
 class Process:
     """A server: its address and its process."""
 
-    def __init__(self, command: list[str]):
+    def __init__(self, command: list[str], start_s: float = _START_S, end_s: float = _END_S):
+        self._start_s, self._end_s = start_s, end_s
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - the process writes to it
         self._popen = subprocess.Popen(command, stderr=self._log)
         self.process = psutil.Process(self._popen.pid)
         self.url = self._wait()
 
     def _wait(self) -> str:
-        end_s = time.monotonic() + _START_S
+        end_s = time.monotonic() + self._start_s
         while time.monotonic() < end_s and self._popen.poll() is None:
             self._log.seek(0)
             if found := re.search(r"at (http://\S+);", self._log.read()):
@@ -59,7 +61,7 @@ class Process:
         """End it as an operator does."""
         self._popen.terminate()
         try:
-            self._popen.wait(60)
+            self._popen.wait(self._end_s)
         except subprocess.TimeoutExpired:
             self.kill()
 
@@ -71,7 +73,7 @@ def server(model: str, *flags: str, replicas: int = 0) -> Iterator[Process]:
     if replicas:
         command[1:4] = [str(Path(__file__).with_name("serving_ray_server.py"))]
         command += ["--replicas", str(replicas)]
-    process = Process(command)
+    process = Process(command, *[_RAY_S] * 2) if replicas else Process(command)
     try:
         yield process
     finally:

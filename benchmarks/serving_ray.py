@@ -26,7 +26,7 @@ from transformers_simul import ServerError, SimulClient
 from transformers_simul.cli.flags import CommandParser
 
 # Words a second of those who speak, seconds that a replica gives its streams, and that a client waits for one.
-_RATE, _DRAIN_S, _WAIT_S = 3.0, 2.0, 600.0
+_RATE, _DRAIN_S, _WAIT_S = 3.0, 2.0, 1200.0
 
 
 class Told(NamedTuple):
@@ -133,9 +133,9 @@ class Trials:
             victim.kill()
 
         told = await self.speak(kill)
+        check(not told.wrong and told.resumed > 0, f"the words of {told.wrong} clients differ; {told}")
         await asyncio.to_thread(cluster.settled, "simul", 2, self.url)
         after = {process.pid for process in cluster.replicas()}
-        check(not told.wrong and told.resumed > 0, f"the words of {told.wrong} clients differ; {told}")
         check(len(after - before) == 1, f"replicas were {before}, and are {after}")
         return f"{told}; the words of all {len(self.texts)} clients are the same; Ray started another replica"
 

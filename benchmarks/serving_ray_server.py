@@ -101,7 +101,7 @@ def _processes(title: str) -> list[psutil.Process]:
     return found
 
 
-def settled(name: str, count: int, url: str, patience_s: float = 300.0) -> None:
+def settled(name: str, count: int, url: str, patience_s: float = 1200.0) -> None:
     """Wait until an application has so many replicas that answer.
 
     Raises:
