@@ -18,6 +18,7 @@ from typing import Any
 # Before Ray is imported: nothing leaves this machine, and a slow one is waited for.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_worker_register_timeout_seconds", "300")
+os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
 import psutil
 import ray
 from ray import serve
