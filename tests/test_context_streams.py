@@ -371,3 +371,28 @@ def test_a_model_learns_who_it_is_from_the_sentence_before():
     print(f"'it' is right in {right[0]} of 40 documents without the sentence before in view, {right[1]} with it")
     assert 10 < right[0] < 30
     assert right[1] == 40
+
+
+def test_a_resumed_stream_gets_the_context_of_what_is_put_again(model, processor):
+    source = texts(3, 1, sentences=4)[0]
+
+    def stream(**kwargs):
+        Recorded.made.clear()
+        engine = StreamEngine(model, processor, max_streams=1, max_tokens=2000)
+        settings = {"row_decoder": Recorded, "sentences": True, "context_sentences": 1}
+        opened = engine.open(WaitKPolicy(1), **settings, **options(processor, max_new_tokens=80), **kwargs)
+        opened.source.put(source)
+        opened.source.end()
+        finish(engine)
+        return list(opened.words), [torch.stack(each.logits) for each in Recorded.made]
+
+    words, logits = stream()
+    lengths = [len(each.words) for each in Recorded.made]
+    # Every sentence has words, and the last word of some was written before all of its source had been read.
+    assert len(lengths) == 4
+    assert min(lengths) > 0
+    assert any(each.delays[-1] < each.reading.words for each in Recorded.made[:3])
+    for shown in (lengths[0] + 1, sum(lengths[:2]) + 1, sum(lengths[:3]) + 1):
+        rest, again = stream(committed=words[:shown])
+        assert [(word.ids, word.delay) for word in rest] == [(word.ids, word.delay) for word in words[shown:]]
+        assert (again[-1][-1] - logits[-1][-1]).abs().max() <= TOLERANCE

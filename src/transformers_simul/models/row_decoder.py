@@ -44,6 +44,7 @@ class RowDecoder:
             are written as they are, under the source that they saw, and `on_word` is not called for them.
         glossary (`BoundGlossary`, *optional*): terms to prefer once they were read.
         context (`Sequence[int]`, *optional*): ids that the cache holds before the head: sentences that have ended.
+        is_over (`bool`, *optional*): whether the committed words are all of the target: nothing more is written.
 
     Attributes:
         feeds_ahead (`bool`): whether source may be fed before it is read, since it is hidden: all of it if it is known,
@@ -78,6 +79,7 @@ class RowDecoder:
         committed: Sequence[Committed] = (),
         glossary: BoundGlossary | None = None,
         context: Sequence[int] = (),
+        is_over: bool = False,
     ):
         for name, given in (("committed words need", committed), ("context needs", context)):
             if given and not self.feeds_ahead:
@@ -86,7 +88,7 @@ class RowDecoder:
         self.head, self.tail, self.rule = prompt.head, prompt.tail, prompt.rule
         self.processors, self.criteria, self.generator = processors, criteria, generator
         self.max_new_tokens, self.max_word_tokens = max_new_tokens, max_word_tokens
-        self.keeps_logits, self.on_word, self.committed = keeps_logits, on_word, committed
+        self.keeps_logits, self.on_word, self.committed, self.is_over = keeps_logits, on_word, committed, is_over
         self.glossary = None if glossary is None else glossary.row()
         self.started = time.perf_counter() if started is None else started
         self.reading = Reading(self.head, head_is_fed, context)
@@ -113,7 +115,11 @@ class RowDecoder:
         try:
             yield from self._read_until_write()
             answer = yield from self._write_committed()
-            token = yield from self._start_word((yield from self._wait_to_write(answer)))
+            token = self.rule.eos_token_id
+            if self.is_over:
+                yield from self._read_the_rest()
+            else:
+                token = yield from self._start_word((yield from self._wait_to_write(answer)))
             while token != self.rule.eos_token_id:
                 token = yield from self._write_word(token)
             self.stop_reason = "eos"
@@ -220,6 +226,14 @@ class RowDecoder:
         if self.committed and (reason := self._limit_reached()):
             raise RowStopped(reason)
         return (yield from self._ask(self.feed(newest, self._copies_due(len(self.words), 1))))
+
+    def _read_the_rest(self) -> Generator[Ask | None, list[Answer], None]:
+        """READ to the end, so that what is stored saw all of the source, as before an EOS."""
+        visible = self.reading.visible
+        while not self.reading.is_over:
+            yield from self._read()
+        if self.reading.visible != visible:
+            yield from self._ask_again()
 
     def _reads_committed(self, delay: int | None) -> bool:
         """Whether more was read before the next committed word."""

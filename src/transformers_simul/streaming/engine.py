@@ -28,7 +28,7 @@ from ..models.text import ends_sentence
 from .context import KeptSentences
 from .engine_stream import EngineStream
 from .options import decoder_options
-from .sentences import SentenceReader, committed_in, pass_over
+from .sentences import SentenceReader, committed_before, committed_in, pass_over
 from .streamer import SimulStreamer, Word
 
 _logger = logging.getLogger(__name__)
@@ -403,14 +403,15 @@ class StreamEngine:
                 if begun is None:
                     yield None
                     continue
-                shown = committed
+                shown, is_over = committed, False
                 if isinstance(reader, SentenceReader):
                     newest = yield from committed_in(reader, committed)
-                    if newest is None:
+                    is_over = newest is None
+                    if is_over and not context_sentences:
                         yield from pass_over(reader)
                         stream.words.end_sentence(words_before + reader.words_before + reader.words, "eos")
                         continue
-                    shown = newest
+                    shown = committed_before(reader, committed) if newest is None else newest
                 decoder = row_decoder(
                     source=reader,
                     policy=policy,
@@ -421,6 +422,7 @@ class StreamEngine:
                     ),
                     committed=shown,
                     context=context.ids,
+                    is_over=is_over,
                     **options,
                 )
                 yield from decoder.run()

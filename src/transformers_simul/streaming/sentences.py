@@ -2,6 +2,7 @@
 """An endless source, sentence by sentence, while it arrives."""
 
 from collections.abc import Callable, Generator, Sequence
+from itertools import count
 
 from ..models.committed import Committed
 from ..models.streams import SourceReader
@@ -211,6 +212,18 @@ def committed_in(
     return [Committed(*word) for word in here]
 
 
+def committed_before(reader: SentenceReader, committed: Sequence[Committed]) -> list[Committed]:
+    """The committed words of a sentence that has begun and is over, with delays that count from its start.
+
+    Args:
+        reader (`SentenceReader`): of the stream, which has all of the sentence.
+        committed (`Sequence[Committed]`): as in [`committed_in`].
+    """
+    length = next(index for index in count() if reader.peek(index) == (True, None))
+    here = [(ids, delay - reader.words_before) for ids, delay in committed if delay is not None]
+    return [Committed(ids, delay) for ids, delay in here if 0 < delay <= length]
+
+
 def pass_over(reader: SentenceReader) -> Generator[None, None, None]:
     """Read to the end of the sentence that has begun.
 
@@ -225,4 +238,4 @@ def pass_over(reader: SentenceReader) -> Generator[None, None, None]:
             yield None
 
 
-__all__ = ["SentenceReader", "committed_in", "pass_over"]
+__all__ = ["SentenceReader", "committed_before", "committed_in", "pass_over"]
