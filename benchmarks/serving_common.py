@@ -115,6 +115,8 @@ class Relay:
     def __init__(self, url: str):
         host, port = url.removeprefix("http://").split(":")
         self._target = (host, int(port))
+        # Pieces, in both directions.
+        self._carried = 0
         self._lines: list[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = []
 
     async def __aenter__(self) -> "Relay":
@@ -128,9 +130,14 @@ class Relay:
             self._cut(line)
 
     async def cut_at_random(self, draw: random.Random, every_s: float) -> None:
-        """Cut a third of the connections again and again, each in the middle of whatever it carries."""
+        """Cut a third of the connections again and again, each in the middle of whatever it carries; on a slow machine
+        less often, or nobody would get a word between two cuts."""
+        due = 0
         while True:
             await asyncio.sleep(draw.uniform(0, 2 * every_s))
+            if self._carried < due:
+                continue
+            due = self._carried + 3 * len(self._lines)
             for line in draw.sample(self._lines, len(self._lines) // 3):
                 self._cut(line)
 
@@ -142,17 +149,17 @@ class Relay:
         back, there = await asyncio.open_connection(*self._target)
         line = (writer, there)
         self._lines.append(line)
-        tasks = [asyncio.create_task(_pump(*pair)) for pair in ((reader, there), (back, writer))]
+        tasks = [asyncio.create_task(self._pump(*pair)) for pair in ((reader, there), (back, writer))]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         self._lines.remove(line)
         self._cut(line)
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                self._carried += 1
+                writer.write(data)
+                await writer.drain()
 
 
 def texts(file: str, count: int, words: int) -> list[str]:
