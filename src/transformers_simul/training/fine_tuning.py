@@ -66,7 +66,7 @@ def fine_tune(
     shows = trainer.is_world_process_zero()
     if shows:
         trains = model.num_parameters(only_trainable=True)
-        what = "runs of sentences" if "sentences" in train_dataset.column_names else "pairs"
+        what = "runs of sentences" if "sentences" in getattr(train_dataset, "column_names", ()) else "pairs"
         print(f"Training {trains / 1e6:.1f} M parameters on {len(train_dataset):,} {what}", flush=True)
         write_record(folder, record)
     _train(trainer, folder)
