@@ -158,6 +158,8 @@ class Trials:
     async def one_comes(self) -> str:
         """One replica is too little for all who speak: Ray starts another one, and those that wait get a place."""
         half = max(1, len(self.texts) // 2)
+        # Anew: Ray waits ten minutes before it takes a replica away.
+        await asyncio.to_thread(cluster.remove, "simul")
         await asyncio.to_thread(self.deploy, replicas=1, max_replicas=2, max_streams=half)
         await asyncio.to_thread(cluster.settled, "simul", 1, self.url)
         begun_s, took_s = time.monotonic(), 0.0

@@ -71,6 +71,11 @@ def deploy(model: str, name: str = "simul", route: str = "/", **args: Any) -> No
     serve.run(build(args), name=name, route_prefix=route)
 
 
+def remove(name: str) -> None:
+    """Have Ray run an application no more."""
+    serve.delete(name)
+
+
 def replicas(name: str = "simul") -> list[psutil.Process]:
     """The processes of an application's replicas."""
     return _processes(f"ray::ServeReplica:{name}:")

@@ -110,7 +110,7 @@ def test_ray_is_told_of_places_replicas_and_the_time_that_streams_get(recorder):
     assert recorder.told["graceful_shutdown_timeout_s"] >= 12 + 6
     assert recorder.told["ray_actor_options"] == {"num_cpus": 1, "num_gpus": 1}
     assert recorder.given["rooms"] == 0
-    assert recorder.told["max_queued_requests"] == 32
+    assert recorder.told["max_queued_requests"] == 3 * 32
     # Of a new version, replicas come before the old ones go.
     assert recorder.told["max_surge_percent"] > 0
     build(OPEN | {"model": ["en-de", "en-fr"], "max_streams": 16, "drain_s": 12, "max_replicas": 9, "queue": 2})

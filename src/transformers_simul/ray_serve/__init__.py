@@ -27,7 +27,7 @@ def build(args: Mapping[str, Any]) -> Any:
             every node), `no_token`, `origin`, `host_name`, `trust_remote_code`, `decoding_weights`; every field of
             [`Settings`]; and of the replicas `replicas` (1), `max_replicas` (as many as `replicas`), `target_streams`
             (connections of a replica before another one is started: 0.8 of those it takes), `queue` (connections that
-            wait at each proxy for a replica: as many as one takes), `num_cpus` (1) and `num_gpus` (0) of each.
+            wait at each proxy for a replica: as many as all take), `num_cpus` (1) and `num_gpus` (0) of each.
 
     Returns:
         `ray.serve.Application`: for `serve.run`.

@@ -107,7 +107,8 @@ def options(given: Any) -> dict[str, Any]:
     options: dict[str, Any] = {
         # The replica with the fewest connections gets the next. A listener of a room is a connection too.
         "max_ongoing_requests": places,
-        "max_queued_requests": given.queue or places,
+        # Also who comes back when a replica dies is in the queue for a moment, with all others of it.
+        "max_queued_requests": given.queue or places * (given.max_replicas or given.replicas),
         # Streams get their time, then say so to their clients, and Ray waits for that.
         "graceful_shutdown_timeout_s": given.drain_s + _END_S,
         "graceful_shutdown_wait_loop_s": 0.5,
