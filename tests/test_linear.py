@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
+import random
+
 import pytest
 import torch
 from torch import nn
 
-from transformers_simul import SimulFalconForCausalLM, WaitKPolicy
+from helpers import make_model, random_sentence
+from transformers_simul import SimulFalconForCausalLM, SimulMaskDataCollator, WaitKPolicy
 from transformers_simul.evaluation.flops import count_flops
 from transformers_simul.models.linear import SimulLinear
 
@@ -46,3 +49,22 @@ def test_flops_are_counted_whatever_kernel_runs(model, processor, backend):
     expected = layers * (2 * 12 * size**2 * sum(tokens) + 4 * size * sum(keys))
     expected += 2 * size * model.config.vocab_size * sum(answers)
     assert counted == expected
+
+
+def test_layers_do_not_cut_the_graph_of_a_compiled_training_step(processor):
+    """As `--torch_compile` does; a question for the inference mode would cut it in each linear layer."""
+    model, draw, attentions = make_model(processor, num_hidden_layers=3).train(), random.Random(0), []
+
+    def backend(graph, example):
+        attentions.append(sum("scaled_dot_product" in str(node.target) for node in graph.graph.nodes))
+        return graph.forward
+
+    torch._dynamo.reset()
+    compiled, collator = torch.compile(model, backend=backend), SimulMaskDataCollator(processor, WaitKPolicy(2))
+    for words in (3, 5):
+        source = random_sentence(draw, words, words)
+        batch = collator([{"source": source, "target": "ein Hund rennt"}] * 2)
+        loss = compiled(**batch).loss
+        assert torch.equal(loss, model(**batch).loss)
+        loss.backward()
+    assert set(attentions) == {0, 3}

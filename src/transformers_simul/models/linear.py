@@ -33,7 +33,9 @@ def decoding_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tenso
 
     ```
     """
-    # In this order: torch.compile cannot look at the inference mode, and need not on other devices.
+    # torch.compile cannot look at the inference mode: every layer would cut its graph in two.
+    if torch.compiler.is_compiling():
+        return None
     if weight.device.type != "cpu" or not input.dtype == weight.dtype == torch.float32:
         return None
     if not torch.is_inference_mode_enabled() or not torch.backends.mkldnn.is_available():

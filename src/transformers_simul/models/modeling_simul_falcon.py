@@ -132,7 +132,8 @@ class SimulFalconModel(SimulAlibiModel, FalconModel):
         """Return what attention needs for ALiBi or rotary positions; outside of decoding as slow and as exact as
         Falcon's own."""
         context = super().context(pattern) if self.config.has_alibi else rotary_context(self, pattern)
-        return context._replace(broadcasts_keys=not torch.is_inference_mode_enabled())
+        # In this order: torch.compile cannot look at the inference mode.
+        return context._replace(broadcasts_keys=torch.compiler.is_compiling() or not torch.is_inference_mode_enabled())
 
 
 class SimulFalconForCausalLM(SimulForCausalLM, FalconForCausalLM):
