@@ -8,6 +8,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from transformers_simul.text_files import write_text
 
@@ -23,8 +24,8 @@ def main(output: Path) -> None:
         "say of the paper's claims: [findings](findings.md).",
     ]
     for folder in sorted((output / "systems").iterdir()):
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        base = json.loads((output / folder.name / "base" / "training.json").read_text(encoding="utf-8"))
+        manifest = read_json(folder / "manifest.json")
+        base = read_json(output / folder.name / "base" / "training.json")
         tuned = manifest["trainings"]["simulmask"]["training"]
         parts += [
             "",
@@ -36,16 +37,26 @@ def main(output: Path) -> None:
             f"{tuned['per_device_train_batch_size']} pairs for each system, k drawn",
             f"from {', '.join(manifest['arguments']['training_k'])} where it follows a policy. float32, one core.",
             "",
-            (folder / "results.md").read_text(encoding="utf-8").split("\n\nLatency:\n")[0].split("\n", 2)[2].strip(),
+            *comparison(folder, folder.name),
         ]
-        for name, title in (("bleu", "BLEU over LAAL"), ("chrf++", "chrF++ over LAAL"), ("flops", "FLOPs")):
-            picture = f"{folder.name}-{name.replace('++', 'pp')}.png"
-            shutil.copyfile(folder / f"{name}.png", DOCS / picture)
-            parts += ["", f"![{folder.name}: {title}]({picture})"]
-        shutil.copyfile(folder / "results.csv", DOCS / f"{folder.name}.csv")
-        parts += ["", f"Every line with its signature: [{folder.name}.csv]({folder.name}.csv)."]
     write_text(DOCS / "multi30k.md", "\n".join(parts) + "\n")
     print(f"written: {DOCS / 'multi30k.md'}")
+
+
+def comparison(folder: Path, name: str) -> list[str]:
+    """The report of examples/run_experiment.py as lines of a page; its pictures and CSV are copied beside the page."""
+    report = (folder / "results.md").read_text(encoding="utf-8")
+    parts = [report.split("\n\nLatency:\n")[0].split("\n", 2)[2].strip()]
+    for picture, title in (("bleu", "BLEU over LAAL"), ("chrf++", "chrF++ over LAAL"), ("flops", "FLOPs")):
+        copy = f"{name}-{picture.replace('++', 'pp')}.png"
+        shutil.copyfile(folder / f"{picture}.png", DOCS / copy)
+        parts += ["", f"![{name}: {title}]({copy})"]
+    shutil.copyfile(folder / "results.csv", DOCS / f"{name}.csv")
+    return [*parts, "", f"Every line with its signature: [{name}.csv]({name}.csv)."]
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
