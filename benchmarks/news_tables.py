@@ -19,8 +19,8 @@ def main(output: Path) -> None:
         "",
         "Sentences of 20 words, in the order of their documents: WMT's test sets of 2018 (German) and 2014",
         "(French), which nobody trained on. Commands: `benchmarks/news.sh de|fr DATA OUTPUT`, then",
-        "`benchmarks/news_tables.py OUTPUT`. What the systems are: [baselines](../baselines.md). What the tables say of",
-        "the paper's claims: [findings](findings.md).",
+        "`benchmarks/news_tables.py OUTPUT`. What the systems are: [baselines](../baselines.md). What the tables say",
+        "of the paper's claims: [findings](findings.md).",
     ]
     for folder in sorted(output.glob("en-*")):
         parts += ["", f"## {folder.name}", "", *language(folder)]
