@@ -81,6 +81,7 @@ translate() { # name, source, target: with the models of `systems`
 
 lengths() {
   "$python" examples/run_experiment.py --output_dir "$output/lengths" "${tune[@]}" "${test[@]}" --concatenate 4 \
+    --max_length 900 --per_device_train_batch_size 16 --gradient_accumulation_steps 4 \
     --systems SM-norec SM-norec-mod SM-no-alibi --training_k 3 --eval_wait_k 3 --max_steps "${LONG_STEPS:-400}" \
     --max_predict_samples 50 --flops_sentences 2
   "$python" benchmarks/alibi_by_length.py "$output/lengths/en-$language/models" "${test[@]:1}" "$output/alibi-by-length"
