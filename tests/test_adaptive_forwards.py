@@ -98,7 +98,7 @@ class One(RowDecoder):
         return ()
 
 
-@pytest.mark.parametrize(("policy", "plain"), [(Waves(1, 8), One), (LocalAgreementPolicy(2, 1, 5), Anew)], ids=repr)
+@pytest.mark.parametrize(("policy", "plain"), [(Waves(1, 8), One), (LocalAgreementPolicy(2, 1, 5), Anew)])
 def test_copies_and_guesses_are_left_out_where_there_is_no_room(model, processor, policy, plain):
     source = long_sources(1)[0]
     rows = len(processor.head_ids) + sum(map(len, processor.encode(source))) + len(processor.tail_ids)

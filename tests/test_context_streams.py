@@ -186,7 +186,7 @@ def puts_the_target_elsewhere(monkeypatch, settle, cache, row, forgets, source_t
     settle(cache, row, forgets, source_tokens + 1, leaving)
 
 
-@pytest.mark.parametrize("mutant", [1, 3, keeps_old_keys, keeps_replaced_keys, puts_the_target_elsewhere], ids=str)
+@pytest.mark.parametrize("mutant", [1, 3, keeps_old_keys, keeps_replaced_keys, puts_the_target_elsewhere])
 def test_mutants_fail(model, processor, monkeypatch, mutant):
     """A window of another width in training; keys that ought to have left; a target at another place."""
     trained = mutant if isinstance(mutant, int) else 2
