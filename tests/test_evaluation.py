@@ -43,7 +43,7 @@ def test_paired_difference_is_sharper_than_two_intervals():
     assert low < difference < high
     assert low > 0
     assert paired_difference(worse, worse, references, 50) == (0, 0, 0)
-    with pytest.raises(ValueError, match="as many"):
+    with pytest.raises(ValueError, match="equally many"):
         quality(["a"], ["a", "b"])
 
 

@@ -158,7 +158,7 @@ def test_weights_that_do_not_fit_are_refused_and_tied_ones_are_no_news(tmp_path,
     assert "missing keys" not in caplog.text
     other = make_trainer(str(tmp_path), SimulTrainer, max_steps=2)
     other.model.transformer.h[0].extra = torch.nn.Linear(2, 2)
-    with pytest.raises(ValueError, match="must hold this model's weights: missing .*extra"):
+    with pytest.raises(ValueError, match="must hold exactly this model's weights: missing .*extra"):
         other.train(resume_from_checkpoint=True)
 
 
