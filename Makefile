@@ -7,8 +7,9 @@ READY := .venv/.ready
 
 .PHONY: demo train test check bench docs package clean
 
+# On one core: so small a model gains little from a second one, and threads that wait for a busy core wait long.
 demo: $(READY)
-	$(BIN)/python examples/demo.py
+	OMP_NUM_THREADS=1 $(BIN)/python examples/demo.py
 
 # A small model from scratch, in ten minutes; interrupted, it goes on where it was.
 train: $(READY)
