@@ -1,36 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gather what benchmarks/news.sh left behind into docs/results/news.md and its pictures. Parts that have not been run
-are left out.
+"""Gather what benchmarks/news.sh left behind into docs/results/news.md and its pictures, with the commands of that run, as
+its manifests have them. Parts that have not been run are left out, and named.
 
 Usage: benchmarks/news_tables.py OUTPUT_FOLDER
 """
 
+import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from multi30k_tables import DOCS, comparison, read_json
+from transformers_simul.research.baselines import SYSTEMS
 from transformers_simul.text_files import write_text
+
+TESTS = {"en-de": "WMT's test set of 2018", "en-fr": "WMT's test set of 2014"}
+CORPORA = {"en-de": ["tatoeba", "multi30k", "ted", "libreoffice"], "en-fr": ["tatoeba", "multi30k", "libreoffice"]}
 
 
 def main(output: Path) -> None:
     parts = [
         "# The paper's systems on news",
         "",
-        "Sentences of 20 words, in the order of their documents: WMT's test sets of 2018 (German) and 2014",
-        "(French), which nobody trained on. Commands: `benchmarks/news.sh de|fr DATA OUTPUT`, then",
-        "`benchmarks/news_tables.py OUTPUT`. What the systems are: [baselines](../baselines.md). What the tables say",
-        "of the paper's claims: [findings](findings.md).",
+        "Sentences of 20 words, in the order of their documents, which nobody trained on. What the systems are:",
+        "[baselines](../baselines.md). What the tables say of the paper's claims: [findings](findings.md). Below are the",
+        "commands that made each part; `benchmarks/news_tables.py OUTPUT` made this page of what they left.",
     ]
-    for folder in sorted(output.glob("en-*")):
+    for folder in (folders := sorted(output.glob("en-*"))):
         parts += ["", f"## {folder.name}", "", *language(folder)]
+    if missing := [name for name in TESTS if name not in [folder.name for folder in folders]]:
+        parts += ["", f"Not run: {', '.join(missing)}."]
     write_text(DOCS / "news.md", "\n".join(parts) + "\n")
     print(f"written: {DOCS / 'news.md'}")
 
 
 def language(folder: Path) -> list[str]:
     name, experiment = folder.name, folder / "systems" / folder.name
-    parts = [set_up(folder, experiment), "", *comparison(experiment, f"news-{name}")]
+    parts = [set_up(folder, experiment), "", "```text", *commands(folder), "```", "", *not_run(folder)]
+    parts += comparison(experiment, f"news-{name}")
     for file, title in (
         ("by_length.md", "By source length"),
         ("by_corpus.md", "The same models on other corpora"),
@@ -59,6 +67,49 @@ def set_up(folder: Path, experiment: Path) -> str:
         f"{tuned['max_steps']} steps of {rows(tuned)} of {manifest['pairs']['train']:,} news pairs, k drawn from "
         f"{', '.join(manifest['arguments']['training_k'])} where it follows a policy. bfloat16, one core."
     )
+
+
+def commands(folder: Path) -> list[str]:
+    """The commands of news.sh that this run came from, one for each part, with their environment."""
+    base = read_json(folder / "base" / "training.json")
+    start = base["model"]["model_name_or_path"]
+    lines = [command(folder, "base", {"START": start, "BASE_STEPS": base["training"]["max_steps"]})]
+    systems = read_json(folder / "systems" / folder.name / "manifest.json")
+    lines.append(command(folder, "systems", limits(systems)))
+    elsewhere = {command(folder, "elsewhere", limits(read_json(path))) for path in manifests(folder)}
+    return [*lines, *sorted(elsewhere)]
+
+
+def limits(manifest: dict[str, Any]) -> dict[str, Any]:
+    names = manifest["arguments"]["systems"]
+    return {
+        "TUNE_STEPS": manifest["trainings"]["simulmask"]["training"]["max_steps"],
+        "SYSTEMS": "" if names == [system.name for system in SYSTEMS] else " ".join(names),
+        "SENTENCES": manifest["data"]["max_predict_samples"],
+    }
+
+
+def command(folder: Path, part: str, environment: dict[str, Any]) -> str:
+    told = [f"{name}={shlex.quote(str(value))}" for name, value in environment.items() if value]
+    return " ".join([*told, "benchmarks/news.sh", folder.name.removeprefix("en-"), "DATA", "OUTPUT", part])
+
+
+def manifests(folder: Path) -> list[Path]:
+    """Of the other corpora."""
+    return sorted(folder.glob(f"elsewhere/*/{folder.name}/manifest.json"))
+
+
+def not_run(folder: Path) -> list[str]:
+    """What news.sh would do besides, and what the run was limited to."""
+    manifest = read_json(folder / "systems" / folder.name / "manifest.json")
+    systems = [system.name for system in SYSTEMS if system.name not in manifest["arguments"]["systems"]]
+    done = [path.parents[1].name for path in manifests(folder)]
+    missing = [*systems, *(name for name in CORPORA[folder.name] if name not in done)]
+    if not (folder / "alibi-by-length.md").is_file():
+        missing.append("ALiBi by length (`lengths`)")
+    first = f"the first {manifest['pairs']['test']:,}" if manifest["data"]["max_predict_samples"] else "all"
+    parts = [f"The tests are {first} sentences of {TESTS[folder.name]}."]
+    return [*parts, *([f"Not run: {', '.join(missing)}."] if missing else []), ""]
 
 
 def training_of_lengths(experiment: Path) -> str:
