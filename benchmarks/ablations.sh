@@ -29,7 +29,7 @@ lengths() {
     --systems SM-norec SM-norec-mod SM-no-alibi --training_k 3 --eval_wait_k 3 --concatenate 12 --max_length 1000 \
     --per_device_train_batch_size 4 --max_steps 120 --max_predict_samples 100 --flops_sentences 2
   "$python" benchmarks/alibi_by_length.py "$output/ablations/long/en-de/models" "$data/test_2016_flickr.en.gz" \
-    "$data/test_2016_flickr.de.gz" docs/results/alibi-by-length
+    "$data/test_2016_flickr.de.gz" docs/results/alibi-by-length --lengths 1 4 12 24 --sentences 240
 }
 
 published_rows() {

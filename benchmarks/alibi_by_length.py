@@ -10,7 +10,7 @@ heads are also changed apart. BLEU is that of real decoding. Intervals: 95%, boo
 Usage: benchmarks/alibi_by_length.py MODELS_FOLDER SOURCE_FILE TARGET_FILE OUTPUT_NAME [--k 3] [--lengths 1 2 4 8]
 
 MODELS_FOLDER holds simulmask-kK, simulmask-plain-alibi-kK and simulmask-no-alibi-kK, as examples/run_experiment.py
-leaves them. Neighbouring lines of the text must be neighbours in a document. Writes OUTPUT_NAME.md and .png.
+leaves them. Neighbouring lines of the text should be neighbours in a document. Writes OUTPUT_NAME.md and .png.
 """
 
 from pathlib import Path
@@ -55,8 +55,8 @@ def main() -> None:
     losses = {count: row_losses(loaded, rows, args.k) for count, rows in texts.items()}
     page = [f"{len(pairs)} sentences, wait-{args.k}; loss per target token; in brackets 95% intervals.", ""]
     page += loss_table({f"{count} ({words(texts[count]):.0f})": losses[count] for count in texts}, "sentences (words)")
-    page += ["", "Single sentences by length:", ""]
     if 1 in texts:
+        page += ["", "Single sentences by length:", ""]
         page += loss_table(by_band(texts[1], losses[1]), "source words")
     page += ["", "The plain model, as trained but for some heads: what they alone add to its loss.", ""]
     page += head_table(losses)
