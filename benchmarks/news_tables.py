@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gather what benchmarks/news.sh left behind into docs/results/news.md and its pictures, with the commands of that run, as its
-manifests have them. Parts that have not been run are left out, and named.
+"""Gather what benchmarks/news.sh left behind into docs/results/news.md and its pictures, with the commands of that run,
+as its manifests have them. Parts that have not been run are left out, and named.
 
 Usage: benchmarks/news_tables.py OUTPUT_FOLDER
 """
@@ -24,8 +24,8 @@ def main(output: Path) -> None:
         "# The paper's systems on news",
         "",
         "Sentences of 20 words, in the order of their documents, which nobody trained on. What the systems are:",
-        "[baselines](../baselines.md). What the tables say of the paper's claims: [findings](findings.md). Below are the",
-        "commands of each part; `benchmarks/news_tables.py OUTPUT` made the page of what they left.",
+        "[baselines](../baselines.md). What the tables say of the paper's claims: [findings](findings.md). Below",
+        "are the commands of each part; `benchmarks/news_tables.py OUTPUT` made the page of what they left.",
     ]
     for folder in (folders := sorted(output.glob("en-*"))):
         parts += ["", f"## {folder.name}", "", *language(folder)]
