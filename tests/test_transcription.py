@@ -2,14 +2,21 @@
 """The encoder that learns to transcribe: its loss, what it takes for too fast, what it hears, and that it learns."""
 
 import itertools
+import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from speech import make_speech, make_speech_processor
 from transformers_simul.models.audio_units import AudioToken
-from transformers_simul.research.speech.transcription import Transcriber, TranscriptCollator, load_hearing
+from transformers_simul.research.speech.transcription import (
+    Transcriber,
+    TranscriptCollator,
+    load_hearing,
+    train_transcriber,
+)
+from transformers_simul.training import ProgramArguments, SimulTrainer
 
 VOCABULARY = [50, 60, 70]
 
@@ -111,3 +118,47 @@ def test_it_learns_to_hear_and_another_model_takes_that_over(tmp_path):
     taken = load_hearing(other, tmp_path)
     assert [taken.transcribe(torch.stack([noises[noise] for noise in pair])) for pair in spoken] == heard
     torch.testing.assert_close(other.embed_units(noises), learner.embed_units(noises), rtol=0, atol=0)
+
+
+def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    noises = torch.randn(6, 8, 24, generator=torch.manual_seed(0))
+
+    def train(folder):
+        learner = make_speech("Falcon", make_speech_processor()).train()
+        blank, places = learner.config.audio_token_id, learner.config.unit_tokens
+        examples = [
+            {"source_ids": [AudioToken.unit(blank, noise, places)], "transcript_ids": [VOCABULARY[index % 3]]}
+            for index, noise in enumerate(noises)
+        ]
+        args = ProgramArguments(
+            str(folder), max_steps=6, save_steps=2, per_device_train_batch_size=2, learning_rate=1e-2, use_cpu=True,
+            report_to="none", disable_tqdm=True,
+        )  # fmt: skip
+        train_transcriber(learner, VOCABULARY, examples, args, {"of": "noises"})
+
+    train(tmp_path / "whole")
+    step = SimulTrainer.training_step
+
+    def dies(trainer, *args, **kwargs):
+        if trainer.state.global_step == 4:
+            raise KeyboardInterrupt
+        return step(trainer, *args, **kwargs)
+
+    monkeypatch.setattr(SimulTrainer, "training_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut")
+    steps = []
+
+    def counts(trainer, *args, **kwargs):
+        steps.append(trainer.state.global_step)
+        return step(trainer, *args, **kwargs)
+
+    monkeypatch.setattr(SimulTrainer, "training_step", counts)
+    train(tmp_path / "cut")
+    assert steps == [4, 5]
+    whole, cut = (load_file(tmp_path / name / "hearing.safetensors") for name in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    for name, weights in whole.items():
+        torch.testing.assert_close(cut[name], weights, rtol=0, atol=0)
+    done = [json.loads((tmp_path / name / "training.json").read_text())["done"] for name in ("whole", "cut")]
+    assert done[0]["steps"] == done[1]["steps"] == 6

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The flags of the speech experiment."""
 
+import math
 from dataclasses import dataclass, field
 
 from ...models.policies import Policy, WaitKPolicy
@@ -63,13 +64,20 @@ class SpeechArguments:
     flops_utterances: int = field(default=20, metadata={"help": "Utterances whose FLOPs are counted, one by one."})
 
     def __post_init__(self) -> None:
-        for name in ("mel_bins", "encoder_size", "encoder_layers", "encoder_heads", "unit_tokens"):
+        for name in (
+            "mel_bins", "encoder_size", "encoder_layers", "encoder_heads", "unit_tokens", "predict_batch_size",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.noisy <= 1:
+            raise ValueError(f"noisy must be between 0 and 1, got {self.noisy}.")
+        if self.context_ms < 0:
+            raise ValueError(f"context_ms must be at least 0, got {self.context_ms}.")
+        if self.cascade_model and self.recogniser == "none":
+            raise ValueError(f"cascade_model needs a recogniser, got {self.cascade_model!r} and recogniser='none'.")
         if self.frame_ms < 2 or self.frame_ms % 2:
             raise ValueError(f"frame_ms must be even and at least 2, got {self.frame_ms}.")
-        if self.transcription_steps < 0:
-            raise ValueError(f"transcription_steps must be at least 0, got {self.transcription_steps}.")
+        self._check_transcription()
         if self.flops_utterances < 2:
             raise ValueError(f"flops_utterances must be at least 2, for quartiles, got {self.flops_utterances}.")
         frame_ms = self.frame_ms
@@ -83,6 +91,18 @@ class SpeechArguments:
         for k in self.eval_wait_k:
             WaitKPolicy(k)
         self.training_policy()
+
+    def _check_transcription(self) -> None:
+        if self.transcription_steps < 0:
+            raise ValueError(f"transcription_steps must be at least 0, got {self.transcription_steps}.")
+        rate, minutes = self.transcription_learning_rate, self.transcription_minutes
+        if not 0 <= rate < math.inf:
+            raise ValueError(f"transcription_learning_rate must be at least 0 and finite, got {rate}.")
+        if minutes is not None and not (minutes > 0 and self.transcription_steps):
+            raise ValueError(
+                f"transcription_minutes must be above 0, and needs --transcription_steps, got {minutes} and "
+                f"{self.transcription_steps} steps."
+            )
 
     @property
     def flops_k(self) -> int:
