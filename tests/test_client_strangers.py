@@ -287,6 +287,28 @@ def test_a_terminal_gets_no_control_characters_of_a_server(flags, monkeypatch, c
     assert not {char for char in out + err if not char.isprintable()} - {"\n", "\t"}
 
 
+def test_a_log_gets_no_control_characters_of_a_server(caplog):
+    """Nor does who is told that no server could be reached."""
+
+    async def close(socket):
+        await socket.send(started().model_dump_json(exclude_none=True))
+        await socket.close(1011, ESCAPES)
+
+    async def main():
+        async with stranger(close, give_up_s=0.0) as client:
+            with pytest.raises(ConnectionLost) as lost:
+                async with client.open() as stream:
+                    async for _ in stream:
+                        pass
+            return str(lost.value)
+
+    with caplog.at_level("INFO", logger=connection.__name__):
+        told = run(main())
+    for text in (told, *caplog.messages):
+        assert "title" in text and not any(char in text for char in ESCAPES if not char.isprintable())
+    assert caplog.messages
+
+
 def test_the_last_line_of_a_terminal_is_its_own():
     screen = io.StringIO()
     Terminal(screen).write(f"ein {ESCAPES}Hund\n")

@@ -17,6 +17,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
+from ...text_files import one_line
 from ..messages import Error, what_is_wrong
 from .failures import ConnectionLost, ServerError
 
@@ -205,7 +206,7 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _why(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error) or type(error).__name__
 
 
 async def send(socket: ClientConnection, message: BaseModel) -> None:
