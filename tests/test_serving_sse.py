@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from serving import LIMIT_S, run, running, tiny, translate
+from serving import LIMIT_S, run, running, say, start, tiny, translate, until
 
 # It goes on for long: nobody who vanishes is let go because the translation has ended.
 LONG = {"text": "a dog runs over " * 100, "sentences": False, "options": {"max_new_tokens": 3000}, "stream": True}
@@ -32,6 +32,16 @@ def request(body, *headers, length=None):
 async def dial(server):
     host, port = server.url.removeprefix("http://").split(":")
     return await asyncio.open_connection(host, int(port))
+
+
+async def deaf(server):
+    """A line whose end fetches nothing."""
+    host, port = server.url.removeprefix("http://").split(":")
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    line.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(line, (host, int(port)))
+    return line
 
 
 async def answer(server, sent):
@@ -95,6 +105,31 @@ class TestWhoVanishes:
 
         run(main())
 
+    def test_a_listener_who_is_gone_before_the_first_subtitle_is_forgotten(self, parts):
+        """Whose task is given up in its first message, before the generator of subtitles has begun."""
+        waiting = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"", "more_body": False}]
+        scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1"}
+        scope |= {"method": "GET", "scheme": "http", "root_path": "", "headers": [(b"host", b"127.0.0.1")]}
+
+        async def receive():
+            return waiting.pop()
+
+        async def send(message):
+            sent.append(message["type"])
+            await asyncio.sleep(0)
+
+        async def main():
+            async with running({"one": parts}) as server, server.connect() as speaker:
+                await say(speaker, start(room="talk"))
+                (lang,) = (await until(speaker, "started"))[-1]["target_langs"]
+                where = {"path": f"/v1/rooms/talk/{lang}.vtt", "query_string": b"live=true"}
+                await server.server.config.app(scope | where, receive, send)
+                assert sent == ["http.response.start"]
+                assert not server.service.rooms.listeners
+
+        sent = []
+        run(main())
+
     def test_who_stops_reading_is_cut_off_and_others_are_answered(self, parts, monkeypatch):
         """Its socket takes nothing any more: the server waits for it `send_s`, and no longer."""
         from transformers_simul.serving import translate as module
@@ -106,16 +141,34 @@ class TestWhoVanishes:
 
         async def main():
             async with running({"one": parts}, send_s=0.3, **ROOMY) as server:
-                host, port = server.url.removeprefix("http://").split(":")
-                line = socket.socket()
-                line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-                line.setblocking(False)
-                await asyncio.get_running_loop().sock_connect(line, (host, int(port)))
+                line = await deaf(server)
                 await asyncio.get_running_loop().sock_sendall(line, request(LONG))
                 stream = await begun(server)
                 assert (await answer(server, request({"text": "a dog"}, "Connection: close")))[0] == 200
                 await server.idle()
                 assert stream.stop_reason == "cancelled"
+                line.close()
+
+        run(main())
+
+    def test_who_leaves_a_little_unfetched_is_cut_off_too(self, parts):
+        """Less than asyncio would hold a writer up for: the connection could not even be closed."""
+
+        async def main():
+            async with running({"one": parts}, send_s=0.3) as server:
+                line, state = await deaf(server), server.server.server_state
+                asked = left = 0
+                while not left:
+                    await asyncio.get_running_loop().sock_sendall(
+                        line, b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+                    )
+                    asked += 1
+                    while not left and (state.total_requests < asked or state.tasks):
+                        await asyncio.sleep(0.001)
+                        left = sum(each.transport.get_write_buffer_size() for each in state.connections)
+                assert left < 65_536
+                while state.connections:
+                    await asyncio.sleep(0.01)
                 line.close()
 
         run(main())

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, Path, Query, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -19,7 +19,7 @@ from .pages import add_pages
 from .service import Service
 from .sockets import listen, stream
 from .tokens import Principal, bearer
-from .translate import translate
+from .translate import Pieces, translate
 
 _MEDIA = {"srt": "application/x-subrip", "vtt": "text/vtt"}
 RoomPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -185,10 +185,8 @@ def _add_rooms(app: FastAPI, service: Service) -> None:
                     yield text
             except Failure as failure:
                 service.refuse(failure)
-            finally:
-                service.rooms.leave(listener)
 
-        return StreamingResponse(pieces(), media_type=_MEDIA[format])
+        return Pieces(pieces(), _MEDIA[format], lambda: service.rooms.leave(listener))
 
 
 __all__ = ["build_app"]

@@ -28,6 +28,11 @@ class _CutsSlowReaders(asyncio.Protocol):
     loop: asyncio.AbstractEventLoop
     _full: asyncio.TimerHandle | None = None
 
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        # Also what is little: a connection that is closed stays open until its peer has fetched the last byte.
+        transport.set_write_buffer_limits(high=0)
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._full = self.loop.call_later(self.settings.send_s, self.transport.abort)

@@ -2,7 +2,7 @@
 """`POST /v1/translate`: a whole text, answered as one JSON or as server-sent events."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi import Request
@@ -53,7 +53,8 @@ async def translate(service: Service, wanted: TranslateRequest, request: Request
             raise Failure("message_too_big", str(failure)) from failure
         session.end()
         if wanted.stream or "text/event-stream" in request.headers.get("accept", ""):
-            response = _Events(service, session)
+            response = Pieces(_events(service, session), "text/event-stream", lambda: service.release(session))
+            response.headers["x-accel-buffering"] = "no"
             is_handed_on = True
             return response
         return Response(await _whole(session, request), media_type="application/json")
@@ -96,20 +97,25 @@ async def _give_up_with(request: Request, session: Session) -> None:
     session.cancel()
 
 
-class _Events(StreamingResponse):
-    """The messages of a stream as server-sent events."""
+class Pieces(StreamingResponse):
+    """An answer that is sent as it comes, and gives free what it holds.
 
-    def __init__(self, service: Service, session: Session):
-        super().__init__(_events(service, session), media_type="text/event-stream")
-        self.headers["x-accel-buffering"] = "no"
-        self.service, self.session = service, session
+    Args:
+        content (`AsyncIterator`): its pieces.
+        media_type (`str`): what they are.
+        release (`Callable[[], None]`): called at the end, also where the client left before the first piece: a
+            generator that was not begun has no end.
+    """
+
+    def __init__(self, content: AsyncIterator[str | bytes], media_type: str, release: Callable[[], None]):
+        super().__init__(content, media_type=media_type)
+        self._release = release
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            # Also where the client left before the first event.
-            self.service.release(self.session)
+            self._release()
 
 
 async def _events(service: Service, session: Session) -> AsyncIterator[bytes]:
@@ -121,4 +127,4 @@ async def _events(service: Service, session: Session) -> AsyncIterator[bytes]:
         yield format_sse_event(event="error", data_str=failure.message().model_dump_json(exclude_none=True))
 
 
-__all__ = ["translate"]
+__all__ = ["Pieces", "translate"]
