@@ -3,7 +3,7 @@
 and to write the same real targets, so that they differ in what they ask the model alone.
 
     python benchmarks/adaptive_cost.py --counts   # forwards and FLOPs alone, which no other program can disturb
-    python benchmarks/adaptive_cost.py --own_paths   # forwards of the shipped model, every policy on its own path
+    python benchmarks/adaptive_cost.py --own-paths   # forwards of the shipped model, every policy on its own path
 """
 
 from collections.abc import Callable
@@ -125,7 +125,7 @@ def count_on_own_paths() -> dict[str, float]:
 if __name__ == "__main__":
     parser = CommandParser(description=__doc__)
     parser.add_argument("--counts", action="store_true")
-    parser.add_argument("--own_paths", action="store_true")
+    parser.add_argument("--own-paths", action="store_true")
     args = parser.parse_args()
     figures: dict[str, float] = count_on_own_paths() if args.own_paths else {}
     if not args.own_paths:

@@ -9,11 +9,11 @@ to.
     python benchmarks/context.py output/mine test.en test.de --context 0 1 2 --policy wait-3
 """
 
-import argparse
 from collections.abc import Sequence
 from typing import Any
 
 from transformers_simul import AutoSimulModel, SimulProcessor, policy_from_name
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.corpora import Pair, read_pairs
 from transformers_simul.evaluation import quality
 from transformers_simul.evaluation.documents import translate_documents
@@ -59,14 +59,14 @@ def row(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("files", nargs=2, metavar="FILE", help="text: source, target")
     parser.add_argument("--context", nargs="+", type=int, default=[1, 2], help="sentences before, beside 0")
     parser.add_argument("--policy", nargs="+", default=["wait-3"])
     parser.add_argument("--document", type=int, default=20, help="lines of a document (20)")
-    parser.add_argument("--max_samples", type=int, default=500)
-    parser.add_argument("--batch_size", type=int, default=1, help="documents at a time; they share forwards (1)")
+    parser.add_argument("--max-samples", type=int, default=500)
+    parser.add_argument("--batch-size", type=int, default=1, help="documents at a time; they share forwards (1)")
     args = parser.parse_args()
     model = AutoSimulModel.from_pretrained(args.model).eval()
     processor = SimulProcessor.from_pretrained(args.model)

@@ -8,13 +8,13 @@ the sources of the training pairs use most, each source once; and with training 
 small model hears each word often. What it learns says nothing about rare words and long sentences.
 """
 
-import argparse
 import collections
 import random
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.corpora import Pair, read_pairs
 
 
@@ -41,12 +41,12 @@ def write(folder: Path, part: str, pairs: list[Pair]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = CommandParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, help="where to write")
     for part in ("train", "test"):
-        parser.add_argument(f"--{part}_file", nargs=2, required=True, metavar="FILE", help="source, then target")
+        parser.add_argument(f"--{part}-file", nargs=2, required=True, metavar="FILE", help="source, then target")
     parser.add_argument("--common", type=int, default=1000, help="words that may occur (1000)")
-    parser.add_argument("--most_words", type=int, default=9, help="of a source (9)")
+    parser.add_argument("--most-words", type=int, default=9, help="of a source (9)")
     parser.add_argument("--train", type=int, default=12000, help="training pairs at most (12000)")
     parser.add_argument("--test", type=int, default=400, help="test pairs at most (400)")
     args = parser.parse_args()

@@ -390,8 +390,10 @@ def test_flags_are_spelt_with_hyphens_or_underscores(folder, file, capsys):
 def test_a_program_takes_both_spellings_from_its_own_command_line(monkeypatch):
     parser = CommandParser()
     parser.add_argument("--max-samples", type=int)
-    monkeypatch.setattr(sys, "argv", ["program", "--max_samples", "3"])
-    assert parser.parse_args().max_samples == 3
+    parser.add_argument("--own_paths", action="store_true")
+    monkeypatch.setattr(sys, "argv", ["program", "--max_samples", "3", "--own_paths"])
+    assert vars(parser.parse_args()) == {"max_samples": 3, "own_paths": True}
+    assert parser.parse_args(["--own-paths"]).own_paths
 
 
 def test_a_wrong_flag_shows_the_usage_of_its_command(capsys):

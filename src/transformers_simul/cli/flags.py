@@ -18,6 +18,10 @@ class CommandParser(argparse.ArgumentParser):
     def __init__(self, **options: Any):
         super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter} | options)
 
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        # What is typed gets hyphens before it is looked up: a flag named with underscores would never be found.
+        return super().add_argument(*hyphenated(names), **options)
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         return super().parse_known_args(hyphenated(sys.argv[1:] if args is None else args), namespace)
 
