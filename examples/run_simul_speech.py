@@ -11,6 +11,9 @@ Interrupted, the same command goes on; what is finished is not run again. See do
 
 from pathlib import Path
 
+from transformers_simul import SimulProcessor
+from transformers_simul.auto import simul_config
+from transformers_simul.cli.loading import find_checkpoint
 from transformers_simul.corpora import Pair
 from transformers_simul.research.speech import SpeechArguments, SpeechExperiment, write_speech_report
 from transformers_simul.research.speech.data import find_or_speak
@@ -25,9 +28,23 @@ from transformers_simul.training import (
 )
 
 
+def check_folders(arguments: SpeechArguments, model: ModelArguments) -> None:
+    """Fail for a model that cannot be one of text, before anything is spoken or trained."""
+    names = {"model_name_or_path": model.model_name_or_path, "cascade_model": arguments.cascade_model}
+    for name, value in names.items():
+        if value:
+            find_checkpoint(value, name)
+            if hasattr(simul_config(value)[0], "audio_config"):
+                raise ValueError(f"{name} must be a model of text, got {value!r}, which is one of speech.")
+    if arguments.cascade_model:
+        # A stock model has none.
+        SimulProcessor.from_pretrained(arguments.cascade_model)
+
+
 def main() -> None:
     kinds = (SpeechArguments, ModelArguments, DataArguments, ProgramArguments)
     arguments, model, data, training = parse_flags(kinds, description=__doc__)
+    check_folders(arguments, model)
     output = Path(training.output_dir)
     check_writable(output)
     has_text = bool(data.dataset_name or data.train_file or data.test_file)

@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import run_simul_speech
 from helpers import random_sentence
+from speech import make_speech
+from speech import make_speech_processor as make_audio_processor
 from speech_helpers import Loudness, stand_in_for_espeak
 from transformers_simul import WaitKPolicy
 from transformers_simul.evaluation import SpeechInstance, read_instances
@@ -163,6 +165,22 @@ def test_a_text_model_an_encoder_that_transcribes_first_and_a_cascade_that_is_th
     assert "| text | " not in results
     assert "by the likeliest token of each place, errs" in results
     assert "| cascade | k = 1 | " in results
+    # What began with another encoder is not taken for what begins with this one.
+    save_file({name: weights + 1 for name, weights in heard.items()}, models / "hearing" / "hearing.safetensors")
+    with pytest.raises(ValueError, match="offline' holds another training: hearing"):
+        run(monkeypatch, *flags.split(), *learns_nothing.split(), "--eval_wait_k", 1)
+
+
+@pytest.mark.parametrize("flag", ["model_name_or_path", "cascade_model"])
+def test_models_that_cannot_be_taken_are_refused_before_anything_is_spoken(at_hand, monkeypatch, flag):
+    make_speech("Falcon", make_audio_processor()).save_pretrained("hears")
+    with pytest.raises(ValueError, match=f"{flag} must be a model of text, got 'hears', which is one of speech"):
+        run(monkeypatch, f"--{flag}", "hears")
+    with pytest.raises(
+        ValueError, match=f"{flag} must be a folder or a name on the Hub, but there is no folder './no'"
+    ):
+        run(monkeypatch, f"--{flag}", "./no")
+    assert not (at_hand / "out").exists()
 
 
 def test_systems_that_write_nothing_are_told_of(at_hand, tmp_path):

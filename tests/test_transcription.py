@@ -13,6 +13,7 @@ from transformers_simul.models.audio_units import AudioToken
 from transformers_simul.research.speech.transcription import (
     Transcriber,
     TranscriptCollator,
+    check_places,
     load_hearing,
     train_transcriber,
 )
@@ -78,10 +79,14 @@ def test_who_speaks_too_fast_is_counted_or_refused(model, says):
     fast = example(model, [[50]], [50, 60, 70, 50, 60][: places + 1])
     says(**collate([fast, example(model, [[50], [60]], [50, 60])]))
     assert says.too_fast == 1
-    # Twice the same needs a blank between.
+    # Twice the same needs a blank between. A batch of nothing else teaches nothing, and does no harm.
     again = example(model, [[50]], [50] * places)
-    with pytest.raises(ValueError, match="no utterance has as many places as its transcript has tokens"):
-        says(**collate([fast, again]))
+    loss = says(**collate([fast, again]))["loss"]
+    assert loss == 0
+    assert says.too_fast == 3
+    check_places([[50, 60], [50, 60, 70]], [0.08, 0.09], 80, 2)
+    with pytest.raises(ValueError, match="unit_tokens must be above 2, or chunk_ms below 80: no utterance has"):
+        check_places([[50, 50], [50, 60, 70]], [0.08, 0.08], 80, 2)
 
 
 def test_it_learns_to_hear_and_another_model_takes_that_over(tmp_path):

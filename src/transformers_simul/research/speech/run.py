@@ -15,6 +15,7 @@ from transformers.trainer_utils import SchedulerType
 
 from ...auto import AutoSimulModel
 from ...corpora import Pair
+from ...downloads import file_sha256
 from ...evaluation.decode import finished_json, finished_log, run_settings, weights_key
 from ...evaluation.flops import sentence_flops
 from ...evaluation.instances import Instance
@@ -45,7 +46,7 @@ from ..baselines.recompute import RecomputingDecoder
 from .arguments import SpeechArguments
 from .data import SpeechPairs, make_speech_model, make_speech_processor, transcript_ids, utterance_audio
 from .decode import Heard, recognise, translate_heard, translate_speech
-from .transcription import load_hearing, train_transcriber
+from .transcription import WEIGHTS, check_places, load_hearing, train_transcriber
 
 # A small model may not find an end.
 _LIMIT = {"max_new_tokens": 200}
@@ -120,10 +121,13 @@ class SpeechExperiment:
     def train(self) -> None:
         """Train what is not trained yet."""
         speech = SpeechPairs(self.train_set, self.processor, self.arguments.keep_features)
+        hearing = {}
         if self.arguments.transcription_steps:
             self._train_hearing(speech)
+            # A time limit that is raised makes another encoder of it.
+            hearing = {"hearing": file_sha256(self.folder / "models" / HEARING / WEIGHTS)}
         for name, policy in (("offline", OfflinePolicy()), ("simulmask", self.arguments.training_policy())):
-            self._train(name, policy, self.processor, self._new_model, speech)
+            self._train(name, policy, self.processor, self._new_model, speech, **hearing)
         if CASCADE in self.systems and not self.arguments.cascade_model:
             text = make_processor(self.model, self.data, self._pairs)
             model = functools.partial(make_model, self.model, text, seed=self.training.seed)
@@ -214,7 +218,10 @@ class SpeechExperiment:
         if not prepare_folder(Path(here.output_dir), record, minutes, self.training.overwrite_output_dir):
             return
         print("\nhearing: encoder and projector learn to transcribe", flush=True)
-        vocabulary = sorted({token for each in self._pairs for token in transcript_ids(self.processor, each.source)})
+        transcripts = [transcript_ids(self.processor, each.source) for each in self._pairs]
+        durations_s = [each.duration_s for each in self.train_set]
+        check_places(transcripts, durations_s, self.arguments.chunk_ms, self.arguments.unit_tokens)
+        vocabulary = sorted({token for each in transcripts for token in each})
         model = make_speech_model(self.arguments, self.model, self.processor, self.training.seed)
         train_transcriber(model, vocabulary, speech, here, record, minutes)
 
@@ -231,10 +238,9 @@ class SpeechExperiment:
             **decisions,
         )
 
-    def _train(self, name: str, policy: Policy, processor: Any, model: Any, dataset: Any) -> None:
+    def _train(self, name: str, policy: Policy, processor: Any, model: Any, dataset: Any, **decisions: str) -> None:
         folder = self.folder / "models" / name
-        steps, rate = self.arguments.transcription_steps, self.arguments.transcription_learning_rate
-        record = self._record(self.training, {"policy": repr(policy), "transcription": [steps, rate]})
+        record = self._record(self.training, {"policy": repr(policy), **decisions})
         if not prepare_folder(folder, record, starts_anew=self.training.overwrite_output_dir):
             return
         print(f"\n{name}: {policy!r}", flush=True)

@@ -2,6 +2,8 @@
 """The encoder learns to hear before it translates: units of audio are put where the language model's embeddings of the
 spoken tokens stand."""
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,18 +77,14 @@ class Transcriber(nn.Module):
             transcripts (`torch.Tensor` of shape `(utterances, longest)`): tokens by their place in the vocabulary, from
                 1; 0 behind the last.
 
-        Raises:
-            ValueError: if no utterance has as many places as tokens.
+        Returns:
+            `dict[str, torch.Tensor]`: `loss`, the mean over utterances of the loss per token; an utterance that has
+            fewer places than tokens counts as 0 and is counted in `too_fast`.
         """
         lengths, spoken = units * self._whole[0].config.unit_tokens, (transcripts > 0).sum(1)
         # Between two tokens that are the same stands a blank.
         again = ((transcripts[:, 1:] == transcripts[:, :-1]) & (transcripts[:, 1:] > 0)).sum(1)
         is_too_fast = lengths < spoken + again
-        if is_too_fast.all():
-            raise ValueError(
-                f"unit_tokens must be above {self._whole[0].config.unit_tokens}, or chunks shorter: in a whole batch "
-                "no utterance has as many places as its transcript has tokens."
-            )
         self.too_fast += int(is_too_fast.sum())
         parts = self.log_probabilities(features).split(lengths.tolist())
         loss = nn.functional.ctc_loss(
@@ -125,6 +123,31 @@ class TranscriptCollator:
             "units": torch.tensor([len(each["source_ids"]) for each in examples]),
             "transcripts": nn.utils.rnn.pad_sequence(transcripts, batch_first=True),
         }
+
+
+def check_places(
+    transcripts: Sequence[Sequence[int]], durations_s: Sequence[float], chunk_ms: int, unit_tokens: int
+) -> None:
+    """Fail before training if no utterance has as many places as its transcript has tokens.
+
+    Args:
+        transcripts (`Sequence[Sequence[int]]`): tokens of each utterance.
+        durations_s (`Sequence[float]`): of each.
+        chunk_ms (`int`): milliseconds of a unit.
+        unit_tokens (`int`): places of a unit.
+
+    Raises:
+        ValueError: if there is none from which a transcriber could learn.
+    """
+    for tokens, duration_s in zip(transcripts, durations_s, strict=True):
+        # Between two tokens that are the same stands a blank.
+        needed = len(tokens) + sum(one == other for one, other in itertools.pairwise(tokens))
+        if needed <= math.ceil(1000 * duration_s / chunk_ms) * unit_tokens:
+            return
+    raise ValueError(
+        f"unit_tokens must be above {unit_tokens}, or chunk_ms below {chunk_ms}: no utterance has as many places as "
+        "its transcript has tokens."
+    )
 
 
 def train_transcriber(
@@ -200,4 +223,4 @@ def transcripts(transcriber: Transcriber, processor: Any, utterances: Sequence[U
     return texts
 
 
-__all__ = ["Transcriber", "TranscriptCollator", "load_hearing", "train_transcriber", "transcripts"]
+__all__ = ["Transcriber", "TranscriptCollator", "check_places", "load_hearing", "train_transcriber", "transcripts"]
