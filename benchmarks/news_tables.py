@@ -50,7 +50,7 @@ def language(folder: Path) -> list[str]:
     if picture.is_file():
         copy = f"news-{name}-alibi.png"
         shutil.copyfile(picture, DOCS / copy)
-        parts += ["", training_of_lengths(folder / "lengths" / name), "", f"![loss by length]({copy})"]
+        parts += ["", training_of_lengths(folder), "", f"![loss by length]({copy})"]
     return parts
 
 
@@ -77,7 +77,10 @@ def commands(folder: Path) -> list[str]:
     systems = read_json(folder / "systems" / folder.name / "manifest.json")
     lines.append(command(folder, "systems", limits(systems)))
     elsewhere = {command(folder, "elsewhere", limits(read_json(path))) for path in manifests(folder)}
-    return [*lines, *sorted(elsewhere)]
+    lines += sorted(elsewhere)
+    if (folder / "alibi-by-length.md").is_file():
+        lines.append(command(folder, "lengths", {"LONG_STEPS": tuned_by_lengths(folder)["max_steps"]}))
+    return lines
 
 
 def limits(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -112,8 +115,12 @@ def not_run(folder: Path) -> list[str]:
     return [*parts, *([f"Not run: {', '.join(missing)}."] if missing else []), ""]
 
 
-def training_of_lengths(experiment: Path) -> str:
-    tuned = read_json(experiment / "manifest.json")["trainings"]["simulmask-k3"]["training"]
+def tuned_by_lengths(folder: Path) -> dict[str, Any]:
+    return read_json(folder / "lengths" / folder.name / "models" / "simulmask-k3" / "training.json")["training"]
+
+
+def training_of_lengths(folder: Path) -> str:
+    tuned = tuned_by_lengths(folder)
     return (
         f"These models were fine-tuned from the same base at k = 3 for {tuned['max_steps']} steps of {rows(tuned)} "
         "rows of 1 to 4 consecutive sentences; longer rows are longer than any that they were trained on. The base has "

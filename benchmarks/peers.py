@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.generation import ContinuousBatchingConfig, GenerationConfig
@@ -49,6 +50,11 @@ class Peer:
             ctranslate2.converters.TransformersConverter(str(stock)).convert(str(folder), force=True)
         self.tokenizer = processor.tokenizer
         self.generator = ctranslate2.Generator(str(folder), compute_type=kind, intra_threads=1)
+
+    def logits(self, ids: list[int]) -> torch.Tensor:
+        """Of a row's tokens, shape `(tokens, vocabulary)`."""
+        found = self.generator.forward_batch([self.tokenizer.convert_ids_to_tokens(ids)])
+        return torch.as_tensor(numpy.array(found))[0]
 
     def write(self, prompt: list[int], count: int, head: list[int] | None = None) -> None:
         """Go on behind a prompt, whose states are kept from call to call where `head` gives its first tokens."""
@@ -132,6 +138,10 @@ def measure_ctranslate2(
     long = [pair for pair in pairs if len(pair["source_ids"]) in LONG][:3]
     with tempfile.TemporaryDirectory() as folder:
         exact, small = (Peer(model, processor, Path(folder), kind) for kind in ("float32", "int8"))
+    ids = prompt(short[0], processor) + short[0]["forced"]
+    with torch.inference_mode():
+        ours = common.stock(model)(torch.tensor([ids])).logits[0]
+    results[f"logits_minus_ctranslate2_float32{name}"] = (exact.logits(ids) - ours).abs().max().item()
     seconds = common.alternate(
         {
             "ours, float32": simultaneous(model, short, processor),
