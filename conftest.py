@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import collections
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -33,6 +34,14 @@ def processor(_tiny):
 @pytest.fixture(scope="session")
 def model(_tiny):
     return _tiny["model"]
+
+
+@pytest.fixture(scope="module")
+def counts():
+    """Of what was sent and what came back; printed at the end of a module, which pytest -s shows."""
+    counts = collections.Counter()
+    yield counts
+    print(f"\n{dict(sorted(counts.items()))}")
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@
 """
 
 import asyncio
-import collections
 import contextlib
 import json
 import logging
@@ -119,14 +118,6 @@ ANY = st.one_of(RIGHT, BROKEN, STARTS, st.text(max_size=40), st.binary(max_size=
 CONVERSATIONS = st.tuples(
     st.one_of(STARTS, STARTS, STARTS, BROKEN).map(encoded), st.lists(st.one_of(RIGHT.map(encoded), ANY), max_size=30)
 )
-
-
-@pytest.fixture(scope="module")
-def counts():
-    """Of what was sent and what came back; printed at the end, which pytest -s shows."""
-    counts = collections.Counter()
-    yield counts
-    print(f"\n{dict(sorted(counts.items()))}")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ each answer's status, type and body are those that `/openapi.json` promises.
 """
 
 import asyncio
-import collections
 import os
 
 import pytest
@@ -29,14 +28,6 @@ def schema():
         said = asyncio.run(translate(server, "a dog runs.", room=ROOM["room"]))
         assert said[-1]["type"] == "end"
         yield schemathesis.openapi.from_url(f"{server.url}/openapi.json")
-
-
-@pytest.fixture(scope="module")
-def counts():
-    """Of the answers, by operation and status; printed at the end, which pytest -s shows."""
-    counts = collections.Counter()
-    yield counts
-    print(f"\n{dict(sorted(counts.items()))}")
 
 
 @pytest.fixture(scope="module")
