@@ -19,7 +19,6 @@ from websockets.asyncio.client import connect
 
 import serving_common as common
 from transformers_simul import SimulClient
-from transformers_simul.cli.flags import CommandParser
 from transformers_simul.serving.messages import Start, WordMessage
 
 # Words a second of those who speak: quick, so that a trial is short and still live.
@@ -178,15 +177,12 @@ TRIALS = {
 
 def main() -> int:
     """Run the trials; returns 1 if one failed."""
-    parser = CommandParser(description=__doc__)
-    parser.add_argument("model", help="a trained folder")
-    parser.add_argument("file", help="sentences of its source language, one in a line")
+    parser = common.parser(__doc__)
     parser.add_argument("--clients", type=int, default=64, help="at once (64)")
     parser.add_argument("--reconnects", type=int, default=200, help="connections to lose (200)")
     parser.add_argument("--sessions", type=int, default=2000, help="to come and go (2000)")
     parser.add_argument("--words", type=int, default=40, help="that each client says (40)")
     parser.add_argument("--trials", nargs="+", choices=TRIALS, help="to run (all)")
-    parser.add_argument("--policy", default="wait-3")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--replicas",
@@ -197,16 +193,8 @@ def main() -> int:
     args = parser.parse_args()
     torch.set_num_threads(1)
     texts = common.texts(args.file, args.clients, args.words)
-    failures = 0
-    print("| trial | outcome |\n|---|---|")
-    for name in args.trials or list(TRIALS)[: 2 if args.replicas else None]:
-        try:
-            outcome = asyncio.run(TRIALS[name](args, texts, random.Random(args.seed)))
-        except Exception as error:
-            failures += 1
-            outcome = f"FAILED: {type(error).__name__}: {error}"
-        print(f"| {name} | {outcome} |", flush=True)
-    return int(failures > 0)
+    names = args.trials or list(TRIALS)[: 2 if args.replicas else None]
+    return common.report((name, TRIALS[name](args, texts, random.Random(args.seed))) for name in names)
 
 
 if __name__ == "__main__":

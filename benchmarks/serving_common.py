@@ -11,14 +11,15 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
 from transformers_simul import SimulClient
+from transformers_simul.cli.flags import CommandParser
 from transformers_simul.serving.messages import WordMessage
 from transformers_simul.text_files import read_lines
 
@@ -218,3 +219,26 @@ async def _feed(stream, text: str, words_per_second: float | None) -> None:
             await asyncio.sleep(begun_s + number / words_per_second - time.monotonic())
             await stream.put(f"{word} ")
     await stream.end()
+
+
+def parser(description: str | None) -> CommandParser:
+    """A benchmark's arguments, as far as all of them have the same."""
+    parser = CommandParser(description=description)
+    parser.add_argument("model", help="a trained folder")
+    parser.add_argument("file", help="sentences of its source language, one in a line")
+    parser.add_argument("--policy", default="wait-3")
+    return parser
+
+
+def report(trials: Iterable[tuple[str, Coroutine[Any, Any, str]]]) -> int:
+    """Run trials one after the other, and print the outcome of each; returns 1 if one failed."""
+    failures = 0
+    print("| trial | outcome |\n|---|---|")
+    for name, trial in trials:
+        try:
+            outcome = asyncio.run(trial)
+        except Exception as error:
+            failures += 1
+            outcome = f"FAILED: {type(error).__name__}: {error}"
+        print(f"| {name} | {outcome} |", flush=True)
+    return int(failures > 0)

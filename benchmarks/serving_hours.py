@@ -16,7 +16,6 @@ import torch
 
 import serving_common as common
 from transformers_simul import SimulClient
-from transformers_simul.cli.flags import CommandParser
 
 _HOUR_WORDS = 10_800
 _PARTS = 8
@@ -84,12 +83,9 @@ async def measure(args: argparse.Namespace) -> list[float]:
 
 def main() -> int:
     """Measure; returns 1 if the memory still grows."""
-    parser = CommandParser(description=__doc__)
-    parser.add_argument("model", help="a trained folder")
-    parser.add_argument("file", help="sentences of its source language, one in a line")
+    parser = common.parser(__doc__)
     parser.add_argument("--hours", type=float, default=1.0, help="that each speaks (1)")
     parser.add_argument("--speakers", type=int, default=8, help="at once (8)")
-    parser.add_argument("--policy", default="wait-3")
     args = parser.parse_args()
     torch.set_num_threads(1)
     print("| words of each stream | MiB |\n|---|---|")

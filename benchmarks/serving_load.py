@@ -21,7 +21,6 @@ import torch
 
 import serving_common as common
 from transformers_simul import ConnectionLost, ServerError, SimulClient, StreamEngine
-from transformers_simul.cli.flags import CommandParser
 from transformers_simul.cli.loading import load
 
 _RATE = 3.0
@@ -118,14 +117,11 @@ def print_share(args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Both tables."""
-    parser = CommandParser(description=__doc__)
-    parser.add_argument("model", help="a trained folder")
-    parser.add_argument("file", help="sentences of its source language, one in a line")
+    parser = common.parser(__doc__)
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 16, 32, 64], help="numbers of clients")
     parser.add_argument("--seconds", type=float, default=30.0, help="that each client speaks (30)")
     parser.add_argument("--words", type=int, default=120, help="of each text for the network's share (120)")
     parser.add_argument("--rounds", type=int, default=5, help="turns for the network's share (5)")
-    parser.add_argument("--policy", default="wait-3")
     parser.add_argument("--replicas", type=int, default=0, help="that Ray Serve shares the places among (0: no Ray)")
     args = parser.parse_args()
     torch.set_num_threads(1)

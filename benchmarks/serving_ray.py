@@ -23,7 +23,6 @@ import serving_common as common
 import serving_ray_server as cluster
 from serving_chaos import check, shown, undisturbed
 from transformers_simul import ServerError, SimulClient
-from transformers_simul.cli.flags import CommandParser
 
 # Words a second of those who speak, seconds that a replica gives its streams, and that a client waits for one.
 _RATE, _DRAIN_S, _WAIT_S = 3.0, 2.0, 1200.0
@@ -201,34 +200,23 @@ class Trials:
 
 def main() -> int:
     """Run the trials; returns 1 if one failed."""
-    parser = CommandParser(description=__doc__)
-    parser.add_argument("model", help="a trained folder")
-    parser.add_argument("file", help="sentences of its source language, one in a line")
+    parser = common.parser(__doc__)
     parser.add_argument("--clients", type=int, default=32, help="at once (32)")
     parser.add_argument("--words", type=int, default=60, help="that each client says (60)")
-    parser.add_argument("--policy", default="wait-3")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    failures = 0
     with cluster.cluster() as url:
         trials = Trials(args, url)
         trials.deploy()
         cluster.settled("simul", 2, url)
-        print("| trial | outcome |\n|---|---|")
-        for name, trial in {
+        named = {
             "undisturbed": trials.undisturbed,
             "one of two replicas is killed": trials.one_is_killed,
             "a room": trials.a_room,
             "a new version is deployed": trials.a_new_version,
             "one replica becomes two": trials.one_comes,
-        }.items():
-            try:
-                outcome = asyncio.run(trial())
-            except Exception as error:
-                failures += 1
-                outcome = f"FAILED: {type(error).__name__}: {error}"
-            print(f"| {name} | {outcome} |", flush=True)
-    return int(failures > 0)
+        }
+        return common.report((name, trial()) for name, trial in named.items())
 
 
 if __name__ == "__main__":
