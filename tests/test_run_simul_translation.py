@@ -335,6 +335,7 @@ def test_a_full_disk_loses_nothing(data, tmp_path):
         (["--use_lora"], "use_lora needs model_name_or_path"),
         (["--positions", "own_frame"], "positions must be one of \\('modified'"),
         (["--context_sentences", "-1"], "context_sentences must be a whole number of at least 0, got -1"),
+        (["--context_sentences", "2", "--run_sentences", "2"], "run_sentences must be above context_sentences, 2, or"),
         (["--context_sentences", "1", "--concatenate", "2"], "concatenate must be 1 with --context_sentences, got 2"),
         (["--context_sentences", "1", "--dataset_name", "wesnoth"], "context_sentences needs pairs in the order of"),
         (["--context_sentences", "1", "--positions", "plain"], "context_sentences needs a model with ALiBi"),

@@ -234,10 +234,15 @@ def check_context_flags(data_args: DataArguments, simul_args: SimulArguments) ->
     """Fail for context that the data cannot have, before the corpus is read.
 
     Raises:
-        ValueError: for a number below 0, and for pairs that do not follow each other.
+        ValueError: for a number below 0, runs too short for the context, and for pairs that do not follow each other.
     """
     check_count("context_sentences", simul_args.context_sentences, least=0)
     check_count("run_sentences", simul_args.run_sentences)
+    if simul_args.run_sentences <= simul_args.context_sentences:
+        raise ValueError(
+            f"run_sentences must be above context_sentences, {simul_args.context_sentences}, or no sentence has so "
+            f"many before it in a row, got {simul_args.run_sentences}."
+        )
     if simul_args.context_sentences and data_args.dataset_name in CORPORA:
         raise ValueError(
             f"context_sentences needs pairs in the order of their documents, but those of {data_args.dataset_name} are "
