@@ -120,9 +120,7 @@ class Hearing:
     """Hears a stream of audio, and has what was said translated: what [`Listener`] and [`RemoteListener`] share.
 
     Args:
-        recogniser (`Recogniser`): for this stream alone.
-        writer (`SentenceWriter`, *optional*): for a recogniser that writes no punctuation.
-        clock (`Clock`, *optional*): a [`ReplayClock`] unless told.
+        recogniser, writer, clock: as [`Listener`] has them.
 
     Attributes:
         heard_s (`float`): audio heard so far.
@@ -184,11 +182,8 @@ class Listener(Hearing):
         writer (`SentenceWriter`, *optional*): for a recogniser that writes no punctuation.
         clock (`Clock`, *optional*): a [`ReplayClock`] unless told.
         max_sentence_words (`int`, *optional*): where to end a sentence that has no end.
+        max_tokens (`int`, *optional*): most tokens of the stream's row, as [`StreamEngine`] takes them.
         **kwargs: of [`StreamEngine.open`], such as `max_new_tokens`.
-
-    Attributes:
-        heard_s (`float`): audio heard so far.
-        worked_s (`float`): time spent on it so far.
 
     Raises:
         ValueError: for a processor that counts tokens.

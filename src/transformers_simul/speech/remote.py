@@ -37,14 +37,10 @@ class RemoteListener(Hearing):
 
     Args:
         client (`PlainSimulClient`): to the server; a lost connection is resumed.
-        recogniser (`Recogniser`): for this stream alone.
-        writer (`SentenceWriter`, *optional*): for a recogniser that writes no punctuation.
-        clock (`Clock`, *optional*): a [`ReplayClock`] unless told.
+        recogniser, writer, clock: as [`Listener`] has them.
         **kwargs: of [`PlainSimulClient.open`], such as `policy` and `room`.
 
     Attributes:
-        heard_s (`float`): audio heard so far.
-        worked_s (`float`): time spent on it so far.
         processor (`Joiner`): joins words.
 
     Raises:
