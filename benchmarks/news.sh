@@ -10,6 +10,7 @@
 #   START=models/falcon-en-de-offline  go on from a model that knows the free corpora; without it the base begins anew
 #   BASE_STEPS, TUNE_STEPS, LONG_STEPS  of 64 rows each
 #   SYSTEMS  names; the paper's unless told      SENTENCES  of the test set; all unless told
+#   TRANSLATED  of these, for BLEU in `lengths`; 480 unless told
 set -euo pipefail
 language=$1 data=$2 output=$3/en-$1
 shift 3
@@ -84,7 +85,8 @@ lengths() {
     --max_length 900 --per_device_train_batch_size 16 --gradient_accumulation_steps 4 \
     --systems SM-norec SM-norec-mod SM-no-alibi --training_k 3 --eval_wait_k 3 --max_steps "${LONG_STEPS:-400}" \
     --max_predict_samples 50 --flops_sentences 2
-  "$python" benchmarks/alibi_by_length.py "$output/lengths/en-$language/models" "${test[@]:1}" "$output/alibi-by-length"
+  "$python" benchmarks/alibi_by_length.py "$output/lengths/en-$language/models" "${test[@]:1}" "$output/alibi-by-length" \
+    ${SENTENCES:+--sentences "$SENTENCES"} --translate-sentences "${TRANSLATED:-480}"
 }
 
 for part in "${@:-base systems elsewhere lengths}"; do

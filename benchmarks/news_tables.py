@@ -5,6 +5,7 @@ as its manifests have them. Parts that have not been run are left out, and named
 Usage: benchmarks/news_tables.py OUTPUT_FOLDER
 """
 
+import re
 import shlex
 import shutil
 import sys
@@ -79,7 +80,10 @@ def commands(folder: Path) -> list[str]:
     elsewhere = {command(folder, "elsewhere", limits(read_json(path))) for path in manifests(folder)}
     lines += sorted(elsewhere)
     if (folder / "alibi-by-length.md").is_file():
-        lines.append(command(folder, "lengths", {"LONG_STEPS": tuned_by_lengths(folder)["max_steps"]}))
+        page = (folder / "alibi-by-length.md").read_text(encoding="utf-8")
+        counts = {"SENTENCES": r"^(\d+) sentences", "TRANSLATED": r"BLEU of the first (\d+) sentences"}
+        found = {name: re.findall(pattern, page)[0] for name, pattern in counts.items()}
+        lines.append(command(folder, "lengths", {"LONG_STEPS": tuned_by_lengths(folder)["max_steps"], **found}))
     return lines
 
 
