@@ -146,23 +146,28 @@ def recorded(monkeypatch):
     return Recorder.rows
 
 
+def draft_words(row, visible_words, target):
+    """The words of a training row whose last is what was drafted, and their delays and that of EOS."""
+    words, used = [], 0
+    for word in row.words:
+        if used + len(word) >= len(target) or target[used : used + len(word)] != word:
+            break
+        words.append(word)
+        used += len(word)
+    # A draft may begin with a word that was written later: it belongs to the draft where more source was read then.
+    while words and row.delays[len(words) - 1] > visible_words:
+        used -= len(words.pop())
+    return [*words, target[used:]], [*row.delays[: len(words)], visible_words, visible_words]
+
+
 def assert_drafts_equal_trained(model, processor, source, row):
     """Each question of a draft against a training forward over the words that were written and the draft as a word."""
     head, tail, eos = processor.head_ids, processor.tail_ids, processor.eos_token_id
     encoded = processor.encode(source)
     for query, target, answer in row.drafts.asked:
-        words, used = [], 0
-        for word in row.words:
-            if used + len(word) >= len(target) or target[used : used + len(word)] != word:
-                break
-            words.append(word)
-            used += len(word)
-        # A draft may begin with a word that was written later: it belongs to the draft where more source was read then.
-        while words and row.delays[len(words) - 1] > query.visible_words:
-            used -= len(words.pop())
         j = query.visible_words
-        delays = [*row.delays[: len(words)], j, j]
-        example = training_row(head, encoded[:j], tail, [*words, target[used:]], eos, delays)
+        words, delays = draft_words(row, j, target)
+        example = training_row(head, encoded[:j], tail, words, eos, delays)
         columns = {name: torch.tensor([values]) for name, values in example.items() if name != "labels"}
         columns |= source_features(example["input_ids"])
         with torch.no_grad():

@@ -8,10 +8,14 @@ import torch
 
 from families import make_family
 from helpers import make_model, make_processor, random_sentence
+from test_adaptive import draft_words
 from test_engine import Recorded, finish, options
 from test_generation import Babble
 from transformers_simul import (
+    AlignAttPolicy,
     FixedChunkPolicy,
+    HoldPolicy,
+    LearnedReadPolicy,
     LocalAgreementPolicy,
     SimulCache,
     SimulMaskDataCollator,
@@ -37,20 +41,20 @@ def forget_decoders():
 class Brief(Babble):
     """Most of its sentences end before they are cut off."""
 
-    def __init__(self, token_kinds):
+    def __init__(self, token_kinds, more=1.5):
         super().__init__(token_kinds)
-        self.bias = self.bias + 4.0 * (token_kinds == EOS)
+        self.bias = self.bias + more * (token_kinds == EOS)
 
 
-def texts(seed, count, sentences=5):
+def texts(seed, count, sentences=5, words=(1, 4)):
     draw = random.Random(seed)
-    return [" ".join(random_sentence(draw, 1, 4) + " ." for _ in range(sentences)) + " " for _ in range(count)]
+    return [" ".join(random_sentence(draw, *words) + " ." for _ in range(sentences)) + " " for _ in range(count)]
 
 
-def open_stream(engine, policy, context):
+def open_stream(engine, policy, context, **kwargs):
     settings = {"row_decoder": Recorded, "sentences": True, "context_sentences": context}
     processors = {"logits_processor": [Brief(engine.processor.token_kinds)], "max_new_tokens": 40}
-    return engine.open(policy, **settings, **options(engine.processor, **processors))
+    return engine.open(policy, **settings, **options(engine.processor, **processors | kwargs))
 
 
 def put_live(engine, streams, sources, draw):
@@ -91,7 +95,16 @@ def sentence_row(processor, decoder, source):
             shown = query.visible_words
             append_row(row, training_row(head, source[:shown], tail, [], eos, [shown]))
             places.append(len(row["peeks"]) - 2)
+    for query, target, _ in decoder.drafts.asked:
+        words, delays = draft_words(decoder, query.visible_words, target)
+        start = len(row["peeks"])
+        append_row(row, training_row(head, source[: query.visible_words], tail, words, eos, delays))
+        places.append(start + row["in_target"][start:].index(True) + query.offset)
     return row, places
+
+
+def answers_of(decoder):
+    return torch.stack([*decoder.logits, *(answer for _, _, answer in decoder.drafts.asked)])
 
 
 def trained_logits(model, rows, context):
@@ -119,11 +132,13 @@ def assert_streamed_equals_trained(model, processor, stream, text, context, coun
         if is_whole and end != ends[-1]:
             continue
         for (each, _), expected in zip(run, trained_logits(model, [row for _, row in run], context), strict=True):
-            assert (torch.stack(each.logits) - expected).abs().max() <= TOLERANCE
+            assert (answers_of(each) - expected).abs().max() <= TOLERANCE
         counts["longest run"] = max(counts.get("longest run", 0), len(run))
         counts["cut off"] = counts.get("cut off", 0) + (not is_whole)
         run = []
     for decoder in decoders:
+        counts["words"] = counts.get("words", 0) + len(decoder.words)
+        counts["drafted"] = counts.get("drafted", 0) + len(decoder.drafts.asked)
         offsets = [query.offset for query in decoder.queries]
         counts["replaced"] = counts.get("replaced", 0) + len(offsets) - len({*offsets})
 
@@ -151,7 +166,41 @@ def test_streamed_logits_equal_one_masked_training_forward_over_all_sentences(mo
         assert_streamed_equals_trained(model, processor, waiting, sources[0], context, counts)
         assert [word.ids for word in waiting.words] == [word.ids for word in streams[0].words]
     assert counts["longest run"] == 5
+    # Of most sentences a translation stays in view too.
+    assert counts["words"] > 20
     assert counts["replaced"]
+
+
+LOOKING = [
+    LearnedReadPolicy(0.02, 1, 4),
+    AlignAttPolicy(1, 1, 4, heads=[(0, 1), (1, 0)]),
+    HoldPolicy(1, 1, 4),
+    LocalAgreementPolicy(3, 1, 5),
+]
+
+
+@pytest.mark.parametrize("policy", LOOKING, ids=repr)
+def test_policies_that_look_see_their_context(model, processor, policy):
+    """Copies, attention, drafts that are kept, and terms, each behind sentences that have ended; every question."""
+    engine = StreamEngine(model, processor, max_streams=2, max_tokens=2000)
+    draw, counts, sources = random.Random(5), {}, texts(5, 2, sentences=4, words=(3, 6))
+    glossary = dict.fromkeys({*split_words(sources[0])} - {"."}, "dog")
+    processors = [Brief(processor.token_kinds, 0.5)]
+    streams = [
+        open_stream(engine, policy, 2, glossary=terms, logits_processor=processors) for terms in (glossary, None)
+    ]
+    put_live(engine, streams, sources, draw)
+    finish(engine)
+    for stream, text in zip(streams, sources, strict=True):
+        assert_streamed_equals_trained(model, processor, stream, text, 2, counts)
+    alone = open_stream(engine, policy, 2, glossary=glossary, logits_processor=processors)
+    alone.source.put(sources[0])
+    alone.source.end()
+    finish(engine)
+    assert [(word.ids, word.delay) for word in alone.words] == [(word.ids, word.delay) for word in streams[0].words]
+    assert counts["longest run"] > 2
+    assert counts["words"] > 3
+    assert (counts["drafted"] > 0) == (policy.draft_words > 0)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +244,8 @@ def test_mutants_fail(model, processor, monkeypatch, mutant):
         monkeypatch.setattr(SimulCache, "settle", lambda *arguments: mutant(monkeypatch, settle, *arguments))
     engine = StreamEngine(model, processor, max_streams=1, max_tokens=2000)
     source = texts(1, 1)[0]
-    stream = open_stream(engine, WaitKPolicy(1), 2)
+    # Short translations, of which most end while the newest token has a copy.
+    stream = open_stream(engine, WaitKPolicy(1), 2, logits_processor=[Brief(processor.token_kinds, 4.0)])
     stream.source.put(source)
     stream.source.end()
     finish(engine)
@@ -373,14 +423,15 @@ def test_a_model_learns_who_it_is_from_the_sentence_before():
     assert right[1] == 40
 
 
-def test_a_resumed_stream_gets_the_context_of_what_is_put_again(model, processor):
-    source = texts(3, 1, sentences=4)[0]
+@pytest.mark.parametrize("policy", [WaitKPolicy(1), HoldPolicy(1, 1, 4), LocalAgreementPolicy(3, 1, 5)], ids=repr)
+def test_a_resumed_stream_gets_the_context_of_what_is_put_again(model, processor, policy):
+    source = texts(3, 1, sentences=4, words=(4, 9))[0]
 
     def stream(**kwargs):
         Recorded.made.clear()
         engine = StreamEngine(model, processor, max_streams=1, max_tokens=2000)
         settings = {"row_decoder": Recorded, "sentences": True, "context_sentences": 1}
-        opened = engine.open(WaitKPolicy(1), **settings, **options(processor, max_new_tokens=80), **kwargs)
+        opened = engine.open(policy, **settings, **options(processor, max_new_tokens=80), **kwargs)
         opened.source.put(source)
         opened.source.end()
         finish(engine)
