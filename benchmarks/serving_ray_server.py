@@ -50,7 +50,8 @@ def cluster(port: int = 0) -> Iterator[str]:
     if "RAY_ADDRESS" in os.environ:
         ray.init(**quiet)
     else:
-        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, **quiet)
+        # Not one that happens to run here already.
+        ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=100 * 2**20, **quiet)
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port}, logging_config={"enable_access_log": False})
         yield f"http://127.0.0.1:{port}"
