@@ -368,6 +368,18 @@ def test_documents_are_translated_line_by_line_with_the_lines_before_in_view(mod
         translated(1, 2, max_tokens=30)
 
 
+@pytest.mark.parametrize("unit", ["word", "char"])
+def test_white_space_around_a_line_of_a_document_is_no_source(model, unit):
+    processor = make_processor(unit=unit)
+    options = {"logits_processor": [Brief(processor.token_kinds)], "max_new_tokens": 40}
+
+    def written(lines):
+        log, _ = translate_documents(model, processor, [lines], WaitKPolicy(1), 1, **options)
+        return [(each.prediction, each.delays, each.source_length) for each in log[0]]
+
+    assert written(["ab ", " cd", "  a dog\t"]) == written(["ab", "cd", "a dog"])
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -95,8 +95,10 @@ def _open(
     }
     stream = engine.open(policy, source, **ways | options)
     for line in lines:
-        # A word is complete when white space follows it; characters need none between them.
-        source.put(line if source.unit == "char" else f"{line} ")
+        # White space around a line is none of its source, but a character of the stream; a word is complete when some
+        # follows it.
+        text = line.strip()
+        source.put(text if source.unit == "char" else f"{text} ")
         source.end_sentence()
     source.end()
     return stream
