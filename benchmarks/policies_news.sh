@@ -10,12 +10,14 @@
 #   DATA_FOLDER holds news; BASE_MODEL is that of benchmarks/news.sh. Environment:
 #   TUNE_STEPS  of 64 rows each (400)      PAIRS  of the training text, all unless told
 #   SENTENCES  of the test set (all)       POLICIES, OTHER_POLICIES  names, for `taught` and for the other three
+#   MODELS  names, all four unless told: two calls with two models each can run side by side, a core each
 set -euo pipefail
 language=$1 base=$2 data=$3/news output=$4/en-$1
 shift 4
 python=${PYTHON:-.venv/bin/python}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 text=$output/text
+read -ra models <<< "${MODELS:-taught waitk paths untaught}"
 mkdir -p "$text"
 read -ra limit <<< "${SENTENCES:+--max_samples $SENTENCES}"
 read -ra all <<< "${POLICIES:+--policies $POLICIES}"
@@ -48,14 +50,19 @@ fine_tune() { # name, training policies
 
 train() {
   prepare
-  fine_tune waitk 1 3 5 7 full
-  fine_tune taught 1 3 5 7 random-1-9 random-1-9 aligned-0-2 aligned-0-2
-  fine_tune untaught 1 3 5 7 random-1-9 random-1-9 aligned-0-2-untaught aligned-0-2-untaught
-  fine_tune paths random-1-9
+  for name in "${models[@]}"; do
+    case $name in
+      waitk) fine_tune waitk 1 3 5 7 full ;;
+      taught) fine_tune taught 1 3 5 7 random-1-9 random-1-9 aligned-0-2 aligned-0-2 ;;
+      untaught) fine_tune untaught 1 3 5 7 random-1-9 random-1-9 aligned-0-2-untaught aligned-0-2-untaught ;;
+      paths) fine_tune paths random-1-9 ;;
+      *) echo "MODELS must be of taught, waitk, paths, untaught, got $name." >&2 && exit 2 ;;
+    esac
+  done
 }
 
 translate() {
-  for name in taught waitk paths untaught; do
+  for name in "${models[@]}"; do
     grep -q alignment_heads "$output/$name/generation_config.json" ||
       "$python" -m transformers_simul.cli heads "$output/$name" "$text/train.en" "$text/train.$language" \
         --alignment "$text/train.align" --max-samples 200
