@@ -9,9 +9,18 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 from helpers import make_model, make_processor, random_sentence
-from transformers_simul import FixedChunkPolicy, MixturePolicy, OfflinePolicy, SimulMaskDataCollator, WaitKPolicy
+from transformers_simul import (
+    AlignedPolicy,
+    FixedChunkPolicy,
+    MixturePolicy,
+    OfflinePolicy,
+    RandomPathPolicy,
+    SimulMaskDataCollator,
+    WaitKPolicy,
+    join_documents,
+)
 from transformers_simul.research.baselines import ConverseDataCollator, PrefixDataCollator, PublishedRowsDataCollator
-from transformers_simul.training import ProgramArguments
+from transformers_simul.training import ProgramArguments, drop_long_pairs
 
 MIXTURE = MixturePolicy([WaitKPolicy(k) for k in (1, 2, 3, 4)])
 
@@ -73,6 +82,60 @@ def test_over_long_pairs_raise_or_are_counted(processor):
     assert collator.dropped == 1
     with pytest.raises(ValueError, match="leaves no pair of this batch of 1"):
         collator([long])
+
+
+@pytest.mark.parametrize("max_length", [45, 55])
+@pytest.mark.parametrize(
+    ("policy", "options"),
+    [
+        (WaitKPolicy(3), {}),
+        (WaitKPolicy(3), {"peek_rows": 0.5}),
+        (MIXTURE, {}),
+        (MIXTURE, {"peek_rows": 0}),
+        (RandomPathPolicy(1, 5), {}),
+        (MixturePolicy([OfflinePolicy(), AlignedPolicy((0, 4))]), {}),
+        (AlignedPolicy((0, 4), teaches_reads=False), {}),
+    ],
+    ids=repr,
+)
+def test_long_pairs_are_left_out_whatever_is_drawn(processor, policy, options, max_length):
+    examples = Dataset.from_list([pair | {"alignment": "0-0"} for pair in pairs(count=40)])
+    collator = SimulMaskDataCollator(processor, policy, max_length=max_length, too_long="drop", **options)
+    kept, left_out = drop_long_pairs(examples, collator)
+    fitting = list(kept)
+    others = [each for each in examples if each not in fitting]
+    assert left_out == len(others) > 0
+
+    def drops(examples, epoch):
+        before = collator.dropped
+        collator.set_epoch(epoch)
+        collator(examples)
+        return collator.dropped > before
+
+    assert not any(drops(fitting, epoch) for epoch in range(10))
+    # Nor are more of them left out: each would be too long sooner or later.
+    for each in others:
+        assert any(drops([fitting[0], each], epoch) for epoch in range(100))
+
+
+def test_a_run_is_left_out_only_if_all_its_sentences_are_too_long(processor):
+    sentences = [
+        {"source": "a dog " * words, "target": "two", "document": document}
+        for document, words in ((1, 1), (1, 40), (2, 40), (2, 50), (3, 1))
+    ]
+    collator = SimulMaskDataCollator(processor, WaitKPolicy(1), max_length=60, too_long="drop", context_sentences=1)
+    kept, left_out = drop_long_pairs(join_documents(sentences), collator)
+    assert [len(run) for run in kept["sentences"]] == [2, 1]
+    assert left_out == 3
+    collator.max_length = 5
+    with pytest.raises(ValueError, match="max_length=5 leaves no pair of 5 for training: the shortest takes 21 tokens"):
+        drop_long_pairs(join_documents(sentences), collator)
+
+
+def test_who_is_to_be_told_of_long_pairs_keeps_them(processor):
+    examples = Dataset.from_list(pairs())
+    for options in ({}, {"max_length": 5}):
+        assert drop_long_pairs(examples, SimulMaskDataCollator(processor, WaitKPolicy(1), **options)) == (examples, 0)
 
 
 @pytest.mark.parametrize(

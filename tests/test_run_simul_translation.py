@@ -303,6 +303,22 @@ def test_an_unfinished_training_with_other_settings_is_refused_and_can_be_starte
     assert "no training.json says of which training" in str(main(monkeypatch, capfd, data, tmp_path, *others)[0])
 
 
+def test_pairs_that_are_too_long_are_left_out_before_training(data, tmp_path, monkeypatch, capfd):
+    """Grouped by length, they would be a batch of their own, with which training ended."""
+    with open(tmp_path / "train.jsonl", "w") as file:
+        file.write((data / "train.jsonl").read_text())
+        for _ in range(10):
+            file.write(json.dumps({"en": "a dog " * 60, "de": "two children"}) + "\n")
+    flags = ["--do_train", "--max_length", "160", "--train_sampling_strategy", "group_by_length", "--max_steps"]
+    files = ["--train_file", str(tmp_path / "train.jsonl")]
+    status, printed = main(monkeypatch, capfd, data, tmp_path / "out", *files, *flags, "2")
+    assert status == 0, status
+    assert "10 pairs for training are longer than max_length=160 and left out\n" in printed
+    assert "on 40 pairs" in printed
+    assert "10 pairs were too long and left out." in printed
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["done"]["pairs_too_long"] == 10
+
+
 @pytest.mark.slow
 def test_a_full_disk_loses_nothing(data, tmp_path):
     flags = ["--do_train", "--max_steps", "6", "--save_steps", "2", "--stream_sentences", "0"]

@@ -38,6 +38,7 @@ from ..training import (
     ProgramArguments,
     SimulTrainer,
     check_writable,
+    drop_long_pairs,
     encode,
     fine_tune,
     is_trained,
@@ -339,6 +340,7 @@ def evaluate(model, processor, data_args, simul_args, training_args, pairs: list
     collator.set_epoch(0)
     columns = languages["validation"] if data_args.target_langs else None
     dataset = _examples(processor, pairs, alignments.get("validation"), columns, simul_args)
+    dataset, _ = drop_long_pairs(dataset, collator, "validation")
     trainer = SimulTrainer(model, training_args, data_collator=collator, eval_dataset=dataset)
     metrics = trainer.evaluate()
     trainer.log_metrics("eval", metrics)

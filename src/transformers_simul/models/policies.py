@@ -106,6 +106,15 @@ class Policy:
         """
         return self
 
+    def longest_for(self, example: Mapping[str, Any]) -> list["Policy"]:
+        """Policies of which one makes the longest training row that `for_example` may draw for an example. Wait-1 asks
+        after every word, so that no draw has more peek rows; a subclass that draws and teaches READs has its own.
+
+        Args:
+            example (`Mapping`): row of the dataset.
+        """
+        return [WaitKPolicy(1)] if self.is_random else [self.for_example(example, random.Random(0))]
+
     @property
     def is_random(self) -> bool:
         """Whether `for_example` differs from epoch to epoch."""
@@ -238,6 +247,10 @@ class MixturePolicy(Policy):
 
     def for_example(self, example: Mapping[str, Any], draw: random.Random) -> Policy:
         return draw.choice(self.policies).for_example(example, draw)
+
+    def longest_for(self, example: Mapping[str, Any]) -> list[Policy]:
+        longest = [path for policy in self.policies for path in policy.longest_for(example)]
+        return [*super().longest_for(example), *(path for path in longest if path.teaches_reads)]
 
     @property
     def is_random(self) -> bool:

@@ -289,9 +289,11 @@ def training_sentence(done: Mapping[str, Any]) -> str:
     time = f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
     part = f"{steps:,} of {planned:,} steps ({steps / planned:.0%})" if steps < planned else f"{steps:,} steps"
     text = f"Trained {part}, {done['epochs']:.1f} epochs, in {time}"
-    left_out = (
-        f" Pairs were too long and left out {done['pairs_left_out']:,} times." if done.get("pairs_left_out") else ""
-    )
+    left_out = ""
+    if done.get("pairs_too_long"):
+        left_out = f" {done['pairs_too_long']:,} pairs were too long and left out."
+    elif done.get("pairs_left_out"):
+        left_out = f" Pairs were too long and left out {done['pairs_left_out']:,} times."
     if done.get("time_limit_minutes") is not None:
         return (
             f"{text}: the time limit of {done['time_limit_minutes']:g} minutes ended it early. A model that has seen "

@@ -8,7 +8,7 @@ import logging
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 from .arguments import DataArguments, ModelArguments, ProgramArguments, parse_flags, training_policy
-from .data import encode, load_languages, load_pairs, read_alignments, split_pairs
+from .data import drop_long_pairs, encode, load_languages, load_pairs, read_alignments, split_pairs
 from .fine_tuning import fine_tune, training_seconds
 from .models import make_config, make_model, make_processor, train_tokenizer
 from .program import check_writable, run_program
@@ -21,6 +21,7 @@ __all__ = [
     "ProgramArguments",
     "SimulTrainer",
     "check_writable",
+    "drop_long_pairs",
     "encode",
     "fine_tune",
     "is_trained",

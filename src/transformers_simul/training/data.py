@@ -11,6 +11,7 @@ from datasets import Dataset, load_dataset
 from ..corpora import CORPORA, Pair, check_corpus_name, read_pairs
 from ..text_files import read_lines
 from .arguments import DataArguments
+from .data_collator import SimulMaskDataCollator
 from .paths import parse_alignment
 
 SPLITS = ("train", "validation", "test")
@@ -151,4 +152,62 @@ def encode(
     return Dataset.from_list(rows)
 
 
-__all__ = ["SPLITS", "concatenate", "encode", "load_languages", "load_pairs", "read_alignments", "split_pairs"]
+def drop_long_pairs(dataset: Dataset, collator: SimulMaskDataCollator, split: str = "training") -> tuple[Dataset, int]:
+    """Leave out the pairs that the collator might find too long, before a training begins: a batch of nothing else, as
+    batches of similar lengths are, would end it.
+
+    A long sentence in a run of [`join_documents`] is only counted, since the sentences behind it must not see past it;
+    the collator leaves it out.
+
+    Args:
+        dataset (`Dataset`): as the collator takes it.
+        collator (`SimulMaskDataCollator`): with `too_long="drop"`, or without `max_length`, which leaves out nothing.
+        split (`str`, *optional*): names the pairs in the error.
+
+    Returns:
+        `tuple[Dataset, int]`: what is left, and how many pairs are too long.
+
+    Raises:
+        ValueError: if no pair is left.
+
+    Example:
+
+    ```python
+    >>> from datasets import Dataset
+    >>> from transformers_simul import SimulMaskDataCollator, WaitKPolicy
+    >>> from transformers_simul.training import drop_long_pairs
+    >>> pairs = Dataset.from_list([{"source": "a dog " * n, "target": "two children"} for n in (1, 90, 2)])
+    >>> collator = SimulMaskDataCollator(processor, WaitKPolicy(1), max_length=60, too_long="drop")
+    >>> kept, left_out = drop_long_pairs(pairs, collator)
+    >>> len(kept), left_out
+    (2, 1)
+
+    ```
+    """
+    if collator.max_length is None or collator.too_long == "raise":
+        return dataset, 0
+    kept, lengths = [], []
+    for index, example in enumerate(dataset):
+        lengths_here = [collator.longest_row(each) for each in example.get("sentences") or [example]]
+        lengths += lengths_here
+        if min(lengths_here) <= collator.max_length:
+            kept.append(index)
+    if not kept:
+        raise ValueError(
+            f"max_length={collator.max_length} leaves no pair of {len(lengths):,} for {split}: the shortest takes "
+            f"{min(lengths):,} tokens."
+        )
+    left_out = sum(length > collator.max_length for length in lengths)
+    return dataset if len(kept) == len(dataset) else dataset.select(kept), left_out
+
+
+__all__ = [
+    "SPLITS",
+    "concatenate",
+    "drop_long_pairs",
+    "encode",
+    "load_languages",
+    "load_pairs",
+    "read_alignments",
+    "split_pairs",
+]

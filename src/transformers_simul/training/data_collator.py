@@ -31,7 +31,8 @@ class SimulMaskDataCollator(EpochCallback):
         policy (`Policy`): yields the schedule of each pair; a [`MixturePolicy`] draws from (seed, epoch, example).
         peek_rows (`float`, *optional*, defaults to 1.0): share of the peek rows to keep; 0 is the paper's plain form.
         max_length (`int`, *optional*): longest row in tokens, peek rows included.
-        too_long (`str`, *optional*): what to do with a longer pair: `"raise"`, or `"drop"` and count it in `dropped`.
+        too_long (`str`, *optional*): what to do with a longer pair: `"raise"`, or `"drop"` and count it in `dropped`;
+            [`drop_long_pairs`] leaves them out before a training begins.
         packing (`bool`, *optional*): put several pairs into one row, without attention across; needs `max_length`.
         padding_side (`str`, *optional*): `"right"` or `"left"`.
         pad_to_multiple_of (`int`, *optional*): round the batch's length up to a multiple.
@@ -102,8 +103,8 @@ class SimulMaskDataCollator(EpochCallback):
         rows = [row for example in examples for row in self._rows_of_document(example)]
         if not rows:
             raise ValueError(
-                f"max_length={self.max_length} leaves no pair of this batch of {len(examples)}: raise it, or filter "
-                "the dataset first."
+                f"max_length={self.max_length} leaves no pair of this batch of {len(examples)}: raise it, or leave "
+                "long pairs out of the dataset with drop_long_pairs()."
             )
         if self.packing and self.max_length is not None:
             rows = pack_rows(rows, self.max_length)
@@ -139,6 +140,28 @@ class SimulMaskDataCollator(EpochCallback):
                     append_row(row, early)
         return [row]
 
+    def longest_row(self, example: Mapping[str, Any]) -> int:
+        """Return the number of tokens of the longest row of one pair, whatever is drawn for it.
+
+        Args:
+            example (`Mapping`): as a batch has them, no run of `sentences`.
+        """
+        every = copy.copy(self._for_languages(example))
+        every.peek_rows = float(self.peek_rows > 0)
+        source, target = pair_ids_of(example, every.processor)
+        paths = self.policy.longest_for(example)
+        rows = (row for path in paths for row in every.make_rows(source, target, path, random.Random(0)))
+        return max(len(row["input_ids"]) for row in rows)
+
+    def _for_languages(self, example: Mapping[str, Any]) -> "SimulMaskDataCollator":
+        """The collator of an example's languages; what makes rows, a subclass's way too, finds the processor in it."""
+        processor = self.processor.with_languages(example.get("source_lang"), example.get("target_lang"))
+        if processor is self.processor:
+            return self
+        collator = copy.copy(self)
+        collator.processor = processor
+        return collator
+
     def _rows_of_document(self, example: Mapping[str, Any]) -> list[Row]:
         """Rows of an example, which may be several sentences."""
         sentences = example.get("sentences")
@@ -163,15 +186,10 @@ class SimulMaskDataCollator(EpochCallback):
         return [join_sentences(each, self.context_sentences) for each in joined if each]
 
     def _rows(self, example: Mapping[str, Any]) -> list[Row]:
-        processor = self.processor.with_languages(example.get("source_lang"), example.get("target_lang"))
-        if processor is not self.processor:
-            # What makes rows, a subclass's way too, takes the processor from here.
-            collator = copy.copy(self)
-            collator.processor = processor
-            return collator._rows(example)
-        source, target = pair_ids_of(example, self.processor)
+        collator = self._for_languages(example)
+        source, target = pair_ids_of(example, collator.processor)
         draw = example_draw(self.seed, self._known_epoch(), source, target)
-        rows = self.make_rows(source, target, self.policy.for_example(example, draw), draw)
+        rows = collator.make_rows(source, target, self.policy.for_example(example, draw), draw)
         length = max(len(row["input_ids"]) for row in rows)
         if self.max_length is not None and length > self.max_length:
             if self.too_long == "raise":

@@ -15,6 +15,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from ..publishing.model_card import training_sentence, write_model_card
 from .callbacks import SaveAtInterrupt
 from .checkpoints import ASIDE, last_checkpoint, plain_errors
+from .data import drop_long_pairs
 from .data_collator import SimulMaskDataCollator
 from .record import read_record, write_record
 from .trainer import SimulTrainer
@@ -48,12 +49,14 @@ def fine_tune(
         patience (`int`, *optional*): training ends after so many evaluations without progress.
 
     Raises:
-        ValueError: for a loss that is NaN, a batch in which every pair is too long, or a checkpoint that cannot be
-            resumed.
+        ValueError: for a loss that is NaN, if every pair is too long, or for a checkpoint that cannot be resumed.
         OSError: if a checkpoint cannot be written; what was saved before is whole.
         KeyboardInterrupt: for Ctrl-C, naming the checkpoint from which the next run goes on.
     """
     folder = Path(str(args.output_dir))
+    train_dataset, too_long = _without_long_pairs(train_dataset, collator, "training", args)
+    if eval_dataset is not None:
+        eval_dataset, _ = _without_long_pairs(eval_dataset, collator, "validation", args)
     trainer = SimulTrainer(
         model=model,
         args=args,
@@ -73,7 +76,8 @@ def fine_tune(
     # Not trainer.save_model(): it adds a pickle of the training arguments. All processes give their shares.
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if args.world_size > 1 else None
     if shows:
-        done = _what_was_done(trainer, collator.dropped)
+        done = _what_was_done(trainer)
+        done |= {"pairs_left_out": collator.dropped} if too_long is None else {"pairs_too_long": too_long}
         trained = trainer.accelerator.unwrap_model(trainer.model)
         save_trained(trained, weights, processor, folder, wait_k, collator.context_sentences or None)
         write_record(folder, record, done)
@@ -83,6 +87,21 @@ def fine_tune(
     # Who loads the folder next finds it whole, and loads it whole: under ZeRO-3 Transformers would share it out again.
     trainer.accelerator.wait_for_everyone()
     unset_hf_deepspeed_config()
+
+
+def _without_long_pairs(
+    dataset: Dataset, collator: SimulMaskDataCollator, split: str, args: TrainingArguments
+) -> tuple[Dataset, int | None]:
+    """What a training reads, and the number of pairs that are too long; None for speech, whose audio is not read before
+    a batch needs it, so that only the collator finds them."""
+    if not isinstance(dataset, Dataset):
+        return dataset, None
+    kept, too_long = drop_long_pairs(dataset, collator, split)
+    if too_long and not args.process_index:
+        print(
+            f"{too_long:,} pairs for {split} are longer than max_length={collator.max_length} and left out", flush=True
+        )
+    return kept, too_long
 
 
 def _train(trainer: SimulTrainer, folder: Path) -> None:
@@ -103,7 +122,7 @@ def _train(trainer: SimulTrainer, folder: Path) -> None:
         ) from None
 
 
-def _what_was_done(trainer: SimulTrainer, left_out: int) -> dict[str, Any]:
+def _what_was_done(trainer: SimulTrainer) -> dict[str, Any]:
     state, limit = trainer.state, trainer.limit
     return {
         "steps": state.global_step,
@@ -112,7 +131,6 @@ def _what_was_done(trainer: SimulTrainer, left_out: int) -> dict[str, Any]:
         # Not rounded to nothing by a training of a few steps.
         "seconds": round(trainer.clock.seconds(), 3),
         "time_limit_minutes": limit.minutes if limit and limit.was_reached else None,
-        "pairs_left_out": left_out,
     }
 
 

@@ -119,13 +119,19 @@ class AlignedPolicy(Policy):
         raise ValueError("AlignedPolicy needs the alignment of a training pair; translate with another policy.")
 
     def for_example(self, example: Mapping[str, Any], draw: random.Random) -> Policy:
+        return self._path(example, draw.randint(*self.margin))
+
+    def longest_for(self, example: Mapping[str, Any]) -> list[Policy]:
+        # Each READ before the first word repeats what was read until then.
+        return [self._path(example, self.margin[1])] if self._teaches_reads else super().longest_for(example)
+
+    def _path(self, example: Mapping[str, Any], margin: int) -> Policy:
         if self.column not in example:
             raise ValueError(
                 f"AlignedPolicy needs the column {self.column!r}, got {sorted(example)}: write it with "
                 "transformers-simul align."
             )
         links = parse_alignment(example[self.column])
-        margin = draw.randint(*self.margin)
         return _AlignedPath(links, margin, self.least_lag, self.greatest_lag, self._teaches_reads)
 
     @property
