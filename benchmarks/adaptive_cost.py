@@ -94,10 +94,11 @@ class PlainDecoder(RowDecoder):
         return super()._copies_due(written, 1) if written > len(self.words) else ()
 
     def _feed_token(self, token, copies=()):
-        return (yield from self._ask(self.feed([token], copies)))
+        return (yield from self.questions.ask(self.feed([token], copies)))
 
     def _ask_again(self):
-        return (yield from super()._ask_again() if self._copies else self._ask(self.feed_again()))
+        asked = self.questions.copies
+        return (yield from super()._ask_again() if asked else self.questions.ask(self.feed_again()))
 
 
 def count_on_own_paths() -> dict[str, float]:

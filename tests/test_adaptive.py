@@ -35,6 +35,7 @@ from transformers_simul import (
 from transformers_simul.cli.train import main as train_program
 from transformers_simul.models.audio_units import source_features
 from transformers_simul.models.loss import simul_loss
+from transformers_simul.models.questions import Questions
 from transformers_simul.models.row import Drafts
 from transformers_simul.models.row_decoder import RowDecoder
 from transformers_simul.models.schedule import (
@@ -315,13 +316,13 @@ def test_a_share_of_all_drafts_is_local_agreement_and_less_waits_less(model, pro
 
 
 def test_tokens_of_a_draft_that_are_not_given_up_break_the_invariant(model, processor, monkeypatch):
-    compose = RowDecoder._compose
+    compose = Questions.compose
 
     def keeps_drafts(self, *args, **kwargs):
-        self.drafts.stored = self.drafts.stored[: kwargs.get("drafted", 0)]
+        self._drafted = self._drafted[: kwargs.get("drafted", 0)]
         return compose(self, *args, **kwargs)
 
-    monkeypatch.setattr(RowDecoder, "_compose", keeps_drafts)
+    monkeypatch.setattr(Questions, "compose", keeps_drafts)
     source = sentences(4, 1)[0]
     output = run(model, processor, [source], HoldPolicy(2, 1, 5))
     words, delays, queries = output.words[0], output.delays[0], output.queries[0]

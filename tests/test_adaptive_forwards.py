@@ -72,7 +72,7 @@ def test_the_wrong_copy_breaks_the_invariant(model, processor, monkeypatch):
 
     def forgets_which(self):
         answer = yield from again(self)
-        self._needed = max(0, self._needed - 1)
+        self.questions._needed = max(0, self.questions._needed - 1)
         return answer
 
     monkeypatch.setattr(RowDecoder, "_ask_again", forgets_which)
@@ -85,10 +85,10 @@ class Anew(RowDecoder):
     """Makes every draft from nothing, and feeds what was written again."""
 
     def _feed_token(self, token, copies=()):
-        return (yield from self._ask(self.feed([token], copies)))
+        return (yield from self.questions.ask(self.feed([token], copies)))
 
     def _ask_again(self):
-        return (yield from self._ask(self.feed_again()))
+        return (yield from self.questions.ask(self.feed_again()))
 
 
 class One(RowDecoder):

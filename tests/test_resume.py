@@ -120,7 +120,7 @@ def test_the_prefix_is_forced_and_not_asked_for(model, processor, monkeypatch):
     kept = run(model, processor, [source], WaitKPolicy(1), committed=committed)
 
     def ignored(self):
-        return (yield from self._ask(self.feed(self.tail)))
+        return (yield from self.questions.ask(self.feed(self.tail)))
 
     monkeypatch.setattr(RowDecoder, "_write_committed", ignored)
     assert run(model, processor, [source], WaitKPolicy(1), committed=committed).words != kept.words

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 
-from .choosing import Answer
 from .encoding import TextEncoder
 from .head_attention import HeadAttention
 from .seam import DecodingModel
@@ -194,37 +193,17 @@ class Reading:
         return start, self.ids[start:]
 
 
-class Stored(NamedTuple):
-    """What the model said to a token that is stored and may come to be needed: a copy of the newest token that sees
-    more source than has been read, or the next token of a draft.
-
-    Attributes:
-        token (`int`): its id.
-        visible_source (`int`): head and source tokens that it sees.
-        answer (`Answer`): to it.
-        attention (`torch.Tensor` of shape `(heads, tokens)`, *optional*): of the policy's heads.
-    """
-
-    token: int
-    visible_source: int
-    answer: Answer
-    attention: torch.Tensor | None = None
-
-
 class Drafts:
     """What the model would have written at the looks of a policy, less what has been written since.
 
     Attributes:
         words (`list[list[list[int]]]`): the words of each draft, newest first, one for each amount of source.
-        stored (`list[Stored]`): tokens of the newest draft that are stored behind the newest token of the target, in
-            their order.
         asked (`list[tuple[Query, list[int], torch.Tensor]]`): if logits are kept, every question of a draft, the target
             with the draft so far, and the answer.
     """
 
     def __init__(self) -> None:
         self.words: list[list[list[int]]] = []
-        self.stored: list[Stored] = []
         self.asked: list[tuple[Query, list[int], torch.Tensor]] = []
         self._source_words = -1
 
@@ -255,6 +234,5 @@ __all__ = [
     "Query",
     "Reading",
     "RowStopped",
-    "Stored",
     "all_words",
 ]

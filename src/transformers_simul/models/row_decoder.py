@@ -14,9 +14,9 @@ from .adaptive import Evidence
 from .choosing import Answer
 from .committed import Committed
 from .glossary import BoundGlossary
-from .head_attention import HeadAttention
 from .policies import Policy, Progress
-from .row import Ask, Drafts, Prompt, Query, Reading, RowStopped, Stored, all_words
+from .questions import Questions
+from .row import Ask, Drafts, Prompt, Reading, RowStopped, all_words
 from .streams import Source, SourceCancelled, SourceTimeout
 from .word_rule import Expected, WordRule
 
@@ -98,16 +98,12 @@ class RowDecoder:
         self.words: list[list[int]] = []
         self.delays: list[int] = []
         self.elapsed_ms: list[float] = []
-        self.queries: list[Query] = []
-        self.logits: list[torch.Tensor] = []
         self.stop_reason = ""
         self.drafts = Drafts()
-        # The newest token as it is stored, seeing ever more source, and which of these is needed; empty for one alone.
-        self._copies: list[Stored] = []
-        self._needed = 0
-        self._first_look: torch.Tensor | None = None
-        # What the policy's heads attend to, by tokens of head and source, from the newest token.
-        self._attention: torch.Tensor | None = None
+        self.questions = Questions(
+            self.reading, self.tail, self.target, self.drafts, policy.heads, self._rule_alone, keeps_logits
+        )
+        self.queries, self.logits = self.questions.queries, self.questions.logits
 
     def run(self) -> Generator[Ask | None, Any, None]:
         """The row's life. Yields what to feed, and is sent the answer; or None to wait for source, and is sent None.
@@ -139,7 +135,7 @@ class RowDecoder:
             ids (`list[int]`): the tail, or the token that was chosen.
             copies (`tuple[int, ...]`, *optional*): see [`Ask`]; only with `feeds_ahead`.
         """
-        return self._compose(ids, drops=0)._replace(copies=copies)
+        return self.questions.compose(ids)._replace(copies=copies)
 
     def in_place(self, ids: list[int]) -> Ask:
         """Feed the last tokens of tail+target again, in their own places: the stored ones are given up.
@@ -147,7 +143,7 @@ class RowDecoder:
         Args:
             ids (`list[int]`): these tokens; as fed before, with no source behind their first.
         """
-        return self._compose(ids, drops=len(ids))
+        return self.questions.compose(ids, in_place=True)
 
     def feed_again(self) -> Ask:
         """What to feed after a READ that follows the newest token: this token under the new source, in its own place;
@@ -199,7 +195,7 @@ class RowDecoder:
             The ids in the order of the text: what was there before, head, source, tail and target; and the entries
             beside these to give up, counted from the newest, 0.
         """
-        forgets = self._compose([], drops=0).forgets
+        forgets = self.questions.compose([]).forgets
         return self.reading.ids[: self.reading.visible] + self.tail + self.target, forgets
 
     def _write_committed(self) -> Generator[Ask | None, list[Answer], Answer]:
@@ -209,7 +205,7 @@ class RowDecoder:
         newest = self.tail
         for word, delay in self.committed:
             if self.policy.draft_words:
-                yield from self._wait_to_write((yield from self._ask(self.feed(newest))))
+                yield from self._wait_to_write((yield from self.questions.ask(self.feed(newest))))
             visible = self.reading.visible
             while self._reads_committed(delay):
                 yield from self._read()
@@ -219,13 +215,13 @@ class RowDecoder:
                 newest = []
             self.target += word[:-1]
             if ids := [*newest, *word[:-1]]:
-                yield from self._ask(self.feed(ids))
+                yield from self.questions.ask(self.feed(ids))
             self.target += word[-1:]
             self._commit(word, self.reading.words, is_shown=True)
             newest = word[-1:]
         if self.committed and (reason := self._limit_reached()):
             raise RowStopped(reason)
-        return (yield from self._ask(self.feed(newest, self._copies_due(len(self.words), 1))))
+        return (yield from self.questions.ask(self.feed(newest, self._copies_due(len(self.words), 1))))
 
     def _read_the_rest(self) -> Generator[Ask | None, list[Answer], None]:
         """READ to the end, so that what is stored saw all of the source, as before an EOS."""
@@ -271,23 +267,22 @@ class RowDecoder:
         return (yield from self._start_word((yield from self._wait_to_write(answer))))
 
     def _feed_token(self, token: int, copies: tuple[int, ...] = ()) -> Generator[Ask, list[Answer], Answer]:
-        """Ask the token that was chosen, unless the newest draft foresaw it: then it is stored, and was asked."""
-        if self.drafts.stored and self.drafts.stored[0].token == token:
-            foreseen = self.drafts.stored.pop(0)
-            self._attention = foreseen.attention
-            return self._note(foreseen.answer)
-        return (yield from self._ask(self.feed([token], copies)))
+        """Ask the token that was chosen, unless the newest draft foresaw it: then it was asked."""
+        if (answer := self.questions.foreseen(token)) is not None:
+            return answer
+        return (yield from self.questions.ask(self.feed([token], copies)))
 
     def _wait_to_write(self, answer: Answer) -> Generator[Ask | None, list[Answer], Answer]:
         """READ until the policy says WRITE; returns what the model says then. READs that take no look come one behind
         the other, before the model is asked again."""
-        visible, self._first_look = self.reading.visible, None
+        visible, first = self.reading.visible, None
         while True:
             reads = self._reads(len(self.words))
             if not reads and self.reading.visible != visible:
                 answer, visible = (yield from self._ask_again()), self.reading.visible
             if reads is None:
-                reads = self.policy.reads_after((yield from self._look(answer)))
+                evidence = yield from self._look(answer, first)
+                reads, first = self.policy.reads_after(evidence), evidence.first_log_probs
                 # A tensor's truth is one, too.
                 if not (isinstance(reads, bool) or hasattr(reads, "dtype")):
                     raise ValueError(f"reads_after of {self.policy!r} must give True or False, got {reads!r}.")
@@ -295,19 +290,20 @@ class RowDecoder:
                 return answer
             yield from self._read()
 
-    def _look(self, answer: Answer) -> Generator[Ask, list[Answer], Evidence]:
-        """What the policy may see."""
+    def _look(self, answer: Answer, first: torch.Tensor | None) -> Generator[Ask, list[Answer], Evidence]:
+        """What the policy may see; `first` is what it saw at the first look before this word."""
         # When to READ is no question of terms.
         log_probs = self.scores(answer.logits, self._next_start, prefers_terms=False).log_softmax(-1)
-        self._first_look = log_probs if self._first_look is None else self._first_look
+        first = log_probs if first is None else first
         progress = Progress(self.reading.words, len(self.words))
         if self.policy.draft_words:
             least = self.policy.words_to_draft(progress)
             if not self.drafts.begin(self.reading.words, least):
                 self.drafts.add((yield from self._draft(answer, least)))
         newest, *earlier = self.drafts.words or [[]]
-        attention = None if self._attention is None else self.reading.by_word(self._attention)
-        return Evidence(progress, log_probs, self.rule.eos_token_id, self._first_look, newest, earlier, attention)
+        seen = self.questions.attention
+        attention = None if seen is None else self.reading.by_word(seen)
+        return Evidence(progress, log_probs, self.rule.eos_token_id, first, newest, earlier, attention)
 
     def _draft(self, answer: Answer, least: int) -> Generator[Ask, list[Answer], list[list[int]]]:
         """So many words that the model would write now, without a READ; fewer if it would READ."""
@@ -324,33 +320,12 @@ class RowDecoder:
                 self.target.append(token)
                 expected = "continue" if self.rule.is_blank(token) else "any"
                 expected = "start" if len(words[-1]) >= self.max_word_tokens else expected
-                answer = yield from self._draft_token(token, len(self.target) - start - 1)
+                answer = yield from self.questions.ask_draft(token, len(self.target) - start - 1)
         except RowStopped:
             # There is no room for the word that was begun.
             return words[:-1]
         finally:
             del self.target[start:]
-
-    def _draft_token(self, token: int, place: int) -> Generator[Ask, list[Answer], Answer]:
-        """Ask a draft's token, unless it is what is stored there: of the draft under less source, as far as the two
-        agree. From the first that differs on, what is stored is given up."""
-        stored = self.drafts.stored
-        if place < len(stored) and stored[place].token == token:
-            return stored[place].answer
-        ask = self._compose([token], drops=0, drafted=place)
-        try:
-            self.drafts.stored += yield from self._put(ask, is_optional=True)
-        except RowStopped:
-            # There is no room, so nothing was given up.
-            self.drafts.stored = stored
-            raise
-        self._note_draft(self.target, self.drafts.stored[-1])
-        return self.drafts.stored[-1].answer
-
-    def _note_draft(self, target: list[int], stored: Stored) -> None:
-        if self.keeps_logits:
-            query = Query(len(self.tail) + len(target) - 1, self.reading.words)
-            self.drafts.asked.append((query, list(target), stored.answer.logits))
 
     def _start_word(self, answer: Answer) -> Generator[Ask | None, list[Answer], int]:
         return (yield from self._accept(self._choose_start(answer)))
@@ -406,75 +381,22 @@ class RowDecoder:
         lengths = [*accumulate(map(len, words), initial=self.reading.visible)]
         return tuple(lengths[count] for count in due)
 
-    def _compose(self, ids: list[int], drops: int, drafted: int = 0) -> Ask:
-        """Feed the last tokens of tail+target in place of the `drops` newest that are stored, and of what is stored and
-        not needed: all copies of the newest token but one, or that too where it is fed again, and all drafted tokens
-        but the first `drafted`."""
-        start, fresh = self.reading.feed()
-        offset = len(self.tail) + len(self.target) - len(ids)
-        given_up, copies = len(self.drafts.stored) - drafted, len(self._copies)
-        if drops:
-            forgets = [*range(given_up + drops + max(copies - 1, 0))]
-        else:
-            forgets = [*range(given_up), *(back for back in range(copies) if back != copies - 1 - self._needed)]
-        self._copies, self.drafts.stored = [], self.drafts.stored[:drafted]
-        return Ask(fresh, start, ids, offset, self.reading.visible, tuple(forgets))
-
-    def _ask(self, ask: Ask, guesses: Sequence[int] = ()) -> Generator[Ask, list[Answer], Answer]:
-        """Ask, and keep what is said to copies of the newest token, or to guesses of what will be drafted after it; if
-        there is no room for all of these, ask without."""
-        more = ask._replace(target_ids=[*ask.target_ids, *guesses], guesses=len(guesses))
-        try:
-            stored = yield from self._put(more, is_optional=more.answers > 1)
-        except RowStopped:
-            if more.answers == 1:
-                raise
-            stored = yield from self._put(ask._replace(copies=()))
-        self._copies, self._needed = (stored, 0) if ask.copies and stored[1:] else ([], 0)
-        self.drafts.stored = stored[1:] if guesses else []
-        for count, each in enumerate(self.drafts.stored, start=1):
-            self._note_draft([*self.target, *guesses[:count]], each)
-        self._attention = stored[0].attention
-        return self._note(stored[0].answer)
-
-    def _put(self, ask: Ask, is_optional: bool = False) -> Generator[Ask, list[Answer], list[Stored]]:
-        """What the model says to the newest token, and to its copies or to guesses."""
-        looks = HeadAttention(self.policy.heads) if self.policy.heads else None
-        answers = yield ask._replace(attention=looks, rule=self._rule_alone, is_optional=is_optional)
-        if any(answer.is_nan for answer in answers):
-            raise ValueError(
-                f"logits are NaN after {len(self.target)} target tokens: check the weights and their dtype."
-            )
-        ids = ask.target_ids or ask.source_ids
-        tokens = [*ids[len(ids) - 1 - ask.guesses :], *ids[-1:] * len(ask.copies)]
-        visible = [*[ask.visible_source] * (1 + ask.guesses), *ask.copies]
-        attention = [None] * len(answers) if looks is None else looks.weights
-        return [Stored(*each) for each in zip(tokens, visible, answers, attention, strict=True)]
+    def _ask_again(self) -> Generator[Ask, list[Answer], Answer]:
+        """The newest token once more, now that more source is visible: a copy has been asked, or it is fed again, with
+        the draft under less source after it."""
+        # EOS before the end of the source READs one word, whatever the policy would have READ.
+        if (answer := self.questions.asked_ahead()) is not None:
+            return answer
+        guesses = self.questions.drafted
+        # Who has READ so often may go on.
+        copies = self._copies_due(len(self.words), self.questions.copies + 1)
+        return (yield from self.questions.ask(self.feed_again()._replace(copies=copies), guesses))
 
     @property
     def _rule_alone(self) -> WordRule | None:
-        """The rule for words, if the row decides by it alone: then the step chooses for all such rows at once."""
+        """The rule for words, if the row decides by it alone."""
         chooses = self.processors or self.generator is not None or self.glossary is not None
         return None if chooses else self.rule
-
-    def _ask_again(self) -> Generator[Ask, list[Answer], Answer]:
-        """The newest token once more, now that more source is visible: a copy has been asked, or it is fed again, with
-        the draft under less source behind it."""
-        # EOS before the end of the source READs one word, whatever the policy would have READ.
-        for index, copy in enumerate(self._copies):
-            if copy.visible_source == self.reading.visible:
-                self._needed, self._attention = index, copy.attention
-                return self._note(copy.answer)
-        guesses = [each.token for each in self.drafts.stored]
-        # Who has READ so often may go on.
-        copies = self._copies_due(len(self.words), max(1, len(self._copies)))
-        return (yield from self._ask(self.feed_again()._replace(copies=copies), guesses))
-
-    def _note(self, answer: Answer) -> Answer:
-        self.queries.append(Query(len(self.tail) + len(self.target) - 1, self.reading.words))
-        if self.keeps_logits:
-            self.logits.append(answer.logits)
-        return answer
 
     @property
     def _next_start(self) -> Expected:
