@@ -15,6 +15,7 @@ class KeptSentences:
     Args:
         cache (`SimulCache`): holds them.
         row (`int`): of the cache.
+        head (`list[int]`): ids that every sentence begins with.
         most_sentences (`int`): how many to keep, as many as training showed; 0 keeps nothing but the prompt's head.
         most_tokens (`int`): of all of them; older ones leave earlier, so that the next sentence has room.
 
@@ -22,14 +23,19 @@ class KeptSentences:
         ids (`list[int]`): their tokens, in the order of the text.
     """
 
-    def __init__(self, cache: SimulCache, row: int, most_sentences: int, most_tokens: int):
-        self.cache, self.row = cache, row
+    def __init__(self, cache: SimulCache, row: int, head: list[int], most_sentences: int, most_tokens: int):
+        self.cache, self.row, self.head = cache, row, head
         self.most_sentences, self.most_tokens = most_sentences, most_tokens
         self._kept: deque[list[int]] = deque()
 
     @property
     def ids(self) -> list[int]:
         return [*chain.from_iterable(self._kept)]
+
+    @property
+    def has_head_alone(self) -> bool:
+        """Whether the row holds the head and nothing else, so that the next sentence need not feed it."""
+        return self.cache.used_tokens(self.row) == len(self.head)
 
     def end_sentence(self, decoder: RowDecoder) -> None:
         """Keep the sentence that a decoder has translated, and let the oldest go. One that was cut off leaves nothing,
@@ -48,7 +54,7 @@ class KeptSentences:
                 self.cache.settle(self.row, forgets, decoder.reading.visible, leaving)
                 return
         self._kept.clear()
-        self.cache.clear(self.row, keep=len(decoder.head))
+        self.cache.clear(self.row, keep=len(self.head))
 
 
 __all__ = ["KeptSentences"]

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """StreamEngine: many live translations in one process, each at its own progress, answered by common forwards."""
 
+import functools
 import itertools
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..models.cache import SimulCache
 from ..models.choosing import Answer
-from ..models.committed import Committed, committed_words, encoded_unit
+from ..models.committed import committed_words, encoded_unit
 from ..models.configuration_generation import SimulGenerationConfig
 from ..models.decoding import decode_step
 from ..models.glossary import Glossary, bound_glossary
@@ -23,12 +23,13 @@ from ..models.room import check_room, with_room
 from ..models.row import Ask, Prompt
 from ..models.row_decoder import RowDecoder
 from ..models.seam import StreamingModel
-from ..models.streams import SourceCancelled, SourceReader, SourceStream, SourceTimeout
+from ..models.streams import SourceStream
 from ..models.text import ends_sentence
 from .context import KeptSentences
 from .engine_stream import EngineStream
 from .options import decoder_options
-from .sentences import SentenceReader, committed_before, committed_in, pass_over
+from .sentences import SentenceReader
+from .stream_life import StreamLife
 from .streamer import SimulStreamer, Word
 
 _logger = logging.getLogger(__name__)
@@ -39,8 +40,9 @@ class EngineFull(Exception):
 
 
 class _Run(NamedTuple):
-    stream: EngineStream
-    reader: SourceReader | SentenceReader
+    """A stream that has a place. The generator knows the life, not the other way round: no circle keeps either."""
+
+    life: StreamLife
     steps: Generator[Ask | None, list[Answer] | None, str]
 
 
@@ -182,14 +184,19 @@ class StreamEngine:
         ):
             if value is not None and not sentences:
                 raise ValueError(f"{name}={value} needs sentences=True.")
-        kept = self._context_sentences(context_sentences, row_decoder) if sentences else 0
+        context = self._context_sentences(context_sentences, row_decoder) if sentences else 0
         check_count("words_before", words_before, least=0)
         policy = named(policy, self.model)
         processor = self.processor.with_languages(source_lang, target_lang)
         prompt = self._prompt_of(processor)
-        options = decoder_options(self.model, processor, **kwargs)
-        # Not at once: who opens a stream for a stranger, as a server does, has others that wait meanwhile.
-        options |= {"prompt": prompt, "glossary": bound_glossary(glossary, prompt, at_once=False)}
+        make_decoder = functools.partial(
+            row_decoder,
+            policy=policy,
+            prompt=prompt,
+            # Not at once: who opens a stream for a stranger, as a server does, has others that wait meanwhile.
+            glossary=bound_glossary(glossary, prompt, at_once=False),
+            **decoder_options(self.model, processor, **kwargs),
+        )
         shown = committed_words(committed, prompt.rule, encoded_unit(processor), words_before)
         if sentences and any(word.delay is None for word in shown):
             raise ValueError("committed must have delays with sentences=True: they say which a word belongs to.")
@@ -205,8 +212,9 @@ class StreamEngine:
         stream = EngineStream(number, source, words)
         with self._changed:
             row = self._free_row(wait_s)
-            steps = self._translate(row, stream, reader, policy, row_decoder, options, shown, words_before, kept)
-            self._joining.append((row, _Run(stream, reader, steps)))
+            kept = KeptSentences(self.cache, row, prompt.head, context, self.max_tokens // 2)
+            life = StreamLife(stream, reader, make_decoder, kept, shown, words_before)
+            self._joining.append((row, _Run(life, life.run())))
         source.listen(self._arrived.set)
         self._arrived.set()
         return stream
@@ -296,7 +304,7 @@ class StreamEngine:
             while not self._is_closed:
                 self._arrived.clear()
                 if not self.step():
-                    waits = [self._runs[row].reader.wait_s for row in self._waiting]
+                    waits = [self._runs[row].life.reader.wait_s for row in self._waiting]
                     self._arrived.wait(min((wait for wait in waits if wait is not None), default=None))
         except BaseException as error:
             # Nobody would step any more, so nobody may wait for it.
@@ -355,13 +363,15 @@ class StreamEngine:
     def _join(self) -> None:
         with self._changed:
             while self._joining:
-                row, self._runs[row] = self._joining.popleft()
+                row, run = self._joining.popleft()
+                self._keep_head(row, run.life.kept.head)
+                self._runs[row] = run
                 self._waiting.add(row)
 
     def _advance(self, row: int, answer: list[Answer] | None) -> None:
         """Let a stream go on until it asks, waits or ends; what goes wrong in it ends it alone."""
         self._waiting.discard(row)
-        if self._runs[row].stream.source.is_cancelled:
+        if self._runs[row].life.stream.source.is_cancelled:
             # Nobody wants the rest, even where nothing is left to READ.
             self._close(row, "cancelled")
             return
@@ -382,74 +392,16 @@ class StreamEngine:
             else:
                 self._asks[row] = ask
 
-    def _translate(
-        self,
-        row: int,
-        stream: EngineStream,
-        reader: SourceReader | SentenceReader,
-        policy: Policy,
-        row_decoder: type[RowDecoder],
-        options: dict[str, Any],
-        committed: Sequence[Committed],
-        words_before: int,
-        context_sentences: int,
-    ) -> Generator[Ask | None, list[Answer] | None, str]:
-        """A stream's life, one decoder for all of it or for each sentence; returns the reason to stop."""
-        reason, started, head = "eos", time.perf_counter(), options["prompt"].head
-        self._keep_head(row, head)
-        context = KeptSentences(self.cache, row, context_sentences, self.max_tokens // 2)
-        try:
-            while (begun := reader.begin()) is not False:
-                if begun is None:
-                    yield None
-                    continue
-                shown, is_over = committed, False
-                if isinstance(reader, SentenceReader):
-                    newest = yield from committed_in(reader, committed)
-                    is_over = newest is None
-                    if is_over and not context_sentences:
-                        yield from pass_over(reader)
-                        stream.words.end_sentence(words_before + reader.words_before + reader.words, "eos")
-                        continue
-                    shown = committed_before(reader, committed) if newest is None else newest
-                decoder = row_decoder(
-                    source=reader,
-                    policy=policy,
-                    head_is_fed=self.cache.used_tokens(row) == len(head),
-                    started=started,
-                    on_word=lambda ids, delay, ms: stream.words.put_word(
-                        0, ids, words_before + reader.words_before + delay, ms
-                    ),
-                    committed=shown,
-                    context=context.ids,
-                    is_over=is_over,
-                    **options,
-                )
-                yield from decoder.run()
-                context.end_sentence(decoder)
-                # A sentence that was cut off is told of, also where the next ones were complete.
-                ended = decoder.stop_reason in ("cancelled", "timeout")
-                reason = decoder.stop_reason if ended or reason == "eos" else reason
-                if not isinstance(reader, SentenceReader) or ended:
-                    break
-                # A decoder that stopped early leaves the rest of its sentence unread.
-                yield from pass_over(reader)
-                stream.words.end_sentence(words_before + reader.words_before + reader.words, decoder.stop_reason)
-        except SourceCancelled:
-            reason = "cancelled"
-        except SourceTimeout:
-            reason = "timeout"
-        return reason
-
     def _keep_head(self, row: int, head: list[int]) -> None:
-        """Streams of the same languages begin alike; if the last one of this row had others, forget its head."""
+        """Streams of the same languages begin alike: a row computes its head once. If the last one of this row had
+        others, forget its head."""
         if self._heads.get(row) != head:
             self.cache.clear(row)
             self._heads[row] = head
 
     def _close(self, row: int, reason: str, error: BaseException | None = None) -> None:
         """End a stream and free its row."""
-        stream = self._runs.pop(row).stream
+        stream = self._runs.pop(row).life.stream
         self._waiting.discard(row)
         self._asks.pop(row, None)
         try:
@@ -459,8 +411,8 @@ class StreamEngine:
             _logger.exception("A listener of %s failed.", stream.source.name)
             self._raise_interrupt(failure)
         finally:
-            # Streams of the same languages begin alike: a row computes it once, unless its forward failed half-way.
-            self.cache.clear(row, keep=0 if error else len(self._heads.get(row, [])))
+            # The head stays, unless its forward failed half-way.
+            self.cache.clear(row, keep=0 if error else len(self._heads[row]))
             with self._changed:
                 self._free.append(row)
                 self._changed.notify()
