@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Core tests under every Python named, and every Transformers named, each in a fresh environment. Needs the package index.
-# Usage: tests/matrix.sh "python3.11 python3.12 python3.13" "5.20.2 5.23.0"   (python3.10 has 5.20.2 at most)
+# Usage: tests/matrix.sh "python3.11 python3.12 python3.13" "5.20.2 5.24.0"   (python3.10 has 5.20.2 at most)
 set -uo pipefail
 cd "$(dirname "$0")/.."
-pythons=${1:-python3.10 python3.11 python3.12 python3.13} versions=${2:-5.23.0}
+pythons=${1:-python3.10 python3.11 python3.12 python3.13} versions=${2:-5.24.0}
 tests="tests/test_policies.py tests/test_masking.py tests/test_processing.py tests/test_data_collator.py
-  tests/test_modeling_simul_falcon.py tests/test_streams.py tests/test_cli.py tests/test_evaluation.py tests/test_custom_generate.py"
+  tests/test_modeling_simul_falcon.py tests/test_streams.py tests/test_cli.py tests/test_evaluation.py tests/test_custom_generate.py
+  tests/test_generation.py tests/test_families.py tests/test_remote_code.py"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0

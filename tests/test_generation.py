@@ -585,6 +585,8 @@ def test_streamers_get_committed_words_only(model, processor, capsys):
         ({"prompt": None}, "source and prompt must be given"),
         ({"source": [[[5]], [[6]]]}, "source must hold one entry per row, 1, got 2"),
         ({"past_key_values": SimulCache(2)}, "must be empty and hold 1 rows"),
+        ({"cache": SimulCache(2)}, "must be empty and hold 1 rows"),
+        ({"cache": SimulCache(1), "past_key_values": SimulCache(1)}, "cache must not stand beside past_key_values"),
         ({"past_key_values": SimulCache(1, max_tokens=5)}, "max_tokens of the cache is 5"),
         ({"nonsense": 1}, "nonsense"),
         ({"exponential_decay_length_penalty": (3, 1.1)}, "exponential_decay_length_penalty=.* is not supported"),
@@ -625,12 +627,14 @@ def test_without_a_policy_generate_is_stock(model, processor):
     assert ids.tolist() == plain.tolist()
 
 
-def test_without_a_policy_a_simul_cache_is_refused(model, processor):
+@pytest.mark.parametrize("name", ["past_key_values", "cache"])
+def test_without_a_policy_a_simul_cache_is_refused(model, processor, name):
+    """By either name that releases of Transformers have for it."""
     inputs = processor(source="a dog")
     with pytest.raises(ValueError, match="must not be a SimulCache without a policy"):
-        model.generate(**inputs, past_key_values=SimulCache(1))
+        model.generate(**inputs, **{name: SimulCache(1)})
     with pytest.raises(ValueError, match="got the SimulCache itself"):
-        model(inputs["input_ids"], past_key_values=SimulCache(1))
+        model(inputs["input_ids"], **{name: SimulCache(1)})
 
 
 def test_sequences_hold_known_prompts_whole_and_what_was_read_of_live_ones(model, processor):

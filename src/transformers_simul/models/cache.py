@@ -3,15 +3,30 @@
 CacheStep says where the tokens of one forward are stored."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from itertools import pairwise
 from typing import Any, NamedTuple, NoReturn
 
 import torch
 from transformers.cache_utils import Cache
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .schedule import Schedule
 
 _FIRST_TOKENS = 64
+# What Transformers calls a cache among arguments and in outputs: before 5.24 `past_key_values`. Ours take both.
+CACHE_NAME = "cache" if "cache" in {field.name for field in fields(CausalLMOutputWithPast)} else "past_key_values"
+
+
+def given_cache(past_key_values: Any, cache: Any) -> Any:
+    """Return the one of two arguments that is given, or None.
+
+    Raises:
+        ValueError: if both are.
+    """
+    if past_key_values is not None and cache is not None:
+        raise ValueError("cache must not stand beside past_key_values, its former name: give one or the other.")
+    return past_key_values if cache is None else cache
 
 
 class StepTokens(NamedTuple):
@@ -29,7 +44,7 @@ class StepTokens(NamedTuple):
 
 
 class CacheStep(Cache):
-    """One forward's view of a [`SimulCache`], made by [`SimulCache.place`]; the model gets it as `past_key_values`.
+    """One forward's view of a [`SimulCache`], made by [`SimulCache.place`]; the model gets it as its cache.
 
     The forward's tokens belong to some rows of the cache, to each as many as it has. They are concatenated without
     padding. For attention they are `split` into streams, and the result is `join`ed again.
@@ -255,7 +270,7 @@ class SimulCache(Cache):
 
     def update(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Raise an error: a forward gets what [`SimulCache.place`] returns, never the cache itself."""
-        raise ValueError("past_key_values must be what SimulCache.place() returns, got the SimulCache itself.")
+        raise ValueError(f"{CACHE_NAME} must be what SimulCache.place() returns, got the SimulCache itself.")
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return the number of tokens of the longest stream."""
@@ -303,4 +318,4 @@ class SimulCache(Cache):
         self._capacity += grow
 
 
-__all__ = ["CacheStep", "SimulCache", "StepTokens"]
+__all__ = ["CACHE_NAME", "CacheStep", "SimulCache", "StepTokens", "given_cache"]

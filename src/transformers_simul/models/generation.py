@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache
 from transformers.generation.configuration_utils import GenerationConfig, SynthIDTextWatermarkingConfig
 from transformers.generation.logits_process import LogitsProcessorList, PrefixConstrainedLogitsProcessor
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationMixin
 
-from .cache import SimulCache
+from .cache import CACHE_NAME, SimulCache, given_cache
 from .committed import Committed, committed_words
 from .configuration_generation import SimulGenerationConfig
 from .decoding import decode_rows
@@ -99,6 +98,7 @@ class SimulGenerationMixin(GenerationMixin):
             generators (`Sequence[torch.Generator]`, *optional*): one per row, for sampling that does not depend on
                 the row's neighbours.
             max_word_tokens (`int`, *optional*, defaults to 64): longest word; a word start is forced then.
+            cache (`SimulCache`, *optional*): empty, of as many rows; also called `past_key_values`.
             committed (`Sequence[Sequence]`, *optional*): for each row, words that were shown before, pairs of ids and
                 delay, or [`Word`]s: the target begins with them. A streamer gets only what comes after.
             row_decoder (`type`, *optional*): how a row reads and writes, a subclass of [`RowDecoder`]; the baselines
@@ -117,6 +117,9 @@ class SimulGenerationMixin(GenerationMixin):
                 revise or look ahead.
         """
         with telling(kwargs.get("streamer")):
+            cache = given_cache(kwargs.pop("past_key_values", None), kwargs.pop("cache", None))
+            if cache is not None:
+                kwargs[CACHE_NAME] = cache
             # What the caller's configuration leaves open, the model's decides, as in the stock method.
             configs = [SimulGenerationConfig.of(each) for each in (generation_config, self.generation_config) if each]
             if policy is not None and wait_k is not None:
@@ -130,8 +133,8 @@ class SimulGenerationMixin(GenerationMixin):
             elif policy is not None:
                 policy = named(policy, self)
             if policy is None:
-                if hasattr(kwargs.get("past_key_values"), "place"):
-                    raise ValueError("past_key_values must not be a SimulCache without a policy: give one, or wait_k.")
+                if hasattr(cache, "place"):
+                    raise ValueError(f"{CACHE_NAME} must not be a SimulCache without a policy: give one, or wait_k.")
                 if kwargs.get("glossary") is not None:
                     raise ValueError("glossary needs a policy, or wait_k: without one, decoding is stock.")
                 return super().generate(inputs, generation_config, *args, **kwargs)
@@ -183,16 +186,15 @@ class SimulGenerationMixin(GenerationMixin):
         row_decoder: type[RowDecoder] | None = None,
         committed: Sequence[Sequence[Any]] | None = None,
         glossary: Glossary | Mapping[str, str] | Sequence[Glossary | Mapping[str, str] | None] | None = None,
-        past_key_values: Cache | None = None,
         **kwargs: Any,
     ) -> Any:
         if policy is None:
             stock = (input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus, streamer)
-            return super()._sample(*stock, past_key_values=past_key_values, **kwargs)
+            return super()._sample(*stock, **kwargs)
         started = time.perf_counter()
         batch = input_ids.shape[0]
         _check_inputs(source, prompt, batch, logits_processor)
-        cache = _cache_for(past_key_values, batch)
+        cache = _cache_for(kwargs.get(CACHE_NAME), batch)
         prompts = self._fit_prompts(prompt, batch, cache)
         limit = generation_config.max_length - input_ids.shape[1]
         device = input_ids.device
@@ -237,13 +239,13 @@ def _output(
     return SimulGenerateOutput(
         sequences=sequences,
         logits=tuple(_stack(row.logits, vocab_size) for row in rows) if keeps_logits else None,
-        past_key_values=cache,
         words=[row.words for row in rows],
         delays=[row.delays for row in rows],
         elapsed_ms=[row.elapsed_ms for row in rows],
         stop_reasons=[row.stop_reason for row in rows],
         queries=[row.queries for row in rows],
         forwards=forwards,
+        **{CACHE_NAME: cache},
     )
 
 
@@ -403,11 +405,11 @@ def _cache_for(cache: Any, batch: int) -> SimulCache:
     if not getattr(cache, "_is_user_defined", False):
         return SimulCache(batch)
     if not hasattr(cache, "place"):
-        raise ValueError(f"past_key_values must be a SimulCache with a policy, got {type(cache).__name__}.")
+        raise ValueError(f"{CACHE_NAME} must be a SimulCache with a policy, got {type(cache).__name__}.")
     taken: SimulCache = cache
     if taken.batch_size != batch or taken.get_seq_length():
         raise ValueError(
-            f"past_key_values must be empty and hold {batch} rows, got {taken.batch_size} rows and "
+            f"{CACHE_NAME} must be empty and hold {batch} rows, got {taken.batch_size} rows and "
             f"{taken.get_seq_length()} tokens."
         )
     return taken

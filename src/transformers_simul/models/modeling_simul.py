@@ -8,6 +8,7 @@ from torch import nn
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 
+from .cache import CACHE_NAME, given_cache
 from .generation import SimulGenerationMixin
 from .linear import SimulLinear
 from .loss import simul_loss
@@ -89,6 +90,7 @@ class SimulForCausalLM(SimulGenerationMixin):
         places: torch.Tensor | None = None,
         context_starts: torch.Tensor | None = None,
         token_kinds: torch.Tensor | None = None,
+        cache: Any = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Do as the family's forward, with more tensors that [`SimulMaskDataCollator`] makes.
@@ -102,6 +104,7 @@ class SimulForCausalLM(SimulGenerationMixin):
                 is to be learnt; shifted inside, as everywhere in Transformers.
             token_kinds (`torch.Tensor` of shape `(vocabulary,)`, *optional*): which tokens start a word or end the
                 text; needed for peek rows. It is in the batch because a stock Trainer gives a model nothing else.
+            cache (`Cache`, *optional*): another name of `past_key_values`.
 
         Returns:
             `CausalLMOutputWithPast`: `loss` per target token, and `logits` of shape `(batch, length, vocabulary)`,
@@ -116,7 +119,7 @@ class SimulForCausalLM(SimulGenerationMixin):
         items = kwargs.pop("num_items_in_batch", None)
         outputs = self.base_model(
             input_ids,
-            past_key_values=past_key_values,
+            past_key_values=given_cache(past_key_values, cache),
             attention_mask=attention_mask,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
@@ -133,7 +136,7 @@ class SimulForCausalLM(SimulGenerationMixin):
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self.lm_head(hidden_states[:, kept])
         output = CausalLMOutputWithPast(
-            loss, logits, outputs.past_key_values, outputs.hidden_states, outputs.attentions
+            loss, logits, getattr(outputs, CACHE_NAME), outputs.hidden_states, outputs.attentions
         )
         return_dict = self.config.return_dict if return_dict is None else return_dict
         return output if return_dict else output.to_tuple()

@@ -11,6 +11,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from .attention import AttentionContext, attend
+from .cache import CACHE_NAME, given_cache
 from .masking import Alibi, FlexMask, Pattern, additive_mask, block_mask, flex_bias
 from .modeling_simul import take_schedule
 from .positions import check_context
@@ -82,6 +83,7 @@ class SimulAlibiModel:
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         schedule: Schedule | None = None,
+        cache: Any = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPastAndCrossAttentions | tuple[Any, ...]:
         """Do as the family's forward, with the [`Schedule`] of the tokens; without one, all earlier tokens are
@@ -96,16 +98,17 @@ class SimulAlibiModel:
         if inputs_embeds is None:
             inputs_embeds = getattr(self, self.parts[0])(input_ids)
         hidden_states = self.embed(inputs_embeds)
-        if schedule is None and past_key_values is None and (config.use_cache if use_cache is None else use_cache):
+        cache = given_cache(past_key_values, cache)
+        if schedule is None and cache is None and (config.use_cache if use_cache is None else use_cache):
             # With gradient checkpointing, a second forward would fill it again.
-            past_key_values = None if self.gradient_checkpointing and self.training else DynamicCache(config=config)
-        options = self._block_options(schedule, hidden_states, attention_mask, past_key_values, output_attentions)
+            cache = None if self.gradient_checkpointing and self.training else DynamicCache(config=config)
+        options = self._block_options(schedule, hidden_states, attention_mask, cache, output_attentions)
 
         all_hidden_states, all_attentions = [], []
         for block in self._blocks():
             all_hidden_states.append(hidden_states)
             hidden_states, attention = block(
-                hidden_states, layer_past=past_key_values, output_attentions=output_attentions, **options
+                hidden_states, layer_past=cache, output_attentions=output_attentions, **options
             )
             all_attentions.append(attention)
         hidden_states = getattr(self, self.parts[2])(hidden_states)
@@ -113,9 +116,9 @@ class SimulAlibiModel:
 
         output = BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=hidden_states,
-            past_key_values=past_key_values,
             hidden_states=tuple(all_hidden_states) if output_hidden_states else None,
             attentions=tuple(all_attentions) if output_attentions else None,
+            **{CACHE_NAME: cache},
         )
         return output if return_dict else output.to_tuple()
 

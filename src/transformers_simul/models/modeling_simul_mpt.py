@@ -9,6 +9,7 @@ from torch import nn
 from transformers.models.mpt.configuration_mpt import MptConfig
 from transformers.models.mpt.modeling_mpt import MptAttention, MptForCausalLM, MptModel
 
+from .cache import given_cache
 from .configuration_simul import SimulAlibiConfig
 from .linear import SimulLinear
 from .modeling_simul import SimulForCausalLM, swap_classes
@@ -38,6 +39,7 @@ class SimulMptAttention(MptAttention):
         position_bias: None,
         past_key_values: Any = None,
         attention_mask: Any = None,
+        cache: Any = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         mixed = self.Wqkv(hidden_states)
@@ -46,8 +48,9 @@ class SimulMptAttention(MptAttention):
         query, key, value = (
             part.unflatten(-1, (self.n_heads, self.head_dim)).transpose(1, 2) for part in mixed.chunk(3, dim=-1)
         )
+        cache = given_cache(past_key_values, cache)
         output, weights = attend_with_cache(
-            self, query, key, value, attention_mask, past_key_values, self.softmax_scale, self.attn_dropout_p
+            self, query, key, value, attention_mask, cache, self.softmax_scale, self.attn_dropout_p
         )
         return self.out_proj(output), weights
 

@@ -14,6 +14,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .attention import AttentionContext, attend
+from .cache import CACHE_NAME, given_cache
 from .linear import SimulLinear
 from .masking import FlexMask, Pattern, additive_mask, block_mask
 from .modeling_simul import SimulForCausalLM, swap_classes, take_schedule
@@ -157,25 +158,27 @@ class SimulRotaryModel(RegisteredAttention):
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         schedule: Schedule | None = None,
+        cache: Any = None,
         **kwargs: Any,
     ) -> Any:
         """Do as the family's forward, with the [`Schedule`] of the tokens; without one, the forward is the family's
         own."""
         schedule = take_schedule(schedule, kwargs)
+        cache = given_cache(past_key_values, cache)
         if schedule is not None:
-            pattern = Pattern.of(schedule, past_key_values)
+            pattern = Pattern.of(schedule, cache)
             position_ids = rotary_positions(self.config, pattern)
             attention_mask = self._masks(pattern)
             # By a name that no family's own argument has.
             kwargs["simul_context"] = rotary_context(self, pattern)
-            use_cache = past_key_values is not None
+            use_cache = cache is not None
         return super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            **{CACHE_NAME: cache},
             **kwargs,
         )
 
