@@ -133,6 +133,7 @@ class Trials:
 
         told = await self.speak(kill)
         check(not told.wrong and told.resumed > 0, f"the words of {told.wrong} clients differ; {told}")
+        await asyncio.to_thread(cluster.another, before)
         await asyncio.to_thread(cluster.settled, "simul", 2, self.url)
         after = {process.pid for process in cluster.replicas()}
         check(len(after - before) == 1, f"replicas were {before}, and are {after}")

@@ -108,6 +108,23 @@ def _processes(title: str) -> list[psutil.Process]:
     return found
 
 
+def another(before: set[int], patience_s: float = 1200.0) -> None:
+    """Wait until a replica of the first application is there that was not before: what Ray tells of one that was killed
+    is old for a while.
+
+    Args:
+        before (`set[int]`): their process ids.
+
+    Raises:
+        RuntimeError: if it takes too long.
+    """
+    end_s = time.monotonic() + patience_s
+    while {process.pid for process in replicas()} <= before:
+        if time.monotonic() > end_s:
+            raise RuntimeError(f"Ray has started no other replica than {sorted(before)} within {patience_s:g} s")
+        time.sleep(0.5)
+
+
 def settled(name: str, count: int, url: str, patience_s: float = 1200.0) -> None:
     """Wait until an application has so many replicas that answer.
 
