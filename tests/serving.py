@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosedError
 
 from helpers import make_model, make_processor, teach
 from transformers_simul.serving.app import build_app
+from transformers_simul.serving.messages import Limits, Started
 from transformers_simul.serving.metrics import Metrics
 from transformers_simul.serving.models import serve_models
 from transformers_simul.serving.server import make_server
@@ -38,6 +39,16 @@ def taught():
     """A tiny model that has learnt to copy a little: it writes several words of a sentence, as a random one does not."""
     processor = make_processor(source_lang="en")
     return teach(make_model(processor), processor, random.Random(0), steps=60), processor
+
+
+def taken(unit="word", target_langs=("de",), kept_sentences=0, **limits):
+    """What a server says that has taken a stream."""
+    settings = Settings()
+    bounds = {name: getattr(settings, name) for name in Limits.model_fields} | limits
+    return Started(
+        stream="1", models={}, source_lang="en", target_langs=list(target_langs), unit=unit, policy="wait-1",
+        kept_sentences=kept_sentences, limits=Limits(**bounds),
+    )  # fmt: skip
 
 
 class Running:

@@ -9,7 +9,7 @@ import shutil
 import httpx
 import pytest
 
-from serving import Relay, in_thread, taught
+from serving import Relay, in_thread, taken, taught
 from test_client import FREE
 from test_serving import TEXT, TOKEN, alone
 from transformers_simul import PlainSimulClient
@@ -204,15 +204,17 @@ def test_words_are_text_and_a_sentence_that_never_ends_is_bounded(parts, browser
         tab.close()
 
 
-REPLAY = """async ([url, unit, steps]) => {
+REPLAY = """async ([url, started, steps]) => {
   const { Kept } = await import(url), kept = new Kept();
-  kept.begin(unit, ["de"]);
+  kept.begin(started);
   for (const [what, value] of steps) {
     if (what === "put") kept.put(value);
     else if (what === "end_sentence") kept.endSentence();
     else kept.heard(value);
   }
-  return [kept.again(), kept.resume(), kept.sourceWords, kept.wordsAhead];
+  // It leaves out what is too much.
+  const resume = kept.resume();
+  return [kept.again(), resume, kept.sourceWords, kept.wordsAhead];
 }"""
 
 
@@ -225,7 +227,8 @@ def test_the_browser_keeps_what_the_python_client_keeps(parts, browser):
         for _ in range(150):
             unit = draw.choice(["word", "char", "token"])
             kept, steps, words, sentences = Kept(Start()), [], 0, 0
-            kept.begin(unit, ["de"])
+            started = taken(unit, kept_sentences=draw.randint(0, 3), burst_words=draw.choice([6, 2000]))
+            kept.begin(started)
             for _ in range(draw.randint(1, 12)):
                 text = "".join(draw.choice("ab .\n\u00a0\u3000😀") for _ in range(draw.randint(1, 6)))
                 steps.append(("put", text))
@@ -242,17 +245,20 @@ def test_the_browser_keeps_what_the_python_client_keeps(parts, browser):
                 if draw.random() < 0.2:
                     sentences += 1
                     end = SentenceEnd(
-                        target_lang="de", sentences=sentences, source_words=kept.source_words, target_words=words
-                    )
+                        target_lang="de", sentences=sentences, source_words=kept.source_words, target_words=words,
+                        reason=draw.choice(["eos", "eos", "max_new_tokens"]),
+                    )  # fmt: skip
                     kept.heard(end)
                     steps.append(("heard", end.model_dump()))
-            again, resume, source_words, ahead = tab.evaluate(REPLAY, ["./captions/simul-client.js", unit, steps])
-            assert resume == kept.start().resume.model_dump()
+            again, resume, source_words, ahead = tab.evaluate(
+                REPLAY, ["./captions/simul-client.js", started.model_dump(), steps]
+            )
+            assert resume == kept.start().resume.model_dump(exclude_none=True)
             assert (source_words, ahead) == (kept.source_words, kept.words_ahead)
             # Cut into other pieces, the same units and ends follow.
             other, mine = Kept(Start()), Kept(Start())
             for each in (other, mine):
-                each.begin(unit, ["de"])
+                each.begin(started)
             for piece in again:
                 other.add(EndSentence() if piece is None else SourcePiece(text=piece))
             for message in kept.again():

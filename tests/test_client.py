@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from serving import LIMIT_S, Relay, in_thread, run, running, taught, tiny
+from serving import LIMIT_S, Relay, in_thread, run, running, taken, taught, tiny
 from test_serving import TEXT, TOKEN, alone
 from transformers_simul import ConnectionLost, PlainSimulClient, ServerError, SimulClient, cli
 from transformers_simul.serving.client import connection
@@ -407,8 +407,8 @@ def test_kept_sends_again_what_a_server_counts():
         for _ in range(200):
             text = "".join(draw.choice("ab .\n\u00a0") for _ in range(draw.randint(0, 30)))
             kept, whole = Kept(Start()), Kept(Start())
-            kept.begin(unit, ["de"])
-            whole.begin(unit, ["de"])
+            kept.begin(taken(unit))
+            whole.begin(taken(unit))
             forgotten = 0
             for place in range(0, len(text), 3):
                 for each in (kept, whole):
@@ -422,7 +422,7 @@ def test_kept_sends_again_what_a_server_counts():
                         SentenceEnd(target_lang="de", sentences=place + 1, source_words=forgotten, target_words=0)
                     )
             again = Kept(Start())
-            again.begin(unit, ["de"])
+            again.begin(taken(unit))
             # As the server does.
             again._splitter.goes_on = kept._base > 0
             for message in kept.again(longest=5):
@@ -440,7 +440,7 @@ def test_kept_sends_again_what_a_server_counts():
 
 def test_a_missing_word_is_an_error_and_a_second_one_is_passed_over():
     kept = Kept(Start())
-    kept.begin("word", ["de"])
+    kept.begin(taken())
     word = WordMessage(target_lang="de", index=0, text="a", delay=1, elapsed_ms=0)
     assert kept.heard(word)
     assert not kept.heard(word)

@@ -459,3 +459,36 @@ def test_a_resumed_stream_gets_the_context_of_what_is_put_again(model, processor
         rest, again = stream(committed=words[:shown])
         assert [(word.ids, word.delay) for word in rest] == [(word.ids, word.delay) for word in words[shown:]]
         assert (again[-1][-1] - logits[-1][-1]).abs().max() <= TOLERANCE
+
+
+def test_a_stream_goes_on_with_the_newest_sentences_alone(model, processor):
+    """As many as are in view, of each layer: what those before had in view is in no answer. The sentences are over."""
+    sentences = [
+        f"{text} . " for text in ("a dog", "the meadow runs", "two children", "him high", "it runs over a dog")
+    ]
+
+    def last_sentence(first, **kwargs):
+        Recorded.made.clear()
+        engine = StreamEngine(model, processor, max_streams=1, max_tokens=2000)
+        stream = open_stream(engine, WaitKPolicy(1), 1, logits_processor=[Brief(processor.token_kinds, 1.0)], **kwargs)
+        stream.source.put("".join(sentences[first:]))
+        stream.source.end()
+        finish(engine)
+        assert [each.stop_reason for each in Recorded.made] == ["eos"] * (5 - first)
+        return list(stream.words), torch.stack(Recorded.made[-1].logits)
+
+    words, logits = last_sentence(0)
+    before = [sum(len(split_words(text)) for text in sentences[:count]) for count in range(5)]
+    assert model.config.num_hidden_layers == 2
+    for first in (1, 2, 3):
+        committed = [word for word in words if before[first] < word.delay <= before[4]]
+        rest, again = last_sentence(first, committed=committed, words_before=before[first], words_over=before[4])
+        assert [(word.ids, word.delay) for word in rest] == [
+            (word.ids, word.delay) for word in words if word.delay > before[4]
+        ]
+        is_same = again.shape == logits.shape and (again - logits).abs().max() <= TOLERANCE
+        assert is_same == (first < 3), first
+    with pytest.raises(ValueError, match="words_over must be a whole number of at least 7, got 6"):
+        last_sentence(2, words_before=7, words_over=6)
+    with pytest.raises(ValueError, match="words_over=6 needs sentences=True"):
+        StreamEngine(model, processor, max_streams=1).open(WaitKPolicy(1), words_over=6)

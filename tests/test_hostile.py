@@ -46,8 +46,8 @@ quietly = settings(
 # Values that fields may have, on both sides of their bounds, and what no field has.
 NAMES = st.sampled_from(
     "type version token model source_lang target_langs policy sentences max_sentence_words options resume room text at_ms "
-    "id tracks source_words target_words committed delay ids max_new_tokens do_sample temperature top_k top_p seed after "
-    "__class__ zzz".split()
+    "id tracks source_words target_words committed context context_sentences delay ids max_new_tokens do_sample "
+    "temperature top_k top_p seed after __class__ zzz".split()
 )
 LEAVES = st.one_of(
     st.none(),
@@ -72,15 +72,17 @@ RIGHT = st.one_of(
     ),
 )
 STARTS = st.builds(
-    lambda policy, sentences, rest: {
+    lambda policy, sentences, context, rest: {
         "type": "start",
         "policy": policy,
         "sentences": sentences,
+        "context_sentences": context,
         "options": {"max_new_tokens": 4},
         **rest,
     },
     st.sampled_from(["wait-1", "wait-3", "full", "hold-1"]),
     st.booleans(),
+    st.sampled_from([None, None, None, 0, 1, 2, 3]),
     st.one_of(
         st.just({}),
         st.dictionaries(NAMES, VALUES, max_size=1),
@@ -97,6 +99,9 @@ STARTS = st.builds(
                             "target_words": counts[2],
                             "sentences": counts[3],
                             "committed": [{"text": "a", "delay": counts[4], "ids": [counts[5]]}] * counts[6],
+                            "context": {"source_words": counts[7], "words": [{"text": "a", "delay": counts[8]}] * 2}
+                            if counts[7] < 4
+                            else None,
                         }
                     ],
                 }
@@ -104,6 +109,7 @@ STARTS = st.builds(
             *[st.integers(0, 4)] * 5,
             st.sampled_from([0, 1, 5, 299, 300, 10**6, 2**53]),
             st.integers(0, 3),
+            *[st.integers(0, 4)] * 2,
         ),
     ),
 )
@@ -124,7 +130,9 @@ CONVERSATIONS = st.tuples(
 def server():
     # It waits for its clients as they wait for it: none is slow on purpose.
     patient = dict.fromkeys(("start_s", "send_s", "idle_s", "ping_s"), LIMIT_S)
-    with in_thread({"one": tiny()}, max_streams=16, **patient) as server:
+    model, processor = tiny()
+    model.generation_config.context_sentences = 2
+    with in_thread({"one": (model, processor)}, max_streams=16, **patient) as server:
         yield server
 
 

@@ -45,6 +45,9 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--source-lang", help="source language")
     parser.add_argument("--target-lang", action="append", help="target language; repeat for more, with --json")
     parser.add_argument("--max-sentence-words", type=int, help="end a sentence after so many words")
+    parser.add_argument(
+        "--context-sentences", type=int, help="sentences that have ended and stay in view (as many as the model's)"
+    )
     add_glossary_flags(parser)
     parser.add_argument("--room", help="publish into this room")
     parser.add_argument("--listen", metavar="ROOM", help="print what is said in a room instead")
@@ -61,7 +64,7 @@ def add_command(commands: Any) -> None:
 def _client(args: argparse.Namespace) -> int:
     check_extra()
     if args.listen is not None:
-        for name in ("room", "model", "policy", "source_lang", "max_sentence_words", "glossary"):
+        for name in ("room", "model", "policy", "source_lang", "max_sentence_words", "context_sentences", "glossary"):
             if getattr(args, name) is not None:
                 raise ValueError(f"listen takes no {name.replace('_', '-')}: the speaker chooses.")
     if len(args.target_lang or []) > 1 and not args.json:
@@ -172,6 +175,7 @@ def _speak(client: Any, args: argparse.Namespace) -> int:
                 source_lang=args.source_lang,
                 target_langs=args.target_lang,
                 max_sentence_words=args.max_sentence_words,
+                context_sentences=args.context_sentences,
                 room=args.room,
                 wait_s=args.wait_s,
                 **wire_glossary(args),

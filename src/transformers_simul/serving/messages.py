@@ -17,6 +17,14 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 RoomName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Language = Annotated[str, Field(min_length=1, max_length=64)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
+ContextSentences = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        le=1000,
+        description="sentences that have ended and stay in view; what `/v1/models` says is the most, and the default",
+    ),
+]
 
 ErrorCode = Literal[
     "bad_message",
@@ -94,6 +102,14 @@ class CommittedWord(_FromClient):
     )
 
 
+class Context(_FromClient):
+    """The newest `kept_sentences` sentences that have ended, so that those in view are what they were. After one whose
+    `reason` was not `eos` they begin anew."""
+
+    source_words: Count = Field(description="source words before the first of them")
+    words: list[CommittedWord] = Field(max_length=MAX_COMMITTED, description="their target words, in order")
+
+
 class TrackResume(_FromClient):
     """Where one target language of a stream goes on: at the beginning of a sentence, some words of which were shown."""
 
@@ -104,6 +120,7 @@ class TrackResume(_FromClient):
     committed: list[CommittedWord] = Field(
         default_factory=list, max_length=MAX_COMMITTED, description="shown words of the unfinished sentence, in order"
     )
+    context: Context | None = Field(default=None, description="of a stream that keeps sentences in view")
 
 
 class Resume(_FromClient):
@@ -135,6 +152,7 @@ class Start(_FromClient):
     max_sentence_words: int | None = Field(
         default=None, ge=1, le=1000, description="where to end a sentence without an end"
     )
+    context_sentences: ContextSentences = None
     options: Options = Options()
     glossary: list[Term] = Field(default_factory=list, max_length=MAX_TERMS, description="terms to prefer")
     glossary_strength: float | None = Field(default=None, gt=0, le=100, description="the bonus of a term, in nats")
@@ -211,6 +229,12 @@ class Started(_FromServer):
     target_langs: list[str]
     unit: Literal["word", "char", "token"] = Field(description="what `delay` and all counts of source words count")
     policy: str
+    context_sentences: dict[str, int] = Field(
+        default_factory=dict, description="by target language, sentences that have ended and stay in view"
+    )
+    kept_sentences: int = Field(
+        default=0, description="sentences that have ended, of which the client keeps source and words for `resume`"
+    )
     limits: Limits
 
 
@@ -314,6 +338,7 @@ class TranslateRequest(_FromClient):
     policy: Name | None = None
     sentences: bool = True
     max_sentence_words: int | None = Field(default=None, ge=1, le=1000)
+    context_sentences: ContextSentences = None
     options: Options = Options()
     glossary: list[Term] = Field(default_factory=list, max_length=MAX_TERMS)
     glossary_strength: float | None = Field(default=None, gt=0, le=100)
@@ -380,6 +405,7 @@ __all__ = [
     "SERVER_MESSAGES",
     "Cancel",
     "CommittedWord",
+    "Context",
     "End",
     "EndSentence",
     "Ended",

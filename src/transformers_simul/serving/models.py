@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..models.configuration_generation import SimulGenerationConfig
 from ..streaming.engine import StreamEngine
 from .failure import Failure
 from .messages import Start
@@ -54,6 +55,11 @@ class Served(NamedTuple):
         unit: str = self.engine.processor.unit
         return unit
 
+    @property
+    def context_sentences(self) -> int:
+        """Sentences in view that it was trained with."""
+        return SimulGenerationConfig.of(self.engine.model.generation_config).context_sentences or 0
+
     def about(self) -> dict[str, Any]:
         """The description that `/v1/models` shows."""
         return {
@@ -61,6 +67,7 @@ class Served(NamedTuple):
             "source_lang": self.source_lang,
             "target_lang": self.target_lang,
             "unit": self.unit,
+            "context_sentences": self.context_sentences,
             "max_streams": self.engine.cache.batch_size,
             "active_streams": self.engine.active_streams,
             "max_tokens": self.engine.max_tokens,

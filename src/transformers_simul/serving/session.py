@@ -52,15 +52,7 @@ class Session:
         self.tracks: list[Track] = []
         try:
             for served in models:
-                track = Track(
-                    served,
-                    start,
-                    self.policy,
-                    settings.sentence_words,
-                    settings.waiting_words,
-                    metrics,
-                    self._hand_over,
-                )
+                track = Track(served, start, self.policy, settings, metrics, self._hand_over)
                 self.tracks.append(track)
                 metrics.opened.labels(served.name).inc()
         except BaseException:
@@ -77,6 +69,8 @@ class Session:
             target_langs=[served.target_lang for served in self._models],
             unit=self._models[0].unit,  # type: ignore[arg-type]
             policy=self.policy,
+            context_sentences={track.target_lang: track.context_sentences for track in self.tracks},
+            kept_sentences=max(track.kept_sentences for track in self.tracks),
             limits=Limits(
                 message_bytes=settings.message_bytes,
                 words_per_second=settings.words_per_second,

@@ -15,9 +15,10 @@ from ..models.streams import SourceStream
 from ..streaming.engine import EngineFull
 from ..streaming.streamer import SimulStreamer
 from .failure import Failure
-from .messages import SentenceEnd, Start, TrackEnd, TrackResume, WordMessage
+from .messages import Context, SentenceEnd, Start, TrackEnd, TrackResume, WordMessage
 from .metrics import Metrics
 from .models import Served
+from .settings import Settings
 
 # A policy that drafts more words before each READ would hold all streams up.
 _MOST_DRAFT_WORDS = 16
@@ -106,8 +107,7 @@ class Track:
         served (`Served`): the model.
         start (`Start`): what the client wants.
         policy (`str`): the name of its policy.
-        sentence_words (`int`): where a sentence without an end is cut.
-        waiting_words (`int`): of source, that may wait unread.
+        settings (`Settings`): limits.
         metrics (`Metrics`): gets the stream's figures.
         hand_on (`Callable`): called from the engine's thread with this track and what has happened, for
             [`Track.messages`].
@@ -121,33 +121,38 @@ class Track:
         served: Served,
         start: Start,
         policy: str,
-        sentence_words: int,
-        waiting_words: int,
+        settings: Settings,
         metrics: Metrics,
         hand_on: Callable[["Track", Any], None],
     ):
         self.served, self.metrics, self.target_lang = served, metrics, served.target_lang
+        self.context_sentences = _context_of(start, served)
         self.resume = _resume_of(start, served)
+        # What stays in view, if anything does: the engine begins there.
+        seen = self.resume.context if self.context_sentences else None
+        self._context = seen or Context(source_words=self.resume.source_words, words=[])
         self.sentences, self.source_words = self.resume.sentences, self.resume.source_words
         self.target_words = self.resume.target_words + len(self.resume.committed)
         # Source words read, as far as words or ends of sentences have told.
         self._told = max([self.resume.source_words, *(word.delay for word in self.resume.committed)])
         self._arrivals: deque[Arrival] = deque()
         self._newest: Arrival | None = None
-        sent_again = start.resume.source_words if start.resume else 0
+        self._sent_again = sent_again = start.resume.source_words if start.resume else 0
+        begin = self._context.source_words
         self.source = _Source(
-            self.resume.source_words - sent_again,
+            begin - sent_again,
             unit=served.unit,
-            max_waiting=waiting_words,
+            # What words have answered counts as read, before it is again: as much as may come at once.
+            max_waiting=settings.waiting_words + min(self._told - sent_again, settings.burst_words),
             name=f"the source of {served.target_lang!r}",
             goes_on=sent_again > 0,
         )
         # Words that were committed have read theirs already: they are not told again.
-        self._untold = self._told - self.resume.source_words
+        self._untold = self._told - begin
         self.stop_reason = ""
         self.failure: BaseException | None = None
         streamer = _Streamer(served.engine.processor, lambda event: hand_on(self, event))
-        self._stream = self._open(start, policy, sentence_words, streamer)
+        self._stream = self._open(start, policy, settings.sentence_words, streamer)
 
     def _open(self, start: Start, policy: str, sentence_words: int, streamer: SimulStreamer) -> Any:
         engine = self.served.engine
@@ -157,8 +162,11 @@ class Track:
             options["generators"] = [torch.Generator(engine.model.device).manual_seed(seed)]
         cut = min(start.max_sentence_words or sentence_words, sentence_words) if start.sentences else None
         if self.resume.committed or self.resume.source_words:
-            options["words_before"] = self.resume.source_words
-            options["committed"] = [(word.ids or word.text, word.delay) for word in self.resume.committed]
+            shown = [*self._context.words, *self.resume.committed]
+            options["committed"] = [(word.ids or word.text, word.delay) for word in shown]
+            options["words_before"] = self._context.source_words
+            if start.sentences:
+                options["words_over"] = self.resume.source_words
         try:
             words = policy_from_name(policy).draft_words
         except ValueError as error:
@@ -174,6 +182,7 @@ class Track:
                 self.source,
                 sentences=start.sentences,
                 max_sentence_words=cut,
+                context_sentences=start.context_sentences,
                 streamer=streamer,
                 **options,
             )
@@ -219,6 +228,9 @@ class Track:
             )
         elif isinstance(event, _SentenceOver):
             # Counted by the engine from the beginning of the whole stream, not from where it was resumed.
+            if event.units <= self.resume.source_words:
+                # Context, which the client was told of before.
+                return
             self.source_words = event.units
             self.sentences += 1
             read = self._read_up_to(self.source_words)
@@ -263,7 +275,13 @@ class Track:
     @property
     def waiting_words(self) -> int:
         """Source words that came and were not read, as far as words have told."""
-        return max(0, self.source.put_units - (self._told - self.resume.source_words))
+        return max(0, self.source.put_units - (self._told - self._sent_again))
+
+    @property
+    def kept_sentences(self) -> int:
+        """Sentences that have ended and are needed to go on elsewhere as if there had been no break: a layer of those
+        in view saw what the layer below had made of those that were in view before."""
+        return self.context_sentences * self.served.engine.model.config.num_hidden_layers
 
     def close(self) -> None:
         """Give the place free."""
@@ -280,6 +298,24 @@ def _glossary_of(start: Start, target_lang: str) -> Glossary | None:
     return Glossary(terms, start.glossary_strength or STRENGTH) if terms else None
 
 
+def _context_of(start: Start, served: Served) -> int:
+    """How many sentences that have ended stay in view of this track.
+
+    Raises:
+        Failure: if the client wants more than the model was trained with.
+    """
+    wanted, most = start.context_sentences, served.context_sentences
+    if wanted is None:
+        return most if start.sentences else 0
+    if wanted > most:
+        trained = f"with {most}" if most else "without context"
+        raise Failure(
+            "bad_option",
+            f"context_sentences must be at most {most} for {served.name!r}, trained {trained}, got {wanted}.",
+        )
+    return wanted
+
+
 def _resume_of(start: Start, served: Served) -> TrackResume:
     """Where this track goes on; from the beginning where nothing is said."""
     if start.resume is None:
@@ -288,11 +324,19 @@ def _resume_of(start: Start, served: Served) -> TrackResume:
     if len(mine) != 1 or (mine[0].target_lang is None and len(start.target_langs or [""]) > 1):
         raise Failure("bad_resume", f"start.resume.tracks must have one entry for {served.target_lang!r}.")
     resume, again = mine[0], start.resume.source_words
-    if resume.source_words < again:
+    over = resume.source_words
+    context = resume.context or Context(source_words=over, words=[])
+    if context.source_words < again:
         raise Failure(
             "bad_resume",
-            f"start.resume.source_words must be at most the {resume.source_words} of each track, got {again}.",
+            f"start.resume.source_words must be at most the {context.source_words} of each track, got {again}.",
         )
+    if any(word.delay > over for word in context.words) or any(word.delay < over for word in resume.committed):
+        raise Failure(
+            "bad_resume", f"Words up to source_words, {over}, are of the context, and those after it are committed."
+        )
+    if context.source_words > over:
+        raise Failure("bad_resume", f"context must begin before source_words, {over}, got {context.source_words}.")
     if served.unit == "token" and resume.source_words:
         raise Failure("bad_resume", "With token units all source must be sent again: source_words must be 0.")
     if not start.sentences and (resume.source_words or resume.target_words):

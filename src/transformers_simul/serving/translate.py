@@ -37,6 +37,7 @@ async def translate(service: Service, wanted: TranslateRequest, request: Request
         policy=wanted.policy,
         sentences=wanted.sentences,
         max_sentence_words=wanted.max_sentence_words,
+        context_sentences=wanted.context_sentences,
         options=wanted.options,
         glossary=wanted.glossary,
         glossary_strength=wanted.glossary_strength,

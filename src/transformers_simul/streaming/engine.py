@@ -135,6 +135,7 @@ class StreamEngine:
         streamer: SimulStreamer | None = None,
         committed: Iterable[Word | tuple[str | Sequence[int], int | None]] = (),
         words_before: int = 0,
+        words_over: int | None = None,
         glossary: Glossary | Mapping[str, str] | None = None,
         context_sentences: int | None = None,
         **kwargs: Any,
@@ -160,6 +161,8 @@ class StreamEngine:
                 after are given out. Of an endless stream, sentences that ended before the last one are passed over.
             words_before (`int`, *optional*): source units that are not put again, since their sentences have ended;
                 delays count them too.
+            words_over (`int`, *optional*): source units, those before included, whose sentences had ended: nothing more
+                is written of them, and put again they are context. By default what the newest committed word says.
             glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer once they were read.
             context_sentences (`int`, *optional*): how many sentences that have ended stay in view, with their
                 translations, in at most half of `max_tokens`; as many as training showed. Unless told, an endless
@@ -172,20 +175,18 @@ class StreamEngine:
             EngineFull: if there is no place.
             RuntimeError: if the engine is closed or has failed.
             ValueError: for arguments that `generate()` would not know or take, if the source counts other units than
-                the processor, for languages that the processor does not know, for `max_sentence_words`, `ends_between`
-                or `context_sentences` without `sentences`, for context that [`check_context`] refuses, for committed
-                words that no decoder writes, or for a glossary that is none. A target term that the processor cannot
-                write ends the stream with this error once it is due.
+                the processor, for languages that the processor does not know, for `max_sentence_words`, `ends_between`,
+                `words_over` or `context_sentences` without `sentences`, for context that [`check_context`] refuses, for
+                committed words that no decoder writes, or for a glossary that is none. A target term that the processor
+                cannot write ends the stream with this error once it is due.
         """
-        for name, value in (
-            ("max_sentence_words", max_sentence_words),
-            ("ends_between", ends_between),
-            ("context_sentences", context_sentences),
-        ):
+        of_sentences = {"words_over": words_over, "max_sentence_words": max_sentence_words, "ends_between": ends_between}
+        for name, value in {**of_sentences, "context_sentences": context_sentences}.items():
             if value is not None and not sentences:
                 raise ValueError(f"{name}={value} needs sentences=True.")
         context = self._context_sentences(context_sentences, row_decoder) if sentences else 0
         check_count("words_before", words_before, least=0)
+        over = check_count("words_over", words_before if words_over is None else words_over, least=words_before)
         policy = named(policy, self.model)
         processor = self.processor.with_languages(source_lang, target_lang)
         prompt = self._prompt_of(processor)
@@ -213,7 +214,7 @@ class StreamEngine:
         with self._changed:
             row = self._free_row(wait_s)
             kept = KeptSentences(self.cache, row, prompt.head, context, self.max_tokens // 2)
-            life = StreamLife(stream, reader, make_decoder, kept, shown, words_before)
+            life = StreamLife(stream, reader, make_decoder, kept, shown, words_before, over)
             self._joining.append((row, _Run(life, life.run())))
         source.listen(self._arrived.set)
         self._arrived.set()

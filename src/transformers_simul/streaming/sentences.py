@@ -174,7 +174,7 @@ class SentenceReader:
 
 
 def committed_in(
-    reader: SentenceReader, committed: Sequence[Committed]
+    reader: SentenceReader, committed: Sequence[Committed], words_over: int = 0
 ) -> Generator[None, None, list[Committed] | None]:
     """The committed words of the sentence that has begun, with delays that count from its start.
 
@@ -183,19 +183,28 @@ def committed_in(
     Args:
         reader (`SentenceReader`): of the stream.
         committed (`Sequence[Committed]`): all that were committed, with delays that count from the stream's start.
+        words_over (`int`, *optional*): units whose sentences are over.
 
     Yields:
-        None: while the unit that the last of them had read is not there.
+        None: while the unit that the last of them had read, or a sentence that is over, is not there.
 
     Returns:
-        `list[Committed]`: those of this sentence, the newest of all; None if a later sentence has some, so that this
-        one is over.
+        `list[Committed]`: those of this sentence, the newest of all; None if this one is over, since the caller says so
+        or a later sentence has some.
 
     Raises:
         ValueError: if the source ends before that unit.
         SourceTimeout, SourceCancelled: as the reader's.
     """
     before = reader.words_before
+    if before < words_over:
+        index = 0
+        while (peeked := reader.peek(index)) != (True, None):
+            reader.reader.note_wait(not peeked[0])
+            index += peeked[0]
+            if not peeked[0]:
+                yield None
+        return None
     here = [(ids, delay - before) for ids, delay in committed if delay is not None and delay > before]
     if here:
         last = here[-1][1] - 1

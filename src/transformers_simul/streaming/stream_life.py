@@ -27,6 +27,7 @@ class StreamLife:
         kept (`KeptSentences`): its row of the cache.
         committed (`Sequence[Committed]`): words that were shown before.
         words_before (`int`): source units that are not put again; delays count them too.
+        words_over (`int`): source units, those before included, whose sentences are over.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class StreamLife:
         kept: KeptSentences,
         committed: Sequence[Committed],
         words_before: int,
+        words_over: int,
     ):
         self.stream, self.reader, self.kept = stream, reader, kept
-        self._make_decoder, self._committed, self._words_before = make_decoder, committed, words_before
+        self._make_decoder, self._committed = make_decoder, committed
+        self._words_before, self._words_over = words_before, words_over
 
     def run(self) -> Generator[Ask | None, list[Answer] | None, str]:
         """As [`RowDecoder.run`], for all sentences; returns the reason to stop."""
@@ -67,7 +70,8 @@ class StreamLife:
         self, reader: SentenceReader, started: float
     ) -> Generator[Ask | None, list[Answer] | None, str]:
         """One sentence; returns the reason to stop."""
-        shown, stopped = (yield from committed_in(reader, self._committed)), "eos"
+        over = self._words_over - self._words_before
+        shown, stopped = (yield from committed_in(reader, self._committed, over)), "eos"
         is_over = shown is None
         # A sentence that was shown as a whole is only read, unless the next ones are to see it.
         if not is_over or self.kept.most_sentences:

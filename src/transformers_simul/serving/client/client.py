@@ -57,6 +57,7 @@ class SimulClient:
         target_langs: Sequence[str] | None = None,
         sentences: bool = True,
         max_sentence_words: int | None = None,
+        context_sentences: int | None = None,
         options: dict[str, Any] | None = None,
         glossary: Mapping[str, str] | Sequence[dict[str, Any]] = (),
         glossary_strength: float | None = None,
@@ -71,6 +72,8 @@ class SimulClient:
             policy (`str`, *optional*): by name (docs/policies.md); the server's own without.
             sentences (`bool`, *optional*): whether the source is endless, and translated sentence by sentence.
             max_sentence_words (`int`, *optional*): where a sentence without an end is cut.
+            context_sentences (`int`, *optional*): how many sentences that have ended stay in view, of a model that was
+                trained so; the model's own number without.
             options (`dict`, *optional*): fields of `generate()`: `max_new_tokens`, `do_sample`, `temperature`, `top_k`,
                 `top_p`, `repetition_penalty`, `seed`.
             glossary (`Mapping[str, str]` or `Sequence[dict]`, *optional*): the target term of each source term, or
@@ -94,6 +97,7 @@ class SimulClient:
             "target_langs": None if target_langs is None else list(target_langs),
             "sentences": sentences,
             "max_sentence_words": max_sentence_words,
+            "context_sentences": context_sentences,
             "options": options or {},
             "glossary": list(glossary),
             "glossary_strength": glossary_strength,

@@ -8,16 +8,23 @@ from typing import NamedTuple
 from ...models.streams import SourceStream
 from ...models.text import split_at_breaks, split_words
 from ..messages import (
+    MAX_COMMITTED,
     CommittedWord,
+    Context,
     End,
     EndSentence,
+    Limits,
     Resume,
     SentenceEnd,
     SourcePiece,
     Start,
+    Started,
     TrackResume,
     WordMessage,
 )
+
+# Sentences that have ended, whatever a server asks for.
+_MOST_KEPT = 1000
 
 
 class _Unit(NamedTuple):
@@ -25,12 +32,51 @@ class _Unit(NamedTuple):
     at_ms: float | None
 
 
+class _Sentence(NamedTuple):
+    source_words: int
+    words: list[CommittedWord]
+
+
 class _Track:
-    """What was shown of one target language: the counts at its last end of a sentence, and the words since then."""
+    """What was shown of one target language: the counts at its last end of a sentence, the words since then, and the
+    sentences before that, if they stay in view."""
 
     def __init__(self) -> None:
         self.source_words = self.target_words = self.sentences = 0
         self.committed: list[CommittedWord] = []
+        self.context: deque[_Sentence] = deque()
+
+    @property
+    def begin(self) -> int:
+        """Source words before the first that is kept."""
+        return self.context[0].source_words if self.context else self.source_words
+
+    @property
+    def context_words(self) -> list[CommittedWord]:
+        """The target words of the sentences that are kept."""
+        return [word for sentence in self.context for word in sentence.words]
+
+    def end_sentence(self, message: SentenceEnd, kept_sentences: int) -> None:
+        """One is over, and of those that are so many are kept."""
+        self.context.append(_Sentence(self.source_words, self.committed))
+        if message.reason != "eos":
+            # It was cut off, and nothing before the next is in view.
+            self.context.clear()
+        while len(self.context) > kept_sentences:
+            self.context.popleft()
+        self.source_words, self.target_words, self.committed = message.source_words, message.target_words, []
+
+    def resume(self, language: str, forgets: bool) -> TrackResume:
+        """Where it goes on; from the beginning if nothing was forgotten."""
+        context = Context(source_words=self.begin, words=self.context_words) if self.context else None
+        return TrackResume(
+            target_lang=language,
+            source_words=self.source_words,
+            target_words=self.target_words,
+            sentences=self.sentences if forgets else 0,
+            committed=self.committed,
+            context=context,
+        )
 
     @property
     def read_words(self) -> int:
@@ -48,9 +94,13 @@ class Kept:
 
     ```python
     >>> from transformers_simul.serving.client.kept import Kept
-    >>> from transformers_simul.serving.messages import Start
+    >>> from transformers_simul.serving.messages import Limits, Start, Started
+    >>> limits = Limits(
+    ...     message_bytes=9999, words_per_second=9, burst_words=99, waiting_words=99, idle_s=9, total_s=99
+    ... )
     >>> kept = Kept(Start())
-    >>> kept.begin("word", ["de"])
+    >>> languages = {"source_lang": "en", "target_langs": ["de"]}
+    >>> kept.begin(Started(stream="1", models={}, **languages, unit="word", policy="wait-1", limits=limits))
     >>> kept.put("A dog. It ru"), kept.put("ns"), kept.source_words
     (3, 0, 3)
     >>> [piece.text for piece in kept.again()]
@@ -62,27 +112,30 @@ class Kept:
     def __init__(self, start: Start):
         self._start = start
         self.unit = ""
+        self._kept_sentences = 0
+        self._limits: Limits
         self.has_ended = False
         self._tracks: dict[str, _Track] = {}
         # Cuts the source into units as the server does.
         self._splitter = SourceStream()
-        # Units that all target languages have done with; units from `_base` on, where among all units the caller ended
-        # sentences, and what is incomplete.
+        # Units of which all target languages have ended the sentences; units from `_base` on, where among all units the
+        # caller ended sentences, and what is incomplete.
         self._done = self._base = 0
         self._units: deque[_Unit] = deque()
         self._ends: deque[int] = deque()
         self._left = ""
 
-    def begin(self, unit: str, target_langs: list[str]) -> None:
+    def begin(self, started: Started) -> None:
         """The server has taken the stream, for the first time or again.
 
         Args:
-            unit (`str`): that it counts.
-            target_langs (`list[str]`): that it writes.
+            started (`Started`): what it said.
 
         Raises:
             ValueError: if another server has models of another kind.
         """
+        unit, target_langs = started.unit, started.target_langs
+        self._kept_sentences, self._limits = min(started.kept_sentences, _MOST_KEPT), started.limits
         if self.unit and (unit, set(target_langs)) != (self.unit, {*self._tracks}):
             raise ValueError(
                 f"url must lead to servers with the same models: one counts {self.unit}s and writes "
@@ -205,43 +258,52 @@ class Kept:
             return True
         if message.sentences <= track.sentences:
             return False
-        # Token units: the server takes no stream up but from its beginning.
-        if self._start.sentences and self.unit != "token":
+        if self._forgets:
             if not track.source_words <= message.source_words <= self.source_words:
                 raise ValueError(
                     f"the server ended a sentence of {message.target_lang!r} after {message.source_words} source "
                     f"words; it was sent {self.source_words}, and the sentence before ended after {track.source_words}."
                 )
-            track.source_words, track.target_words = message.source_words, message.target_words
-            track.committed.clear()
+            track.end_sentence(message, self._kept_sentences)
             self._forget()
         track.sentences = message.sentences
         return True
 
+    @property
+    def _forgets(self) -> bool:
+        """Whether ended sentences leave; of token units the server takes no stream up but from its beginning."""
+        return self._start.sentences and self.unit != "token"
+
     def _forget(self) -> None:
-        """Source that all target languages have done with."""
-        done = self._done = min(track.source_words for track in self._tracks.values())
-        while self._ends and self._ends[0] <= done:
+        """Source that no target language needs."""
+        self._done = min(track.source_words for track in self._tracks.values())
+        base = min(track.begin for track in self._tracks.values())
+        while self._ends and self._ends[0] <= base:
             self._ends.popleft()
-        for _ in range(done - self._base):
+        for _ in range(base - self._base):
             self._units.popleft()
-        self._base = done
+        self._base = base
 
     def start(self) -> Start:
         """The first message: of a new stream, or of one that goes on."""
         if not self.unit:
             return self._start
-        forgets = self._start.sentences and self.unit != "token"
-        tracks = [
-            TrackResume(
-                target_lang=language,
-                source_words=track.source_words,
-                target_words=track.target_words,
-                sentences=track.sentences if forgets else 0,
-                committed=track.committed,
+        while (most := max(self._tracks.values(), key=lambda track: len(track.context_words))).context:
+            small = (
+                len(most.context_words) <= MAX_COMMITTED and self._done - self._base <= self._limits.burst_words // 2
             )
-            for language, track in self._tracks.items()
-        ]
+            if (
+                small
+                and len(self._resuming().model_dump_json(exclude_none=True).encode()) <= self._limits.message_bytes
+            ):
+                break
+            # No server takes so much: without the oldest, words may follow that differ from those without a break.
+            most.context.popleft()
+            self._forget()
+        return self._resuming()
+
+    def _resuming(self) -> Start:
+        tracks = [track.resume(language, self._forgets) for language, track in self._tracks.items()]
         return self._start.model_copy(update={"resume": Resume(source_words=self._base, tracks=tracks)})
 
     def again(self, longest: int = 1000) -> Iterator[SourcePiece | EndSentence | End]:

@@ -163,7 +163,7 @@ class ClientStream(Incoming[WordMessage | SentenceEnd | Notice]):
             return False
         await send(socket, self._kept.start())
         started = await receive(socket, SERVER_MESSAGES, Started)
-        self._kept.begin(started.unit, started.target_langs)
+        self._kept.begin(started)
         if not self._progress:
             self.started = started
         self._limits, self._sent_s = started.limits, time.monotonic()

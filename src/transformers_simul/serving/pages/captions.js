@@ -52,6 +52,7 @@ if (wanted.has("room")) {
   for (const [name, field] of [["policy", "policy"], ["model", "model"], ["publish", "room"]]) {
     if (wanted.has(name)) fields[field] = wanted.get(name);
   }
+  if (wanted.has("context")) fields.context_sentences = number("context", 0, 1000);
   const stream = globalThis.simul = new SimulStream(base, fields, options);
   typing.hidden = false;
   source.focus();

@@ -5,29 +5,36 @@
 const END = Symbol("end");
 // White space that breaks words: not the no-break spaces.
 const BREAKS = /[\t-\r\x1c- \x85\u1680\u2000-\u2006\u2008-\u200a\u2028\u2029\u205f\u3000]+/;
-const GIVE_UP_MS = 120_000, GOOD_MS = 5_000, LONGEST = 500, SHARE = 0.9, WAITING = 65_536;
+const GIVE_UP_MS = 120_000, GOOD_MS = 5_000, LONGEST = 500, SHARE = 0.9, WAITING = 65_536, MOST_KEPT = 1000;
+const bytes = (value) => new TextEncoder().encode(JSON.stringify(value)).length;
 
 /** What must be kept of a stream to go on after a lost connection. */
 export class Kept {
   unit = null;
   hasEnded = false;
   #tracks = {};
-  // Units that all target languages have done with; units from `base` on, where the caller ended sentences.
+  // Units of which all target languages have ended the sentences; units from `base` on, where the caller ended sentences.
   #done = 0;
   #base = 0;
   #units = [];
   #ends = [];
   #left = "";
+  #keptSentences = 0;
+  #limits = null;
 
   constructor(sentences = true) {
     this.sentences = sentences;
   }
 
-  begin(unit, languages) {
+  /** The server has taken the stream, for the first time or again. */
+  begin({ unit, target_langs, kept_sentences, limits }) {
+    this.#keptSentences = Math.min(kept_sentences ?? 0, MOST_KEPT);
+    this.#limits = limits;
     if (this.unit !== null) return;
     this.unit = unit;
-    for (const language of languages) {
-      this.#tracks[language] = { source_words: 0, target_words: 0, sentences: 0, committed: [] };
+    for (const language of target_langs) {
+      // In `context` sentences that have ended: the source words before each, and its target words.
+      this.#tracks[language] = { source_words: 0, target_words: 0, sentences: 0, committed: [], context: [] };
     }
   }
 
@@ -93,6 +100,10 @@ export class Kept {
     if (message.sentences <= track.sentences) return false;
     track.sentences = message.sentences;
     if (this.#forgets) {
+      track.context.push({ source_words: track.source_words, words: track.committed });
+      // After one that was cut off, nothing before the next is in view.
+      if ((message.reason ?? "eos") !== "eos") track.context = [];
+      track.context.splice(0, track.context.length - this.#keptSentences);
       Object.assign(track, { source_words: message.source_words, target_words: message.target_words, committed: [] });
       this.#forget();
     }
@@ -104,18 +115,41 @@ export class Kept {
   }
 
   #forget() {
-    this.#done = Math.min(...Object.values(this.#tracks).map((track) => track.source_words));
-    this.#ends = this.#ends.filter((end) => end > this.#done);
-    this.#units.splice(0, this.#done - this.#base);
-    this.#base = this.#done;
+    const tracks = Object.values(this.#tracks);
+    this.#done = Math.min(...tracks.map((track) => track.source_words));
+    const base = Math.min(...tracks.map((track) => track.context[0]?.source_words ?? track.source_words));
+    this.#ends = this.#ends.filter((end) => end > base);
+    this.#units.splice(0, base - this.#base);
+    this.#base = base;
   }
 
   /** The field `resume` of `start`; undefined for a new stream. */
   resume() {
     if (this.unit === null) return undefined;
-    const tracks = Object.entries(this.#tracks).map(([target_lang, track]) => (
-      { target_lang, ...track, sentences: this.#forgets ? track.sentences : 0 }
-    ));
+    const count = (track) => track.context.reduce((sum, { words }) => sum + words.length, 0);
+    const { burst_words: burst, message_bytes: most } = this.#limits;
+    for (;;) {
+      const longest = Object.values(this.#tracks).reduce((one, other) => (count(other) > count(one) ? other : one));
+      const resume = this.#resuming();
+      // `start` has other fields too.
+      const isSmall = this.#done - this.#base <= Math.floor(burst / 2) && bytes(resume) <= most * SHARE;
+      if (isSmall || longest.context.length === 0) return resume;
+      // Without the oldest, words may follow that differ from those without a break.
+      longest.context.shift();
+      this.#forget();
+    }
+  }
+
+  #resuming() {
+    const tracks = Object.entries(this.#tracks).map(([target_lang, { context, ...track }]) => {
+      const [{ source_words } = {}] = context, words = context.flatMap((sentence) => sentence.words);
+      return {
+        target_lang,
+        ...track,
+        sentences: this.#forgets ? track.sentences : 0,
+        ...(context.length ? { context: { source_words, words } } : {}),
+      };
+    });
     return { source_words: this.#base, tracks };
   }
 
@@ -226,6 +260,8 @@ class Line {
 
 /** A stream: `put`, `endSentence`, `end`, `cancel`; words come to `onMessage`, each once. `fields` are those of `start`. */
 export class SimulStream extends Line {
+  // What must be sent again, and what waits behind it.
+  #resent = [];
   #outbox = [];
   #waiting = 0;
   #again = null;
@@ -280,15 +316,11 @@ export class SimulStream extends Line {
 
   _hear(message) {
     if (message.type === "started") {
-      this.#kept.begin(message.unit, message.target_langs);
+      this.#kept.begin(message);
       this.#limits = message.limits;
       this.#left = message.limits.burst_words * SHARE;
       this.#filledMs = Date.now();
-      for (const text of this.#kept.again()) {
-        this._send(text === null ? { type: "end_sentence" } : { type: "source", text });
-        this.#left -= text === null ? 0 : text.split(BREAKS).length;
-      }
-      if (this.#kept.hasEnded) this._send({ type: "end" });
+      this.#resent = [...this.#kept.again(), ...(this.#kept.hasEnded ? [END] : [])];
       this.#timer = setInterval(() => this._send({ type: "ping" }), message.limits.idle_s * 300);
       this._agreed();
     } else if (message.type === "word" || message.type === "sentence_end") {
@@ -310,13 +342,22 @@ export class SimulStream extends Line {
     this.#limits = null;
   }
 
+  /** The words that an item completes. */
+  #keep(item) {
+    if (item === END) return this.#kept.end();
+    if (item === null) return this.#kept.endSentence();
+    this.#waiting -= item.length;
+    return this.#kept.put(item);
+  }
+
   /** Send what waits, no faster than the server takes it. */
   #pump() {
-    while (this.#limits !== null && this.#outbox.length) {
+    while (this.#limits !== null && this.#resent.length + this.#outbox.length) {
       const nowMs = Date.now(), { burst_words: burst, words_per_second: rate, waiting_words: waiting } = this.#limits;
       this.#left = Math.min(burst, this.#left + (nowMs - this.#filledMs) / 1000 * rate);
       this.#filledMs = nowMs;
-      if (this.#left < 1 || this.#kept.wordsAhead > waiting * SHARE - LONGEST / 2) {
+      const isAgain = this.#resent.length > 0;
+      if (this.#left < 1 || (!isAgain && this.#kept.wordsAhead > waiting * SHARE - LONGEST / 2)) {
         // One timer, however many messages and pieces come meanwhile.
         this.#again ??= setTimeout(() => {
           this.#again = null;
@@ -324,17 +365,15 @@ export class SimulStream extends Line {
         }, 200);
         return;
       }
-      const item = this.#outbox.shift();
+      const item = (isAgain ? this.#resent : this.#outbox).shift();
+      // Kept first: what is not sent for certain is sent again.
+      if (!isAgain) this.#left -= this.#keep(item);
       if (item === END) {
-        this.#kept.end();
         this._send({ type: "end" });
       } else if (item === null) {
-        this.#left -= this.#kept.endSentence();
         this._send({ type: "end_sentence" });
       } else {
-        this.#waiting -= item.length;
-        // Kept first: what is not sent for certain is sent again.
-        this.#left -= this.#kept.put(item);
+        if (isAgain) this.#left -= this.#kept.unit === "char" ? item.length : item.split(BREAKS).length;
         this._send({ type: "source", text: item });
       }
     }
