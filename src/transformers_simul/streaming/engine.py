@@ -180,8 +180,8 @@ class StreamEngine:
                 committed words that no decoder writes, or for a glossary that is none. A target term that the processor
                 cannot write ends the stream with this error once it is due.
         """
-        of_sentences = {"words_over": words_over, "max_sentence_words": max_sentence_words, "ends_between": ends_between}
-        for name, value in {**of_sentences, "context_sentences": context_sentences}.items():
+        bounds = {"max_sentence_words": max_sentence_words, "ends_between": ends_between}
+        for name, value in {**bounds, "context_sentences": context_sentences, "words_over": words_over}.items():
             if value is not None and not sentences:
                 raise ValueError(f"{name}={value} needs sentences=True.")
         context = self._context_sentences(context_sentences, row_decoder) if sentences else 0
