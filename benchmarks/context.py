@@ -4,13 +4,18 @@ translated document by document, each sentence with so many before it, by the sa
 which neighbours make a document.
 
 The cost is counted, not timed: forwards and tokens fed for each sentence, and keys that each of these tokens may attend
-to.
+to. Pronouns: of the sentences whose source has one of `--asks` ("it", whose gender the sentence before decides), how
+many of `--pronouns` stand in output and reference alike, as F1.
 
-    python benchmarks/context.py output/mine test.en test.de --context 0 1 2 --policy wait-3
+    python benchmarks/context.py output/mine test.en test.de --context 1 2 --policy wait-3 --against output/alone
 """
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+
+import numpy
 
 from transformers_simul import AutoSimulModel, SimulProcessor, policy_from_name
 from transformers_simul.cli.flags import CommandParser
@@ -45,17 +50,84 @@ class Counts:
         return found
 
 
-def row(
-    policy: str, context: int, pairs: Sequence[Pair], texts: list[str], plain: list[str], counts: Sequence[int]
-) -> str:
-    """A line of the table."""
-    references = [pair.target for pair in pairs]
-    difference, low, high = paired_difference(texts, plain, references)
-    forwards, tokens, keys = counts
-    return (
-        f"| {policy} | {context} | {quality(texts, references, names=['BLEU'])[0]} | {difference:+.1f} ({low:+.1f} to "
-        f"{high:+.1f}) | {forwards / len(pairs):.1f} | {tokens / len(pairs):.1f} | {keys / tokens:.0f} |"
-    )
+def pronoun_counts(texts: Sequence[str], references: Sequence[str], pronouns: Sequence[str]) -> numpy.ndarray:
+    """Of each sentence, pronouns that are in both, in the output, and in the reference."""
+    counts = []
+    for pair in zip(texts, references, strict=True):
+        found = [Counter(word for word in re.findall(r"\w+", text.lower()) if word in pronouns) for text in pair]
+        counts.append([(found[0] & found[1]).total(), found[0].total(), found[1].total()])
+    return numpy.array(counts)
+
+
+def f1(counts: numpy.ndarray) -> Any:
+    """In percent, of counts summed over their last axis but one."""
+    both, written, expected = numpy.moveaxis(counts.sum(-2), -1, 0)
+    return 200 * both / numpy.maximum(written + expected, 1)
+
+
+def f1_difference(better: numpy.ndarray, worse: numpy.ndarray, resamples: int = 1000) -> tuple[float, float, float]:
+    draws = numpy.random.default_rng(0).integers(len(better), size=(resamples, len(better)))
+    low, high = numpy.percentile(f1(better[draws]) - f1(worse[draws]), [2.5, 97.5])
+    return f1(better) - f1(worse), low, high
+
+
+class Test:
+    """What all translations are measured against.
+
+    Args:
+        pairs: source and reference of each sentence.
+        asks, pronouns: words of sources, and of references, in lower case.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], asks: Sequence[str], pronouns: Sequence[str]):
+        self.references = [pair.target for pair in pairs]
+        self.pronouns = pronouns
+        sources = [re.findall(r"\w+", pair.source.lower()) for pair in pairs]
+        self.asking = [index for index, words in enumerate(sources) if set(words) & set(asks)]
+
+    def row(self, name: str, texts: list[str], others: Sequence[list[str] | None], counts: Sequence[int]) -> str:
+        """A line of the table."""
+        pronouns = self._pronouns(texts)
+        cells, of_pronouns = [str(quality(texts, self.references, names=["BLEU"])[0])], [f"{f1(pronouns):.1f}"]
+        for other in others:
+            cells.append("" if other is None else spread(*paired_difference(texts, other, self.references)))
+            of_pronouns.append("" if other is None else spread(*f1_difference(pronouns, self._pronouns(other))))
+        forwards, tokens, keys = counts
+        sentences = len(self.references)
+        cost = [f"{forwards / sentences:.1f}", f"{tokens / sentences:.1f}", f"{keys / tokens:.0f}"]
+        return f"| {' | '.join([name, *cells, *of_pronouns, *cost])} |"
+
+    def _pronouns(self, texts: list[str]) -> numpy.ndarray:
+        chosen, expected = ([lines[index] for index in self.asking] for lines in (texts, self.references))
+        return pronoun_counts(chosen, expected, self.pronouns)
+
+
+def spread(difference: float, low: float, high: float) -> str:
+    return f"{difference:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+class Translator:
+    """A trained folder.
+
+    Args:
+        folder: with model and processor.
+        documents: source sentences.
+        batch_size: documents at a time.
+    """
+
+    def __init__(self, folder: str, documents: list[list[str]], batch_size: int):
+        self.model = AutoSimulModel.from_pretrained(folder).eval()
+        self.processor = SimulProcessor.from_pretrained(folder)
+        self.documents, self.batch_size = documents, batch_size
+        self.counts = Counts(self.model)
+
+    def translate(self, policy: str, context: int) -> tuple[list[str], tuple[int, int, int]]:
+        """Sentences, and what they took."""
+        log, _ = translate_documents(
+            self.model, self.processor, self.documents, policy_from_name(policy), context, self.batch_size,
+            ends_sentence=lambda word: False,
+        )  # fmt: skip
+        return [line.prediction for document in log for line in document], self.counts.taken()
 
 
 def main() -> None:
@@ -64,32 +136,36 @@ def main() -> None:
     parser.add_argument("files", nargs=2, metavar="FILE", help="text: source, target")
     parser.add_argument("--context", nargs="+", type=int, default=[1, 2], help="sentences before, beside 0")
     parser.add_argument("--policy", nargs="+", default=["wait-3"])
+    parser.add_argument("--against", help="another folder, which translates each sentence alone")
+    parser.add_argument("--asks", nargs="+", default=["it"])
+    parser.add_argument("--pronouns", nargs="+", default=["er", "sie", "es", "ihn", "ihm", "ihr"])
     parser.add_argument("--document", type=int, default=20, help="lines of a document (20)")
     parser.add_argument("--max-samples", type=int, default=500)
     parser.add_argument("--batch-size", type=int, default=1, help="documents at a time; they share forwards (1)")
     args = parser.parse_args()
-    model = AutoSimulModel.from_pretrained(args.model).eval()
-    processor = SimulProcessor.from_pretrained(args.model)
     pairs = read_pairs(args.files, "source", "target")[: args.max_samples]
     documents = [
         [pair.source for pair in pairs[start : start + args.document]] for start in range(0, len(pairs), args.document)
     ]
-    counts = Counts(model)
-    print(f"{len(pairs)} sentences in documents of {args.document}")
-    print(
-        "| policy | sentences in view | BLEU (95%) | minus none (95%) | forwards a sentence | tokens a sentence | keys "
-        "a token |\n|---|---|---|---|---|---|---|"
-    )
-    for name in args.policy:
+    test = Test(pairs, args.asks, args.pronouns)
+    own = Translator(args.model, documents, args.batch_size)
+    other = Translator(args.against, documents, args.batch_size) if args.against else None
+    print(f"{len(pairs)} sentences in documents of {args.document}; {len(test.asking)} with {', '.join(args.asks)}")
+    minus = ["minus none (95%)", *(["minus the other (95%)"] if other else [])]
+    heads = ["policy", "sentences in view", "BLEU (95%)", *minus, "pronouns, F1", *minus]
+    heads += ["forwards a sentence", "tokens a sentence", "keys a token"]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    for policy in args.policy:
+        others: list[list[str]] = []
+        if other:
+            texts, counts = other.translate(policy, 0)
+            print(test.row(f"{policy} | 0, the other", texts, [None, None], counts), flush=True)
+            others = [texts]
         plain: list[str] = []
         for context in sorted({0, *args.context}):
-            log, _ = translate_documents(
-                model, processor, documents, policy_from_name(name), context, args.batch_size,
-                ends_sentence=lambda word: False,
-            )  # fmt: skip
-            texts = [line.prediction for document in log for line in document]
+            texts, counts = own.translate(policy, context)
             plain = plain or texts
-            print(row(name, context, pairs, texts, plain, counts.taken()), flush=True)
+            print(test.row(f"{policy} | {context}", texts, [plain, *others], counts), flush=True)
 
 
 if __name__ == "__main__":
