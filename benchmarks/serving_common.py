@@ -4,6 +4,7 @@
 import asyncio
 import itertools
 import json
+import os
 import random
 import re
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,10 +31,16 @@ _START_S, _END_S, _RAY_S = 180.0, 60.0, 1200.0
 class Process:
     """A server: its address and its process."""
 
-    def __init__(self, command: list[str], start_s: float = _START_S, end_s: float = _END_S):
+    def __init__(
+        self,
+        command: list[str],
+        start_s: float = _START_S,
+        end_s: float = _END_S,
+        environment: Mapping[str, str] | None = None,
+    ):
         self._start_s, self._end_s = start_s, end_s
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - the process writes to it
-        self._popen = subprocess.Popen(command, stderr=self._log)
+        self._popen = subprocess.Popen(command, stderr=self._log, env={**os.environ, **(environment or {})})
         self.process = psutil.Process(self._popen.pid)
         self.url = self._wait()
 
@@ -68,13 +75,16 @@ class Process:
 
 
 @contextmanager
-def server(model: str, *flags: str, replicas: int = 0) -> Iterator[Process]:
+def server(
+    model: str, *flags: str, replicas: int = 0, environment: Mapping[str, str] | None = None
+) -> Iterator[Process]:
     """`transformers-simul serve`, or replicas of it in Ray Serve, until the block is left."""
     command = [sys.executable, "-m", "transformers_simul.cli", "serve", model, "--port", "0", *flags]
     if replicas:
         command[1:4] = [str(Path(__file__).with_name("serving_ray_server.py"))]
         command += ["--replicas", str(replicas)]
-    process = Process(command, *[_RAY_S] * 2) if replicas else Process(command)
+    times = (_RAY_S, _RAY_S) if replicas else (_START_S, _END_S)
+    process = Process(command, *times, environment)
     try:
         yield process
     finally:

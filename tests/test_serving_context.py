@@ -191,7 +191,7 @@ def test_tracks_with_and_without_context_go_on_together(parts):
             whole = await said(server, start, source(TEXT), END)
             assert whole[0].context_sentences == {"de": 2, "fr": 0}
             german = [each for each in whole if getattr(each, "target_lang", None) == "de"]
-            for cut in range(1, len(german), 4):
+            for cut in range(1, len(german), 7):
                 kept = Kept(start)
                 kept.begin(whole[0])
                 kept.put(TEXT)
