@@ -23,7 +23,9 @@ from transformers_simul import (
 )
 from transformers_simul.cli import main
 from transformers_simul.live_page.visitors import Visitors
-from transformers_simul.models.glossary import BoundGlossary, _Terms, bound_glossary
+from transformers_simul.models.glossary import bound_glossary
+from transformers_simul.models.glossary_row import BoundGlossary
+from transformers_simul.models.glossary_terms import TermTree
 from transformers_simul.models.row import Reading
 
 TERMS = {"dog": "Dackel", "green meadow": "grüne Wiese am Hang", "children": "children", "high": "high"}
@@ -358,8 +360,8 @@ def test_the_first_and_longest_term_counts_word_by_word(processor):
 
 def test_many_terms_cost_no_comparison_with_each(processor, monkeypatch):
     asked = []
-    by = _Terms.by
-    monkeypatch.setattr(_Terms, "by", lambda self, word: asked.append(word) or by(self, word))
+    by = TermTree.by
+    monkeypatch.setattr(TermTree, "by", lambda self, word: asked.append(word) or by(self, word))
     words = ["abc"] * 300
     for terms in (
         {f"abc x{number}": "x" for number in range(2000)},

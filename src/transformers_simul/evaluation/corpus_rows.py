@@ -11,7 +11,8 @@ from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_manage
 
 from ..models.cache import SimulCache
 from ..models.decoding import decode_rows
-from ..models.glossary import BoundGlossary, Glossary, bound_glossary
+from ..models.glossary import Glossary, bound_glossary
+from ..models.glossary_row import BoundGlossary
 from ..models.policies import Policy
 from ..models.policy_names import named
 from ..models.room import check_room

@@ -18,7 +18,8 @@ from .cache import CACHE_NAME, SimulCache, given_cache
 from .committed import Committed, committed_words
 from .configuration_generation import SimulGenerationConfig
 from .decoding import decode_rows
-from .glossary import BoundGlossary, Glossary, bound_glossary
+from .glossary import Glossary, bound_glossary
+from .glossary_row import BoundGlossary
 from .policies import Policy, WaitKPolicy
 from .policy_names import named
 from .room import check_room

@@ -13,7 +13,7 @@ import torch
 from .adaptive import Evidence
 from .choosing import Answer
 from .committed import Committed
-from .glossary import BoundGlossary
+from .glossary_row import BoundGlossary
 from .policies import Policy, Progress
 from .questions import Questions
 from .row import Ask, Drafts, Prompt, Reading, RowStopped, all_words

@@ -1,0 +1,1 @@
+../../src/transformers_simul/models/glossary_terms.py
