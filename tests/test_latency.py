@@ -21,7 +21,7 @@ from transformers_simul.evaluation import (
     read_instances,
 )
 from transformers_simul.evaluation.latency import running_lagging, work
-from transformers_simul.evaluation.report import latency_scores, markdown_table, report_line
+from transformers_simul.evaluation.report import markdown_table, report_line
 from transformers_simul.evaluation.units import target_units
 
 RECORDED = Path(__file__).parent / "simuleval"
@@ -30,7 +30,7 @@ RECORDED = Path(__file__).parent / "simuleval"
 @pytest.mark.parametrize("name", ["random", "agent"])
 def test_figures_equal_simuleval(name):
     """Recorded by tests/simuleval/record.sh with SimulEval's own scorers."""
-    ours = latency_scores(read_instances(RECORDED / f"{name}.log"))
+    ours = report_line(name, read_instances(RECORDED / f"{name}.log"), metrics=()).latency
     theirs = json.loads((RECORDED / f"{name}.json").read_text())
     assert set(ours) == set(theirs) == set(LATENCY)
     for metric, value in theirs.items():
@@ -204,4 +204,4 @@ def test_sentences_that_stopped_short_are_counted():
     assert "k = 1: 1 outputs ended so long before their source" in markdown_table([line])
     assert report_line("k = 1", [whole], 5).remarks == []
     with pytest.raises(ValueError, match="instance 7: delays must not decrease"):
-        latency_scores([whole, Instance(7, "a b", [2, 1], [0.0] * 2, 2, "a", "x y", 2)])
+        report_line("k = 1", [whole, Instance(7, "a b", [2, 1], [0.0] * 2, 2, "a", "x y", 2)], metrics=())

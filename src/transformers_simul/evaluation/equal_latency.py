@@ -20,7 +20,6 @@ def difference_at(
     laal: float,
     name: str = "BLEU",
     resamples: int = 1000,
-    seed: int = 0,
 ) -> tuple[float, float, float] | None:
     """The difference of two curves' quality at one LAAL.
 
@@ -32,7 +31,7 @@ def difference_at(
         better, worse (`Sequence[Sequence[Instance]]`): the logs of each curve's points, of the same sentences.
         laal (`float`): in source words.
         name (`str`, *optional*): of the quality.
-        resamples, seed (`int`, *optional*): of the bootstrap.
+        resamples (`int`, *optional*): of the bootstrap.
 
     Raises:
         ValueError: if the sentences differ.
@@ -60,7 +59,7 @@ def difference_at(
     (first, has_first), (second, has_second) = (score(curve, everything) for curve in curves)
     if not (has_first and has_second):
         return None
-    draws = numpy.random.default_rng(seed).integers(len(references), size=(resamples, len(references)))
+    draws = numpy.random.default_rng(0).integers(len(references), size=(resamples, len(references)))
     gains = [score(curves[0], draw)[0] - score(curves[1], draw)[0] for draw in draws]
     low, high = numpy.percentile(gains, [2.5, 97.5])
     return first - second, float(low), float(high)

@@ -70,7 +70,6 @@ def translate_lines(
     policy: Policy,
     batch_size: int = 16,
     max_sentence_words: int | None = None,
-    ends_between: Callable[[Sequence[str], str], bool] | None = None,
     **kwargs: Any,
 ) -> tuple[list[Instance], list[int]]:
     """Translate lines sentence by sentence. The sentences of all lines share batches, which changes speed, not output.
@@ -79,7 +78,6 @@ def translate_lines(
         model, processor, policy, batch_size, **kwargs: as in [`translate_corpus`].
         lines, references (`Sequence[str]`): one of each per line.
         max_sentence_words (`int`, *optional*): where to end a sentence that has no end.
-        ends_between (*optional*): as in [`StreamEngine.open`].
 
     Returns:
         An instance per line, with delays and times of the whole line; and the indices of lines in which a translation
@@ -96,7 +94,7 @@ def translate_lines(
 
     ```
     """
-    split = [split_sentences(processor, line, max_sentence_words, ends_between) for line in lines]
+    split = [split_sentences(processor, line, max_sentence_words) for line in lines]
     texts = [sentence.text for sentences in split for sentence in sentences]
     translated = iter(translate_sentences(model, processor, texts, [""] * len(texts), policy, batch_size, **kwargs))
     instances, cut = [], []

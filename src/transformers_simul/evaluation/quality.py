@@ -70,14 +70,13 @@ def quality(
     return scores
 
 
-def mean_quality(name: str, scores: Sequence[float], signature: str, resamples: int = 1000, seed: int = 0) -> Quality:
+def mean_quality(name: str, scores: Sequence[float], signature: str) -> Quality:
     """Return the mean of scores per sentence, such as a neural metric's, with its bootstrap interval.
 
     Args:
         name (`str`): name of the metric.
         scores (`Sequence[float]`): one per sentence.
         signature (`str`): what reproduces them.
-        resamples, seed (`int`, *optional*): as in [`quality`].
 
     Example:
 
@@ -89,7 +88,7 @@ def mean_quality(name: str, scores: Sequence[float], signature: str, resamples: 
     ```
     """
     values = numpy.asarray(scores, dtype=float)
-    draws = numpy.random.default_rng(seed).integers(len(values), size=(resamples, len(values)))
+    draws = numpy.random.default_rng(0).integers(len(values), size=(1000, len(values)))
     low, high = numpy.percentile(values[draws].mean(1), [2.5, 97.5])
     return Quality(name, float(values.mean()), float(low), float(high), signature)
 

@@ -215,24 +215,6 @@ def folder_lines(
     return lines
 
 
-def latency_scores(
-    instances: Sequence[Instance], unit: str = "word", spm_model: Any = None, words_per_second: float | None = None
-) -> dict[str, float]:
-    """Average the latency of the sentences for which something was written.
-
-    Args:
-        instances (`Sequence[Instance]`): a log.
-        unit, spm_model, words_per_second: as in [`report_line`].
-
-    Returns:
-        `dict[str, float]`: in source units by [`LATENCY`]'s names, and with a rate also by these names with `_CA`.
-
-    Raises:
-        ValueError: for delays that count something else, or decrease; with the sentence.
-    """
-    return _means(_sentence_latency(instances, unit, spm_model, words_per_second))
-
-
 def _means(scores: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
     """The mean of each latency over the sentences that have one; not a number if none has."""
     means = {}
@@ -283,12 +265,10 @@ def _speech_latency(delays: list[int], elapsed: list[float], lengths: tuple[int,
     return scores
 
 
-def markdown_table(lines: Sequence[ReportLine], metrics: Sequence[str] = ()) -> str:
-    """Write lines of the same sentences as a Markdown table, with `metrics` of latency, and the signatures below.
-
-    By default `metrics` are LAAL and AL, of long recordings StreamLAAL and LongYAAL.
-    """
-    metrics = metrics or (("LAAL", "AL") if lines[0].lagging == "LAAL" else ("StreamLAAL", "LongYAAL"))
+def markdown_table(lines: Sequence[ReportLine]) -> str:
+    """Write lines of the same sentences as a Markdown table, with LAAL and AL, of long recordings StreamLAAL and
+    LongYAAL, and the signatures below."""
+    metrics = ("LAAL", "AL") if lines[0].lagging == "LAAL" else ("StreamLAAL", "LongYAAL")
     decimals = 2 if lines[0].source_unit != "ms" else 0
     heads = [*(each.name for each in lines[0].quality), *metrics]
     rows = [f"| policy | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
@@ -349,7 +329,6 @@ __all__ = [
     "by_kind",
     "data_digest",
     "difference",
-    "latency_scores",
     "log_name",
     "markdown_table",
     "report_line",

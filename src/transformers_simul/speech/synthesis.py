@@ -29,6 +29,8 @@ from .dataset import Utterance, write_texts
 
 # espeak-ng's accents of a language, where it has several; elsewhere the language's own code.
 ACCENTS = {"en": ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-029"), "fr": ("fr", "fr-be", "fr-ch")}
+# Least and most signal-to-noise ratio of noisy sentences.
+_SNR_DB = (5.0, 25.0)
 VARIANTS = ("f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8")
 # Silence between the sentences of a recording, and before and after them, in seconds.
 PAUSES_S, MARGIN_S = (0.4, 1.2), 0.2
@@ -54,7 +56,6 @@ def draw_manner(
     index: int,
     language: str = "en",
     noisy: float = 0.5,
-    snr_db: tuple[float, float] = (5.0, 25.0),
     voices: Sequence[str] = (),
 ) -> Manner:
     """How the sentence of that number is spoken; the same for the same numbers.
@@ -63,7 +64,6 @@ def draw_manner(
         seed, index (`int`): of the data, and of the sentence.
         language (`str`, *optional*): its code.
         noisy (`float`, *optional*): share of sentences with noise.
-        snr_db (`tuple[float, float]`, *optional*): least and most signal-to-noise ratio.
         voices (`Sequence[str]`, *optional*): espeak-ng's, to draw from; all accents and variants without.
 
     Example:
@@ -80,7 +80,7 @@ def draw_manner(
         draw.choice(voices) if voices else f"{draw.choice(ACCENTS.get(language, (language,)))}+{draw.choice(VARIANTS)}"
     )
     manner = Manner(voice, draw.randint(120, 200), draw.randint(20, 80), None)
-    return manner._replace(snr_db=draw.uniform(*snr_db)) if draw.random() < noisy else manner
+    return manner._replace(snr_db=draw.uniform(*_SNR_DB)) if draw.random() < noisy else manner
 
 
 def speak(text: str, manner: Manner, seed: int = 0) -> numpy.ndarray:

@@ -31,8 +31,6 @@ class WhisperTranscriber:
         name (`str`, *optional*): `"tiny.en"` for the pinned weights, which need no hub; a folder in CTranslate2's
             format; or a name that faster-whisper knows, such as `"small"`, which it downloads from the Hub.
         language (`str`, *optional*): code of what is spoken.
-        threads (`int`, *optional*): that it may use; what torch may, unless told.
-        cache_dir (`str`, *optional*): where the pinned weights are kept; see [`cache_folder`].
 
     Raises:
         ValueError: if the package faster-whisper is missing, there is no such model, or it is English only and the
@@ -41,20 +39,18 @@ class WhisperTranscriber:
 
     punctuates = True
 
-    def __init__(
-        self, name: str = "tiny.en", language: str = "en", threads: int | None = None, cache_dir: str | None = None
-    ):
+    def __init__(self, name: str = "tiny.en", language: str = "en"):
         try:
             from faster_whisper import WhisperModel
         except ImportError as error:
             raise ValueError("Whisper needs faster-whisper: pip install 'transformers_simul[speech]'.") from error
-        if threads is None:
-            import torch
+        import torch
 
-            threads = torch.get_num_threads()
-        folder = str(fetch_tiny_en(cache_dir)) if name == "tiny.en" else name
+        folder = str(fetch_tiny_en()) if name == "tiny.en" else name
         try:
-            self._model: Any = WhisperModel(folder, device="auto", compute_type="auto", cpu_threads=threads)
+            self._model: Any = WhisperModel(
+                folder, device="auto", compute_type="auto", cpu_threads=torch.get_num_threads()
+            )
         except (ValueError, RuntimeError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"recogniser must be a Whisper model of faster-whisper, got {name!r}: {reason}") from error

@@ -80,13 +80,12 @@ class AlignedPolicy(Policy):
         least_lag (`int`, *optional*, defaults to 1): g(i) is at least `i + least_lag`, as under wait-k.
         greatest_lag (`int`, *optional*): g(i) is at most `i + greatest_lag`; without it, only the source's end bounds
             the lag.
-        column (`str`, *optional*, defaults to `"alignment"`): of the dataset.
         teaches_reads (`bool`, *optional*, defaults to `True`): whether its READs become decision rows; without, what is
             trained is what any other schedule trains.
 
     Raises:
-        ValueError: if a number is out of range, for an example without the column or with links that are no pairs of
-            numbers or lie outside the pair, or when it is asked to translate.
+        ValueError: if a number is out of range, for an example without the column `"alignment"` or with links that are
+            no pairs of numbers or lie outside the pair, or when it is asked to translate.
 
     Example:
 
@@ -105,14 +104,13 @@ class AlignedPolicy(Policy):
         margin: int | tuple[int, int] = 0,
         least_lag: int = 1,
         greatest_lag: int | None = None,
-        column: str = "alignment",
         teaches_reads: bool = True,
     ):
         check_lags(least_lag, greatest_lag)
         low, high = margin if isinstance(margin, tuple) else (margin, margin)
         if not 0 <= low <= high:
             raise ValueError(f"margin must be at least 0, or two such numbers in ascending order, got {margin!r}.")
-        self.margin, self.least_lag, self.greatest_lag, self.column = (low, high), least_lag, greatest_lag, column
+        self.margin, self.least_lag, self.greatest_lag = (low, high), least_lag, greatest_lag
         self._teaches_reads = teaches_reads
 
     def reads(self, progress: Progress) -> bool:
@@ -126,12 +124,12 @@ class AlignedPolicy(Policy):
         return [self._path(example, self.margin[1])] if self._teaches_reads else super().longest_for(example)
 
     def _path(self, example: Mapping[str, Any], margin: int) -> Policy:
-        if self.column not in example:
+        if "alignment" not in example:
             raise ValueError(
-                f"AlignedPolicy needs the column {self.column!r}, got {sorted(example)}: write it with "
+                f"AlignedPolicy needs the column 'alignment', got {sorted(example)}: write it with "
                 "transformers-simul align."
             )
-        links = parse_alignment(example[self.column])
+        links = parse_alignment(example["alignment"])
         return _AlignedPath(links, margin, self.least_lag, self.greatest_lag, self._teaches_reads)
 
     @property
