@@ -45,11 +45,12 @@ def add_decoding_weights(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def find_model(name: str) -> None:
+def find_model(name: str, argument: str = "model") -> None:
     """Whether there is such a trained model, as far as can be told at once.
 
     Args:
         name (`str`): of a folder, or on the Hub.
+        argument (`str`, *optional*): what messages call it.
 
     Raises:
         ValueError: if it is neither, or the folder lacks a part of a trained model, or holds a damaged one.
@@ -58,14 +59,16 @@ def find_model(name: str) -> None:
     if folder.is_dir():
         for file in _FILES:
             if not (folder / file).is_file():
-                raise ValueError(f"model must be a folder with a trained model, but {name!r} has no {file}.")
+                raise ValueError(f"{argument} must be a folder with a trained model, but {name!r} has no {file}.")
         if not any(folder.glob("*.safetensors")):
-            raise ValueError(f"model must be a folder with a trained model, but {name!r} has no *.safetensors file.")
+            raise ValueError(
+                f"{argument} must be a folder with a trained model, but {name!r} has no *.safetensors file."
+            )
         for file in _JSON_FILES:
             if (folder / file).is_file():
                 read_json(folder / file)
     else:
-        find_checkpoint(name)
+        find_checkpoint(name, argument)
 
 
 def find_checkpoint(name: str, argument: str = "model") -> None:

@@ -6,7 +6,6 @@ The flags are those of Transformers' run_translation.py where they mean the same
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from .. import AutoSimulModel, SimulMaskDataCollator, SimulProcessor
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ValueError: for wrong flags or wrong data, before anything is trained.
     """
     flags = read_flags(arguments)
-    program, output_dir = flags.program, Path(flags.program.output_dir)
+    program, output_dir = flags.program, flags.output_dir
     check_writable(output_dir)
     texts = Texts.read(flags)
     record = training_record(

@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..corpora import CORPORA
@@ -82,6 +83,11 @@ class Flags(NamedTuple):
     data: DataArguments
     simul: SimulArguments
     program: ProgramArguments
+
+    @property
+    def output_dir(self) -> Path:
+        """Where everything is written."""
+        return Path(str(self.program.output_dir))
 
     def decisions(self) -> dict[str, Any]:
         """What decides the trained weights beside the model, the text and the Trainer's settings."""

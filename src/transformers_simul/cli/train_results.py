@@ -29,14 +29,13 @@ def translate_tests(model: Any, processor: SimulProcessor, flags: Flags, texts: 
         texts (`Texts`): with the test set.
         folder (`str`): of the model.
     """
-    output_dir = Path(flags.program.output_dir)
     tests = list(zip(texts.splits["test"], texts.languages["test"], strict=True))
     for language in flags.data.target_langs or [flags.data.target_lang]:
         # A model for one language takes what it is given for that.
         chosen = processor.with_languages(target_lang=language) if len(processor.target_langs) > 1 else processor
         test = [pair for pair, its in tests if its == language]
         if flags.program.do_predict:
-            place = output_dir / language if flags.data.target_langs else output_dir
+            place = flags.output_dir / language if flags.data.target_langs else flags.output_dir
             _predict(model, chosen, test, flags.simul, place, folder)
         if not flags.program.process_index:
             for pair in test[: flags.simul.stream_sentences]:

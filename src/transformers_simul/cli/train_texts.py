@@ -73,12 +73,15 @@ def _read_alignments(flags: Flags, counts: dict[str, int]) -> dict[str, list[str
         return {}
     if flags.data.concatenate != 1:
         raise ValueError(f"concatenate must be 1 with --wait_k {names[0]}, got {flags.data.concatenate}.")
-    for split in counts:
-        if not files[split]:
+    found = {}
+    for split, count in counts.items():
+        file = files[split]
+        if not file:
             raise ValueError(
                 f"{split}_alignment must be given with --wait_k {names[0]}: transformers-simul align writes it."
             )
-    return {split: read_alignments(files[split], count) for split, count in counts.items()}
+        found[split] = read_alignments(file, count)
+    return found
 
 
 __all__ = ["Texts"]
