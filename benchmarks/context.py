@@ -4,8 +4,9 @@ translated document by document, each sentence with so many before it, by the sa
 which neighbours make a document.
 
 The cost is counted, not timed: forwards and tokens fed for each sentence, and keys that each of these tokens may attend
-to. Pronouns: of the sentences whose source has one of `--asks` ("it", whose gender the sentence before decides), how
-many of `--pronouns` stand in output and reference alike, as F1.
+to. Loss: per target token of the reference, in the masked training forward under the same policy, which no output of
+its own leads astray; for policies that only count. Pronouns: of the sentences whose source has one of `--asks` ("it",
+whose gender the sentence before decides), how many of `--pronouns` stand in output and reference alike, as F1.
 
     python benchmarks/context.py output/mine test.en test.de --context 1 2 --policy wait-3 --against output/alone
 """
@@ -16,8 +17,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy
+import torch
 
-from transformers_simul import AutoSimulModel, SimulProcessor, policy_from_name
+from transformers_simul import (
+    AdaptivePolicy,
+    AutoSimulModel,
+    SimulMaskDataCollator,
+    SimulProcessor,
+    join_documents,
+    policy_from_name,
+)
 from transformers_simul.cli.flags import CommandParser
 from transformers_simul.corpora import Pair, read_pairs
 from transformers_simul.evaluation import quality
@@ -37,7 +46,9 @@ class Counts:
         model.register_forward_pre_hook(self._count, with_kwargs=True)
 
     def _count(self, model: Any, args: Any, kwargs: dict[str, Any]) -> None:
-        step = kwargs["past_key_values"]
+        step = kwargs.get("past_key_values")
+        if step is None:  # a training forward
+            return
         self.forwards += 1
         self.tokens += sum(step.counts)
         held = step.keys.pair_ids.sum(-1).tolist()
@@ -85,7 +96,9 @@ class Test:
         sources = [re.findall(r"\w+", pair.source.lower()) for pair in pairs]
         self.asking = [index for index, words in enumerate(sources) if set(words) & set(asks)]
 
-    def row(self, name: str, texts: list[str], others: Sequence[list[str] | None], counts: Sequence[int]) -> str:
+    def row(
+        self, name: str, texts: list[str], others: Sequence[list[str] | None], loss: float | None, counts: Sequence[int]
+    ) -> str:
         """A line of the table."""
         pronouns = self._pronouns(texts)
         cells, of_pronouns = [str(quality(texts, self.references, names=["BLEU"])[0])], [f"{f1(pronouns):.1f}"]
@@ -95,7 +108,8 @@ class Test:
         forwards, tokens, keys = counts
         sentences = len(self.references)
         cost = [f"{forwards / sentences:.1f}", f"{tokens / sentences:.1f}", f"{keys / tokens:.0f}"]
-        return f"| {' | '.join([name, *cells, *of_pronouns, *cost])} |"
+        shown_loss = "" if loss is None else f"{loss:.3f}"
+        return f"| {' | '.join([name, *cells, shown_loss, *of_pronouns, *cost])} |"
 
     def _pronouns(self, texts: list[str]) -> numpy.ndarray:
         chosen, expected = ([lines[index] for index in self.asking] for lines in (texts, self.references))
@@ -129,6 +143,27 @@ class Translator:
         )  # fmt: skip
         return [line.prediction for document in log for line in document], self.counts.taken()
 
+    @torch.inference_mode()
+    def loss(self, policy: str, context: int, references: list[str]) -> float | None:
+        """Per target token, of the documents as training has them; None for a policy that looks."""
+        followed = policy_from_name(policy)
+        if isinstance(followed, AdaptivePolicy):
+            return None
+        sources = [(index, line) for index, document in enumerate(self.documents) for line in document]
+        pairs = [
+            {"source": source, "target": target, "document": index}
+            for (index, source), target in zip(sources, references, strict=True)
+        ]
+        collator = SimulMaskDataCollator(self.processor, followed, peek_rows=0, context_sentences=context)
+        total = count = 0.0
+        for document in join_documents(pairs, most_sentences=8):
+            for example in [document] if context else document["sentences"]:
+                batch = collator([example])
+                labels = (batch["labels"][:, 1:] != -100).sum().item()
+                total += labels * self.model(**batch).loss.item()
+                count += labels
+        return total / count
+
 
 def main() -> None:
     parser = CommandParser(description=__doc__)
@@ -152,20 +187,22 @@ def main() -> None:
     other = Translator(args.against, documents, args.batch_size) if args.against else None
     print(f"{len(pairs)} sentences in documents of {args.document}; {len(test.asking)} with {', '.join(args.asks)}")
     minus = ["minus none (95%)", *(["minus the other (95%)"] if other else [])]
-    heads = ["policy", "sentences in view", "BLEU (95%)", *minus, "pronouns, F1", *minus]
+    heads = ["policy", "sentences in view", "BLEU (95%)", *minus, "loss", "pronouns, F1", *minus]
     heads += ["forwards a sentence", "tokens a sentence", "keys a token"]
     print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for policy in args.policy:
         others: list[list[str]] = []
         if other:
             texts, counts = other.translate(policy, 0)
-            print(test.row(f"{policy} | 0, the other", texts, [None, None], counts), flush=True)
+            loss = other.loss(policy, 0, test.references)
+            print(test.row(f"{policy} | 0, the other", texts, [None, None], loss, counts), flush=True)
             others = [texts]
         plain: list[str] = []
         for context in sorted({0, *args.context}):
             texts, counts = own.translate(policy, context)
             plain = plain or texts
-            print(test.row(f"{policy} | {context}", texts, [plain, *others], counts), flush=True)
+            loss = own.loss(policy, context, test.references)
+            print(test.row(f"{policy} | {context}", texts, [plain, *others], loss, counts), flush=True)
 
 
 if __name__ == "__main__":
