@@ -22,6 +22,13 @@ from .tokens import Principal, bearer
 from .translate import Pieces, translate
 
 _MEDIA = {"srt": "application/x-subrip", "vtt": "text/vtt"}
+_EVENTS = "text/event-stream"
+# OpenAPI 3.1 describes each event of a stream, not the stream.
+_EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string", "contentMediaType": "application/json"}},
+    "required": ["event", "data"],
+}
 RoomPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 # Beside what the codes say: a body that is no UTF-8, a method that no route has, and a host name that is not ours.
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -31,8 +38,8 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 def _answers(*media_types: str) -> dict[int | str, dict[str, Any]]:
     """What a route may answer with: text of these types, or an error."""
-    text = {media_type: {"schema": {"type": "string"}} for media_type in media_types}
-    return {200: {"content": text}, **_ERRORS}
+    schemas = {media_type: _EVENT if media_type == _EVENTS else {"type": "string"} for media_type in media_types}
+    return {200: {"content": {name: {"schema": schema} for name, schema in schemas.items()}}, **_ERRORS}
 
 
 def build_app(
@@ -141,7 +148,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
 
 def _add_translation(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/translate", response_model=Translation, responses=_answers("text/event-stream"))
+    @app.post("/v1/translate", response_model=Translation, responses=_answers(_EVENTS))
     async def post(wanted: TranslateRequest, request: Request, who: Who) -> Response:
         """A whole text; answered whole, or as it is translated."""
         return await translate(service, wanted, request, who)
