@@ -169,6 +169,33 @@ THROTTLED = """async (url) => {
 }"""
 
 
+CONTEXT = """async ([url, kept_sentences]) => {
+  const { Kept } = await import(url), kept = new Kept();
+  const limits = { burst_words: 1e6, message_bytes: 1e9 };
+  kept.begin({ unit: "word", target_langs: ["de"], kept_sentences, limits });
+  for (let sentences = 1; sentences <= 2; sentences++) {
+    const target_words = 3000 * sentences, place = { target_lang: "de", sentences, source_words: sentences, target_words };
+    kept.put("word. ");
+    for (let index = target_words - 3000; index < target_words; index++) {
+      kept.heard({ type: "word", target_lang: "de", index, text: "a", delay: sentences });
+    }
+    kept.heard({ type: "sentence_end", ...place });
+  }
+  return kept.resume().tracks[0].context?.words.length ?? null;
+}"""
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.parametrize(("kept_sentences", "words"), [(2, 3000), (1, 3000), (0, None), (-1, None), ("x", None)])
+def test_the_browser_sends_no_more_context_than_servers_take(parts, browser, kept_sentences, words):
+    """As many words as a message may have, whatever the server says."""
+    with in_thread({"one": parts}) as server:
+        tab = opened(browser, f"{server.url}/captions?room=none", [])
+        assert tab.evaluate(CONTEXT, [f"{server.url}/captions/simul-client.js", kept_sentences]) == words
+        tab.close()
+
+
 @pytest.mark.slow
 @needs_chromium
 def test_who_is_held_has_one_timer_and_a_bounded_outbox(parts, browser):

@@ -161,6 +161,17 @@ def test_what_breaks_the_protocol_is_an_error_in_a_line(said, message):
     run(main())
 
 
+def test_who_asks_for_less_than_no_context_is_no_server():
+    async def main():
+        negative = started().model_copy(update={"kept_sentences": -1})
+        async with stranger(saying(negative)) as client:
+            with pytest.raises(ValueError, match="kept_sentences: Input should be greater than or equal to 0"):
+                async with client.open():
+                    pass
+
+    run(main())
+
+
 def test_messages_that_nobody_reads_are_bounded(monkeypatch):
     monkeypatch.setattr(incoming, "_UNREAD", 5)
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from helpers import random_sentence
-from serving import END, Relay, rest, run, running, say, source, taken, tiny
+from serving import END, Relay, rest, run, running, say, source, taken, tiny, until
 from test_context_streams import Brief
 from test_engine import finish
 from transformers_simul import SimulClient, StreamEngine
@@ -247,6 +247,42 @@ def test_a_forged_context_is_refused_or_borne(parts, before, track, message):
             await server.idle()
 
     run(main())
+
+
+@pytest.mark.parametrize("context", [0, 2])
+def test_committed_words_of_several_sentences_are_borne(parts, context):
+    """Told of the first sentence before the last committed word has read its source, which no client of ours asks for."""
+
+    async def main():
+        async with running({"one": parts}) as server:
+            async with server.connect() as socket:
+                resume = {"source_words": 0, "tracks": [{"committed": [word(1), word(8)]}]}
+                start = {"type": "start", "context_sentences": context, "options": OPTIONS, "resume": resume}
+                await say(socket, start, source("a dog. run "))
+                told = await until(socket, "sentence_end")
+                await say(socket, source("to it. a dog runs. it is."), END)
+                told += await rest(socket)
+            assert told[-1]["type"] == "end"
+            assert told[-1]["tracks"][0]["source_words"] == 10
+            # What the committed words had read is not told again.
+            assert [unit for each in told for unit in each.get("read", [])] == ["it", "is."]
+            await server.idle()
+
+    run(main())
+
+
+def test_the_oldest_source_leaves_first_of_what_is_too_much():
+    """Also where it is that of a language whose sentences have no words, and another language has no context."""
+    kept = Kept(Start(target_langs=["de", "fr"]))
+    kept.begin(taken(target_langs=("de", "fr"), kept_sentences=4, burst_words=16))
+    for number in range(1, 4):
+        kept.add(SourcePiece(text="a dog runs today. "))
+        ends = {"sentences": number, "source_words": 4 * number, "target_words": 0}
+        kept.heard(SentenceEnd(target_lang="de", reason="max_new_tokens", **ends))
+        kept.heard(SentenceEnd(target_lang="fr", **ends))
+    start = kept.start()
+    assert start.resume.source_words == 4
+    assert [each.context and each.context.source_words for each in start.resume.tracks] == [None, 4]
 
 
 def test_no_more_context_is_kept_and_sent_than_servers_take():

@@ -233,7 +233,9 @@ class Started(_FromServer):
         default_factory=dict, description="by target language, sentences that have ended and stay in view"
     )
     kept_sentences: int = Field(
-        default=0, description="sentences that have ended, of which the client keeps source and words for `resume`"
+        default=0,
+        ge=0,
+        description="sentences that have ended, of which the client keeps source and words for `resume`",
     )
     limits: Limits
 
@@ -268,7 +270,7 @@ class Notice(_FromServer):
     """Something to know; the stream goes on."""
 
     type: Literal["warning"] = "warning"
-    code: Literal["draining", "inexact_resume"]
+    code: Literal["draining"]
     message: str
     seconds: float | None = Field(default=None, description="until it happens")
 

@@ -147,8 +147,8 @@ class Track:
             name=f"the source of {served.target_lang!r}",
             goes_on=sent_again > 0,
         )
-        # Words that were committed have read theirs already: they are not told again.
-        self._untold = self._told - begin
+        # Units before the first in `source.read`. Those that committed words have read are not told again.
+        self._units_taken = begin
         self.stop_reason = ""
         self.failure: BaseException | None = None
         streamer = _Streamer(served.engine.processor, lambda event: hand_on(self, event))
@@ -249,18 +249,17 @@ class Track:
 
     def _read_up_to(self, delay: int) -> list[str]:
         """The source words READ since the last word; none with token units, whose texts are parts of words."""
-        count, self._told = delay - self._told, max(delay, self._told)
-        if count > 0:
-            self.metrics.source_words.labels(self.served.name).inc(count)
+        told, self._told = self._told, max(delay, self._told)
+        count = self._told - told
+        self.metrics.source_words.labels(self.served.name).inc(count)
         if self.served.unit == "token":
             self.source.read.clear()
             return []
         while self._arrivals and (self._newest is None or self._newest.words < delay):
             self._newest = self._arrivals.popleft()
-        while self._untold:
-            self.source.read.popleft()
-            self._untold -= 1
-        return [self.source.read.popleft() for _ in range(count)]
+        read = [self.source.read.popleft() for _ in range(delay - self._units_taken)]
+        self._units_taken = delay
+        return read[len(read) - count :]
 
     def end_message(self) -> TrackEnd:
         """How it ended."""

@@ -52,9 +52,9 @@ class _Track:
         return self.context[0].source_words if self.context else self.source_words
 
     @property
-    def context_words(self) -> list[CommittedWord]:
-        """The target words of the sentences that are kept."""
-        return [word for sentence in self.context for word in sentence.words]
+    def context_size(self) -> int:
+        """Target words of the sentences that are kept."""
+        return sum(len(sentence.words) for sentence in self.context)
 
     def end_sentence(self, message: SentenceEnd, kept_sentences: int) -> None:
         """One is over, and of those that are so many are kept."""
@@ -68,7 +68,8 @@ class _Track:
 
     def resume(self, language: str, forgets: bool) -> TrackResume:
         """Where it goes on; from the beginning if nothing was forgotten."""
-        context = Context(source_words=self.begin, words=self.context_words) if self.context else None
+        words = [word for sentence in self.context for word in sentence.words]
+        context = Context(source_words=self.begin, words=words) if self.context else None
         return TrackResume(
             target_lang=language,
             source_words=self.source_words,
@@ -288,19 +289,20 @@ class Kept:
         """The first message: of a new stream, or of one that goes on."""
         if not self.unit:
             return self._start
-        while (most := max(self._tracks.values(), key=lambda track: len(track.context_words))).context:
-            small = (
-                len(most.context_words) <= MAX_COMMITTED and self._done - self._base <= self._limits.burst_words // 2
-            )
-            if (
-                small
-                and len(self._resuming().model_dump_json(exclude_none=True).encode()) <= self._limits.message_bytes
-            ):
-                break
+        while not self._is_small and (tracks := [track for track in self._tracks.values() if track.context]):
             # No server takes so much: without the oldest, words may follow that differ from those without a break.
-            most.context.popleft()
+            min(tracks, key=lambda track: track.begin).context.popleft()
             self._forget()
         return self._resuming()
+
+    @property
+    def _is_small(self) -> bool:
+        """Whether a server takes what is sent again, and the message before it."""
+        if self._done - self._base > self._limits.burst_words // 2:
+            return False
+        if any(track.context_size > MAX_COMMITTED for track in self._tracks.values()):
+            return False
+        return len(self._resuming().model_dump_json(exclude_none=True).encode()) <= self._limits.message_bytes
 
     def _resuming(self) -> Start:
         tracks = [track.resume(language, self._forgets) for language, track in self._tracks.items()]

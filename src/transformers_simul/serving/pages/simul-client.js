@@ -5,8 +5,11 @@
 const END = Symbol("end");
 // White space that breaks words: not the no-break spaces.
 const BREAKS = /[\t-\r\x1c- \x85\u1680\u2000-\u2006\u2008-\u200a\u2028\u2029\u205f\u3000]+/;
-const GIVE_UP_MS = 120_000, GOOD_MS = 5_000, LONGEST = 500, SHARE = 0.9, WAITING = 65_536, MOST_KEPT = 1000;
+const GIVE_UP_MS = 120_000, GOOD_MS = 5_000, LONGEST = 500, SHARE = 0.9, WAITING = 65_536;
+const MOST_KEPT = 1000, MAX_COMMITTED = 4096;
 const bytes = (value) => new TextEncoder().encode(JSON.stringify(value)).length;
+/** Source words before the first that is kept for a track. */
+const begin = (track) => (track.context[0] ?? track).source_words;
 
 /** What must be kept of a stream to go on after a lost connection. */
 export class Kept {
@@ -28,7 +31,8 @@ export class Kept {
 
   /** The server has taken the stream, for the first time or again. */
   begin({ unit, target_langs, kept_sentences, limits }) {
-    this.#keptSentences = Math.min(kept_sentences ?? 0, MOST_KEPT);
+    // Whatever the server says; what is no number is 0.
+    this.#keptSentences = Math.max(0, Math.min(Number(kept_sentences) || 0, MOST_KEPT));
     this.#limits = limits;
     if (this.unit !== null) return;
     this.unit = unit;
@@ -117,7 +121,7 @@ export class Kept {
   #forget() {
     const tracks = Object.values(this.#tracks);
     this.#done = Math.min(...tracks.map((track) => track.source_words));
-    const base = Math.min(...tracks.map((track) => track.context[0]?.source_words ?? track.source_words));
+    const base = Math.min(...tracks.map(begin));
     this.#ends = this.#ends.filter((end) => end > base);
     this.#units.splice(0, base - this.#base);
     this.#base = base;
@@ -129,13 +133,15 @@ export class Kept {
     const count = (track) => track.context.reduce((sum, { words }) => sum + words.length, 0);
     const { burst_words: burst, message_bytes: most } = this.#limits;
     for (;;) {
-      const longest = Object.values(this.#tracks).reduce((one, other) => (count(other) > count(one) ? other : one));
+      const tracks = Object.values(this.#tracks), kept = tracks.filter((track) => track.context.length);
       const resume = this.#resuming();
-      // `start` has other fields too.
-      const isSmall = this.#done - this.#base <= Math.floor(burst / 2) && bytes(resume) <= most * SHARE;
-      if (isSmall || longest.context.length === 0) return resume;
+      const isSmall = this.#done - this.#base <= Math.floor(burst / 2)
+        && tracks.every((track) => count(track) <= MAX_COMMITTED)
+        // `start` has other fields too.
+        && bytes(resume) <= most * SHARE;
+      if (isSmall || kept.length === 0) return resume;
       // Without the oldest, words may follow that differ from those without a break.
-      longest.context.shift();
+      kept.reduce((one, other) => (begin(other) < begin(one) ? other : one)).context.shift();
       this.#forget();
     }
   }
