@@ -294,6 +294,22 @@ def test_a_bare_first_word_is_committed_as_it_stands(model):
         engine.open(WaitKPolicy(1), committed=[(spaced, 1)])
 
 
+def test_each_sentence_may_begin_with_a_bare_word(model):
+    """Those that are over come from the same client as the unfinished one."""
+    processor = make_processor(template="{source}=>\n{target}")
+    bare, spaced = processor.encode("dog dog", "target")
+    given = [(bare, 1), (spaced, 2), (bare, 3), (spaced, 4)]
+
+    engine = StreamEngine(model, processor, max_streams=1)
+    stream = engine.open("wait-1", sentences=True, context_sentences=1, committed=given, words_over=4)
+    stream.source.put("a dog. a dog. ")
+    stream.source.end()
+    finish(engine)
+    assert (list(stream.words), stream.stop_reason) == ([], "eos")
+    with pytest.raises(ValueError, match=r"committed\[2\] must be a unit of the target, but token \d+ cannot start a"):
+        StreamEngine(model, processor, max_streams=1).open("wait-1", committed=given)
+
+
 def test_what_no_decoder_writes_is_refused_before_work_is_lost(model, processor):
     engine = StreamEngine(model, processor, max_streams=1)
     dog = processor.encode("dog", "target")[0]

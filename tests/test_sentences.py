@@ -8,9 +8,25 @@ import pytest
 
 from helpers import make_processor
 from transformers_simul import SourceStream
+from transformers_simul.models.committed import Committed
 from transformers_simul.models.streams import SourceReader
 from transformers_simul.models.text import ends_sentence
-from transformers_simul.streaming.sentences import SentenceReader
+from transformers_simul.streaming.sentences import SentenceReader, committed_before, committed_in, pass_over
+
+
+class Counted(list):
+    """Counts how many of its words were looked at."""
+
+    looks = 0
+
+    def __getitem__(self, index):
+        found = super().__getitem__(index)
+        self.looks += len(found) if isinstance(index, slice) else 1
+        return found
+
+    def __iter__(self):
+        self.looks += len(self)
+        return super().__iter__()
 
 
 class Meanwhile(SourceReader):
@@ -154,3 +170,30 @@ def test_characters_end_a_sentence_where_no_other_can_follow(text, expected):
         coming = [functools.partial(stream.put, piece) for piece in pieces]
         sentences = SentenceReader(Meanwhile(stream, processor, [*coming, stream.end]))
         assert read(sentences, processor) == expected
+
+
+def test_words_of_many_sentences_are_not_searched_for_each():
+    """A stranger may give many, and each sentence is passed over while other streams wait."""
+    processor = make_processor()
+    stream = SourceStream("dog. it runs. " * 200)
+    stream.end()
+    reader = SentenceReader(stream.bind(processor))
+    committed = Counted(Committed([3], unit + 1) for unit in range(600))
+    found = []
+    while reader.begin():
+        newest = finish_at_once(committed_in(reader, committed))
+        here = committed_before(reader, committed) if newest is None else newest
+        assert (newest is None) == (reader.words_before < 598)
+        found += [delay + reader.words_before for _, delay in here]
+        finish_at_once(pass_over(reader))
+    assert found == [*range(1, 601)]
+    assert committed.looks < 600 + 400 * 30
+
+
+def finish_at_once(steps):
+    """What a generator returns that waits for nothing."""
+    try:
+        next(steps)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("it waits for source")

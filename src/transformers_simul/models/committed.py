@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from .word_rule import WordRule
+from .word_rule import Expected, WordRule
 
 
 class Committed(NamedTuple):
@@ -25,6 +25,7 @@ def committed_words(
     rule: WordRule,
     encode: Callable[[str, int], Any] | None = None,
     words_before: int = 0,
+    sentences: bool = False,
 ) -> list[Committed]:
     """What a caller gives as committed, checked.
 
@@ -34,6 +35,7 @@ def committed_words(
         rule (`WordRule`): what a word may be made of.
         encode (`Callable`, *optional*): ids of a unit of text, given with its number.
         words_before (`int`, *optional*): source units before the source; delays count them too.
+        sentences (`bool`, *optional*): whether they may be of several sentences, each of which may begin as the first.
 
     Raises:
         ValueError: for a unit that no decoder writes, text without `encode`, or delays that decrease, are too small
@@ -63,7 +65,7 @@ def committed_words(
                     "gives those of each unit."
                 )
             ids = encode(ids, number)
-        _check_ids(ids, number, rule)
+        _check_ids(ids, number, rule, sentences)
         if delay is not None:
             if isinstance(delay, bool) or not isinstance(delay, int) or delay < words_before:
                 raise ValueError(
@@ -111,12 +113,14 @@ def _parts(word: Any, number: int) -> tuple[Any, Any]:
     raise ValueError(f"committed[{number}] must be a pair of ids, or text, and delay, got {word!r}.")
 
 
-def _check_ids(ids: Any, number: int, rule: WordRule) -> None:
+def _check_ids(ids: Any, number: int, rule: WordRule, sentences: bool) -> None:
     if not isinstance(ids, Sequence) or not ids or not all(type(token) is int for token in ids):
         raise ValueError(f"committed[{number}] must hold at least one token id, all whole numbers, got {ids!r}.")
-    first = rule.first if number == 0 else "start"
+    may_be: list[Expected] = [rule.first] if number == 0 else ["start", rule.first] if sentences else ["start"]
     for place, token in enumerate(ids):
-        if not rule.may_hold(token, first if place == 0 else "continue"):
+        if place == 1:
+            may_be = ["continue"]
+        if not any(rule.may_hold(token, expected) for expected in may_be):
             what = "continue a unit" if place else "start the first unit" if number == 0 else "start a unit"
             raise ValueError(f"committed[{number}] must be a unit of the target, but token {token} cannot {what}.")
 

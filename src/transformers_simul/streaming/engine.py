@@ -198,7 +198,7 @@ class StreamEngine:
             glossary=bound_glossary(glossary, prompt, at_once=False),
             **decoder_options(self.model, processor, **kwargs),
         )
-        shown = committed_words(committed, prompt.rule, encoded_unit(processor), words_before)
+        shown = committed_words(committed, prompt.rule, encoded_unit(processor), words_before, sentences)
         if sentences and any(word.delay is None for word in shown):
             raise ValueError("committed must have delays with sentences=True: they say which a word belongs to.")
         number = next(self._numbers)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An endless source, sentence by sentence, while it arrives."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Generator, Sequence
 from itertools import count
 
@@ -205,9 +206,9 @@ def committed_in(
             if not peeked[0]:
                 yield None
         return None
-    here = [(ids, delay - before) for ids, delay in committed if delay is not None and delay > before]
-    if here:
-        last = here[-1][1] - 1
+    newest = _delay(committed[-1]) if committed else 0
+    if newest > before:
+        last = newest - before - 1
         while not (peeked := reader.peek(last))[0]:
             reader.reader.note_wait(True)
             yield None
@@ -218,7 +219,7 @@ def committed_in(
             )
         if peeked[1] is None:
             return None
-    return [Committed(*word) for word in here]
+    return _committed_between(committed, before, newest)
 
 
 def committed_before(reader: SentenceReader, committed: Sequence[Committed]) -> list[Committed]:
@@ -229,8 +230,19 @@ def committed_before(reader: SentenceReader, committed: Sequence[Committed]) -> 
         committed (`Sequence[Committed]`): as in [`committed_in`].
     """
     length = next(index for index in count() if reader.peek(index) == (True, None))
-    here = [(ids, delay - reader.words_before) for ids, delay in committed if delay is not None]
-    return [Committed(ids, delay) for ids, delay in here if 0 < delay <= length]
+    return _committed_between(committed, reader.words_before, reader.words_before + length)
+
+
+def _committed_between(committed: Sequence[Committed], before: int, end: int) -> list[Committed]:
+    """The committed words with delays above `before`, up to `end`, which count from `before`. Asked for each sentence,
+    of words that may be those of many."""
+    here = slice(bisect_right(committed, before, key=_delay), bisect_right(committed, end, key=_delay))
+    return [Committed(word.ids, _delay(word) - before) for word in committed[here]]
+
+
+def _delay(word: Committed) -> int:
+    # An endless stream takes none without.
+    return word.delay or 0
 
 
 def pass_over(reader: SentenceReader) -> Generator[None, None, None]:
