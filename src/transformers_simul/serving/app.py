@@ -22,11 +22,11 @@ from .tokens import Principal, bearer
 from .translate import Pieces, translate
 
 _MEDIA = {"srt": "application/x-subrip", "vtt": "text/vtt"}
-_EVENTS = "text/event-stream"
-# OpenAPI 3.1 describes each event of a stream, not the stream.
+_TEXT = {"type": "string"}
+# Of each event: OpenAPI 3.1 has no name for that, and tools read it so.
 _EVENT = {
     "type": "object",
-    "properties": {"event": {"type": "string"}, "data": {"type": "string", "contentMediaType": "application/json"}},
+    "properties": {"event": _TEXT, "data": {**_TEXT, "contentMediaType": "application/json"}},
     "required": ["event", "data"],
 }
 RoomPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -36,10 +36,9 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _answers(*media_types: str) -> dict[int | str, dict[str, Any]]:
-    """What a route may answer with: text of these types, or an error."""
-    schemas = {media_type: _EVENT if media_type == _EVENTS else {"type": "string"} for media_type in media_types}
-    return {200: {"content": {name: {"schema": schema} for name, schema in schemas.items()}}, **_ERRORS}
+def _answers(schema: dict[str, Any], *media_types: str) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer with: what the schema says, as one of these types, or an error."""
+    return {200: {"content": {media_type: {"schema": schema} for media_type in media_types}}, **_ERRORS}
 
 
 def build_app(
@@ -136,7 +135,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
         return PlainTextResponse("ok\n" if ready else "draining or broken\n", 200 if ready else 503)
 
     # Not PlainTextResponse here, or its errors would be described as plain text too.
-    @app.get("/metrics", response_class=Response, responses=_answers("text/plain"))
+    @app.get("/metrics", response_class=Response, responses=_answers(_TEXT, "text/plain"))
     async def metrics(who: Who) -> Response:
         """Metrics in the format of Prometheus."""
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -148,7 +147,7 @@ def _add_state(app: FastAPI, service: Service) -> None:
 
 
 def _add_translation(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/translate", response_model=Translation, responses=_answers(_EVENTS))
+    @app.post("/v1/translate", response_model=Translation, responses=_answers(_EVENT, "text/event-stream"))
     async def post(wanted: TranslateRequest, request: Request, who: Who) -> Response:
         """A whole text; answered whole, or as it is translated."""
         return await translate(service, wanted, request, who)
@@ -168,7 +167,9 @@ def _add_rooms(app: FastAPI, service: Service) -> None:
         """What a room is about."""
         return service.rooms.find(room).state_message()
 
-    @app.get("/v1/rooms/{room}/{language}.{format}", responses=_answers(*_MEDIA.values()), response_class=Response)
+    @app.get(
+        "/v1/rooms/{room}/{language}.{format}", responses=_answers(_TEXT, *_MEDIA.values()), response_class=Response
+    )
     async def subtitles(
         room: RoomPath,
         language: Annotated[str, Path(max_length=64)],
