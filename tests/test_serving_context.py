@@ -16,6 +16,7 @@ from transformers_simul.serving.client.kept import Kept
 from transformers_simul.serving.messages import SERVER_MESSAGES, SentenceEnd, SourcePiece, Start, WordMessage
 from transformers_simul.serving.models import MeasuredEngine
 
+resuming = Kept._resuming
 _draw = random.Random(3)
 TEXT = " ".join(random_sentence(_draw, 2, 5) + " ." for _ in range(7))
 # Two of its sentences are cut off, and those before them leave with them.
@@ -317,3 +318,18 @@ def test_no_more_context_is_kept_and_sent_than_servers_take():
     assert sent(kept_of(6, message_bytes=size)) == sent(kept_of(6))
     assert sent(kept_of(6, message_bytes=size - 1)) == (12, 24, [16, 16, 20, 20, 24, 24])
     assert sent(kept_of(6, message_bytes=1)) == (24, 24, [])
+
+
+def test_what_is_too_much_is_not_measured_for_each_sentence_that_leaves(monkeypatch):
+    """A server may ask for many sentences of long words, and then take few bytes: its client does not stand still."""
+    measured = []
+    monkeypatch.setattr(Kept, "_resuming", lambda self: measured.append(1) or resuming(self))
+    kept = Kept(Start())
+    kept.begin(taken(kept_sentences=1000, message_bytes=9000))
+    for number in range(1, 201):
+        kept.add(SourcePiece(text="dog. "))
+        said = {"target_lang": "de", "text": "a" * 500, "elapsed_ms": 0.0}
+        kept.heard(WordMessage(index=number - 1, delay=number, **said))
+        kept.heard(SentenceEnd(target_lang="de", sentences=number, source_words=number, target_words=number))
+    assert 8000 < len(kept.start().model_dump_json(exclude_none=True)) <= 9000
+    assert len(measured) < 5

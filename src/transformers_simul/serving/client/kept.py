@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from pydantic import BaseModel
+
 from ...models.streams import SourceStream
 from ...models.text import split_at_breaks, split_words
 from ..messages import (
@@ -35,6 +37,11 @@ class _Unit(NamedTuple):
 class _Sentence(NamedTuple):
     source_words: int
     words: list[CommittedWord]
+
+
+def _size(message: BaseModel) -> int:
+    """Its bytes, as they are sent."""
+    return len(message.model_dump_json(exclude_none=True).encode())
 
 
 class _Track:
@@ -289,20 +296,26 @@ class Kept:
         """The first message: of a new stream, or of one that goes on."""
         if not self.unit:
             return self._start
-        while not self._is_small and (tracks := [track for track in self._tracks.values() if track.context]):
+        excess = 0
+        while tracks := [track for track in self._tracks.values() if track.context]:
+            # All is measured again only once enough seems to be gone.
+            excess = excess or self._excess
+            if not excess:
+                break
             # No server takes so much: without the oldest, words may follow that differ from those without a break.
-            min(tracks, key=lambda track: track.begin).context.popleft()
+            gone = min(tracks, key=lambda track: track.begin).context.popleft()
+            excess = max(0, excess - max(1, sum(_size(word) + 1 for word in gone.words)))
             self._forget()
         return self._resuming()
 
     @property
-    def _is_small(self) -> bool:
-        """Whether a server takes what is sent again, and the message before it."""
+    def _excess(self) -> int:
+        """By how many bytes, or something else, the next start or what follows it is more than a server takes."""
         if self._done - self._base > self._limits.burst_words // 2:
-            return False
+            return 1
         if any(track.context_size > MAX_COMMITTED for track in self._tracks.values()):
-            return False
-        return len(self._resuming().model_dump_json(exclude_none=True).encode()) <= self._limits.message_bytes
+            return 1
+        return max(0, _size(self._resuming()) - self._limits.message_bytes)
 
     def _resuming(self) -> Start:
         tracks = [track.resume(language, self._forgets) for language, track in self._tracks.items()]
