@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 import common
 from transformers_simul import StreamEngine, WaitKPolicy
+from transformers_simul.models.cache import CACHE_NAME
 from transformers_simul.models.linear import decoding_linear
 
 
@@ -39,7 +40,7 @@ def measure(results: dict[str, float], raw: dict[str, list[float]], sentences: i
 
 def model_keys(output: object) -> int:
     """Keys that the step's attention was over."""
-    stored: int = output.past_key_values.keys.offsets.shape[1]  # type: ignore[attr-defined]
+    stored: int = getattr(output, CACHE_NAME).keys.offsets.shape[1]
     return stored
 
 

@@ -60,6 +60,20 @@ def test_streamed_logits_equal_one_masked_training_forward(processor, name, posi
     assert all(totals.values()), totals
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_cache_has_both_names_that_releases_of_transformers_have_for_it(processor, name):
+    model = make_family(name, processor)
+    ids = torch.tensor([[5, 6]])
+    names = ("past_key_values", "cache")
+    for forward in (model, model.base_model):
+        for each in names:
+            # The error of this very object: it has come to where keys are stored.
+            with pytest.raises(ValueError, match="got the SimulCache itself"):
+                forward(ids, **{each: SimulCache(1)})
+        with pytest.raises(ValueError, match="cache must not stand beside past_key_values, its former name"):
+            forward(ids, **dict.fromkeys(names, SimulCache(1)))
+
+
 @pytest.mark.parametrize(("name", "positions"), CASES)
 def test_packed_rows_equal_rows_alone(processor, name, positions):
     model = make_family(name, processor, positions)
