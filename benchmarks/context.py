@@ -145,7 +145,7 @@ class Translator:
 
     @torch.inference_mode()
     def loss(self, policy: str, context: int, references: list[str]) -> float | None:
-        """Per target token, of the documents as training has them; None for a policy that looks."""
+        """Per target token, each sentence with the references before it in view; None for a policy that looks."""
         followed = policy_from_name(policy)
         if isinstance(followed, AdaptivePolicy):
             return None
@@ -156,7 +156,7 @@ class Translator:
         ]
         collator = SimulMaskDataCollator(self.processor, followed, peek_rows=0, context_sentences=context)
         total = count = 0.0
-        for document in join_documents(pairs, most_sentences=8):
+        for document in join_documents(pairs, most_sentences=len(pairs)):
             for example in [document] if context else document["sentences"]:
                 batch = collator([example])
                 labels = (batch["labels"][:, 1:] != -100).sum().item()
