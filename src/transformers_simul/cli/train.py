@@ -80,7 +80,8 @@ def train(flags: Flags, texts: Texts, record: dict[str, Any]) -> None:
     """Train, and save the model in the output folder."""
     processor = make_processor(flags.model, flags.data, texts.splits["train"])
     data = {
-        split: texts.dataset(processor, split) if texts.splits[split] else None for split in ("train", "validation")
+        split: texts.dataset(processor, flags, split) if texts.splits[split] else None
+        for split in ("train", "validation")
     }
     model = make_model(flags.model, processor, seed=flags.program.seed)
     if flags.simul.context_sentences:
@@ -124,7 +125,7 @@ def evaluate(model: Any, processor: SimulProcessor, flags: Flags, texts: Texts) 
     """Loss per target token on the validation pairs, under the training policy as its first epoch draws it."""
     collator = make_collator(processor, flags)
     collator.set_epoch(0)
-    dataset, _ = drop_long_pairs(texts.dataset(processor, "validation"), collator, "validation")
+    dataset, _ = drop_long_pairs(texts.dataset(processor, flags, "validation"), collator, "validation")
     trainer = SimulTrainer(model, flags.program, data_collator=collator, eval_dataset=dataset)
     metrics = trainer.evaluate()
     trainer.log_metrics("eval", metrics)

@@ -16,13 +16,11 @@ class Texts:
     """The text that is needed, by split.
 
     Attributes:
-        flags (`Flags`): of the program.
         splits (`dict[str, list[Pair]]`): pairs; none where a split is not needed.
         languages (`dict[str, list[str]]`): the target language of each pair.
         alignments (`dict[str, list[str]]`): of each pair, if the training policy needs them.
     """
 
-    flags: Flags
     splits: dict[str, list[Pair]]
     languages: dict[str, list[str]]
     alignments: dict[str, list[str]]
@@ -41,7 +39,7 @@ class Texts:
         with flags.program.main_process_first(desc="reading the corpus"):
             splits, languages = load_languages(flags.data, [name for name, is_needed in needed.items() if is_needed])
         counts = {name: len(splits[name]) for name in ("train", "validation") if needed[name]}
-        return cls(flags, splits, languages, _read_alignments(flags, counts))
+        return cls(splits, languages, _read_alignments(flags, counts))
 
     def digests(self) -> dict[str, str]:
         """What tells alignments from others, for the record of a training."""
@@ -50,17 +48,17 @@ class Texts:
             for split, each in self.alignments.items()
         }
 
-    def dataset(self, processor: SimulProcessor, split: str) -> Any:
+    def dataset(self, processor: SimulProcessor, flags: Flags, split: str) -> Any:
         """The examples of a split: its pairs, or runs of them if they are to see each other."""
         pairs = self.splits[split]
-        target_langs = self.languages[split] if self.flags.data.target_langs else None
+        target_langs = self.languages[split] if flags.data.target_langs else None
         dataset = encode(processor, pairs, self.alignments.get(split), target_langs)
-        if not self.flags.simul.context_sentences:
+        if not flags.simul.context_sentences:
             return dataset
         # The pairs of each language are one text.
         documents = target_langs or [""] * len(pairs)
         with_document = ({**each, "document": name} for each, name in zip(dataset, documents, strict=True))
-        return join_documents(with_document, self.flags.simul.run_sentences)
+        return join_documents(with_document, flags.simul.run_sentences)
 
 
 def _read_alignments(flags: Flags, counts: dict[str, int]) -> dict[str, list[str]]:
