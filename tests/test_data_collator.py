@@ -118,6 +118,32 @@ def test_long_pairs_are_left_out_whatever_is_drawn(processor, policy, options, m
         assert any(drops([fitting[0], each], epoch) for epoch in range(100))
 
 
+@pytest.mark.parametrize("kind", [SimulMaskDataCollator, ConverseDataCollator, PrefixDataCollator])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        MixturePolicy([WaitKPolicy(5), OfflinePolicy(), WaitKPolicy(7)]),
+        MixturePolicy([WaitKPolicy(3), WaitKPolicy(2, catchup=0.5)]),
+        RandomPathPolicy(3, 5),
+        AlignedPolicy((0, 3)),
+        AlignedPolicy((0, 3), teaches_reads=False),
+        AlignedPolicy((0, 3), greatest_lag=2, teaches_reads=False),
+        MixturePolicy([AlignedPolicy((0, 2)), RandomPathPolicy(2, 5)]),
+    ],
+    ids=repr,
+)
+def test_the_longest_row_is_the_longest_that_is_drawn(processor, policy, kind):
+    draw, collator = random.Random(0), kind(processor, policy)
+    for pair in pairs(count=10):
+        source, target = (len(text.split()) for text in pair.values())
+        example = pair | {"alignment": " ".join(f"{draw.randrange(source)}-{word}" for word in range(target))}
+        lengths = set()
+        for epoch in range(100):
+            collator.set_epoch(epoch)
+            lengths.add(int((collator([example])["pair_ids"] > 0).sum(1).max()))
+        assert collator.longest_row(example) == max(lengths)
+
+
 def test_a_run_is_left_out_only_if_all_its_sentences_are_too_long(processor):
     sentences = [
         {"source": "a dog " * words, "target": "two", "document": document}
@@ -130,6 +156,12 @@ def test_a_run_is_left_out_only_if_all_its_sentences_are_too_long(processor):
     collator.max_length = 5
     with pytest.raises(ValueError, match="max_length=5 leaves no pair of 5 for training: the shortest takes 21 tokens"):
         drop_long_pairs(join_documents(sentences), collator)
+
+
+def test_a_stream_of_pairs_is_not_read_to_its_end(processor):
+    collator = SimulMaskDataCollator(processor, WaitKPolicy(1), max_length=60, too_long="drop")
+    with pytest.raises(ValueError, match=r"dataset must be a datasets.Dataset, .* got IterableDataset: filter it with"):
+        drop_long_pairs(Dataset.from_list(pairs()).to_iterable_dataset(), collator)
 
 
 def test_who_is_to_be_told_of_long_pairs_keeps_them(processor):

@@ -107,8 +107,9 @@ class Policy:
         return self
 
     def longest_for(self, example: Mapping[str, Any]) -> list["Policy"]:
-        """Policies of which one makes the longest training row that `for_example` may draw for an example. Wait-1 asks
-        after every word, so that no draw has more peek rows; a subclass that draws and teaches READs has its own.
+        """Policies of which one makes the longest training row that `for_example` may draw for an example, or a longer
+        one. Wait-1 asks after every word, so that no draw has more peek rows; a subclass that draws and teaches READs
+        has its own.
 
         Args:
             example (`Mapping`): row of the dataset.
@@ -250,7 +251,10 @@ class MixturePolicy(Policy):
 
     def longest_for(self, example: Mapping[str, Any]) -> list[Policy]:
         longest = [path for policy in self.policies for path in policy.longest_for(example)]
-        return [*super().longest_for(example), *(path for path in longest if path.teaches_reads)]
+        # The least k asks most often.
+        waits = [path for path in longest if isinstance(path, WaitKPolicy) and not path.catchup]
+        least = min((path.k for path in waits), default=None)
+        return [path for path in longest if path not in waits or path.k == least]
 
     @property
     def is_random(self) -> bool:

@@ -168,7 +168,7 @@ def drop_long_pairs(dataset: Dataset, collator: SimulMaskDataCollator, split: st
         `tuple[Dataset, int]`: what is left, and how many pairs are too long.
 
     Raises:
-        ValueError: if no pair is left.
+        ValueError: if no pair is left, or for a data set that is read as it comes.
 
     Example:
 
@@ -186,6 +186,11 @@ def drop_long_pairs(dataset: Dataset, collator: SimulMaskDataCollator, split: st
     """
     if collator.max_length is None or collator.too_long == "raise":
         return dataset, 0
+    if not isinstance(dataset, Dataset):
+        raise ValueError(
+            f"dataset must be a datasets.Dataset, whose pairs can be counted, got {type(dataset).__name__}: filter it "
+            "with collator.longest_row(example) <= max_length."
+        )
     kept, lengths = [], []
     for index, example in enumerate(dataset):
         lengths_here = [collator.longest_row(each) for each in example.get("sentences") or [example]]

@@ -2,10 +2,12 @@
 """Policies that only train: random paths between two lags, and paths that follow word alignments."""
 
 import random
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
-from ..models.policies import Policy, Progress, check_lags
+from ..models.policies import Policy, Progress, WaitKPolicy, check_lags
 
 
 class RandomPathPolicy(Policy):
@@ -44,6 +46,9 @@ class RandomPathPolicy(Policy):
 
     def for_example(self, example: Mapping[str, Any], draw: random.Random) -> Policy:
         return _RandomPath(self.least_lag, self.greatest_lag, draw.random(), draw.getrandbits(64))
+
+    def longest_for(self, example: Mapping[str, Any]) -> list[Policy]:
+        return [WaitKPolicy(self.least_lag)]
 
     @property
     def is_random(self) -> bool:
@@ -120,8 +125,8 @@ class AlignedPolicy(Policy):
         return self._path(example, draw.randint(*self.margin))
 
     def longest_for(self, example: Mapping[str, Any]) -> list[Policy]:
-        # Each READ before the first word repeats what was read until then.
-        return [self._path(example, self.margin[1])] if self._teaches_reads else super().longest_for(example)
+        low, high = self.margin
+        return [self._path(example, margin) for margin in range(low, high + 1)]
 
     def _path(self, example: Mapping[str, Any], margin: int) -> Policy:
         if "alignment" not in example:
@@ -153,11 +158,14 @@ class _AlignedPath(Policy):
         teaches_reads: bool,
     ):
         self.links, self.margin, self.least_lag, self.greatest_lag = links, margin, least_lag, greatest_lag
+        by_target = sorted((target, source) for source, target in links)
+        self._targets = [target for target, _ in by_target]
+        self._needed = [0, *accumulate((source + 1 for _, source in by_target), max)]
         self._teaches_reads = teaches_reads
 
     def reads(self, progress: Progress) -> bool:
         written = progress.target_words
-        needed = max((source + 1 for source, target in self.links if target <= written), default=0) + self.margin
+        needed = self._needed[bisect_right(self._targets, written)] + self.margin
         needed = max(needed, written + self.least_lag)
         if self.greatest_lag is not None:
             needed = min(needed, written + self.greatest_lag)
