@@ -84,7 +84,9 @@ def test_trains_translates_reports_streams_and_reuses(data, tmp_path):
     # Nothing but the bars of translated sentences, and what this model of four steps cuts off: no warning of what is not
     # used, such as bitsandbytes.
     lines = [
-        line for line in re.split(r"[\r\n]+", done.stderr) if line and not re.search("sentence/s|s/sentence", line)
+        line
+        for line in re.split(r"[\r\n]+", done.stderr)
+        if line and not re.search(r"\d+%\|.*(sentence/s|s/sentence)\b", line)
     ]
     noise = [
         line for line in lines if not re.match(r"\d of 6 translations were cut off at their limit of tokens", line)
@@ -319,6 +321,24 @@ def test_pairs_that_are_too_long_are_left_out_before_training(data, tmp_path, mo
     assert "on 40 pairs" in printed
     assert "10 pairs were too long and left out." in printed
     assert json.loads((tmp_path / "out" / "training.json").read_text())["done"]["pairs_too_long"] == 10
+
+
+def test_a_training_that_began_with_other_pairs_does_not_go_on(data, tmp_path, monkeypatch, capfd):
+    """As one did of a version that left long pairs out batch by batch: the batches still to come would be others."""
+    flags = ["--do_train", "--max_length", "100", "--max_steps", "4", "--save_steps", "2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(fine_tuning, "save_trained", lambda *args: (_ for _ in ()).throw(OSError("no space left")))
+        assert "no space left" in str(main(monkeypatch, capfd, data, tmp_path, *flags)[0])
+    record = json.loads((tmp_path / "training.json").read_text())
+    too_long = record["about"].pop("pairs_too_long")
+    whole = (tmp_path / "training.json").read_text()
+    (tmp_path / "training.json").write_text(json.dumps(record))
+    refusal = f"a training that began without 0 pairs that are too long, but {too_long} are"
+    assert refusal in str(main(monkeypatch, capfd, data, tmp_path, *flags)[0])
+    (tmp_path / "training.json").write_text(whole)
+    status, printed = main(monkeypatch, capfd, data, tmp_path, *flags)
+    assert status == 0, status
+    assert f"{too_long} pairs were too long and left out." in printed
 
 
 @pytest.mark.slow

@@ -49,7 +49,8 @@ def fine_tune(
         patience (`int`, *optional*): training ends after so many evaluations without progress.
 
     Raises:
-        ValueError: for a loss that is NaN, if every pair is too long, or for a checkpoint that cannot be resumed.
+        ValueError: for a loss that is NaN, if every pair is too long, or for a checkpoint that cannot be resumed, as is
+            one of a training that left out other pairs.
         OSError: if a checkpoint cannot be written; what was saved before is whole.
         KeyboardInterrupt: for Ctrl-C, naming the checkpoint from which the next run goes on.
     """
@@ -57,6 +58,7 @@ def fine_tune(
     train_dataset, too_long = _without_long_pairs(train_dataset, collator, "training", args)
     if eval_dataset is not None:
         eval_dataset, _ = _without_long_pairs(eval_dataset, collator, "validation", args)
+    _check_resumed(folder, too_long or 0, args.world_size)
     trainer = SimulTrainer(
         model=model,
         args=args,
@@ -71,6 +73,8 @@ def fine_tune(
         trains = model.num_parameters(only_trainable=True)
         what = "runs of sentences" if "sentences" in getattr(train_dataset, "column_names", ()) else "pairs"
         print(f"Training {trains / 1e6:.1f} M parameters on {len(train_dataset):,} {what}", flush=True)
+        if too_long:
+            record = record | {"about": record.get("about", {}) | {"pairs_too_long": too_long}}
         write_record(folder, record)
     _train(trainer, folder)
     # Not trainer.save_model(): it adds a pickle of the training arguments. All processes give their shares.
@@ -102,6 +106,17 @@ def _without_long_pairs(
             f"{too_long:,} pairs for {split} are longer than max_length={collator.max_length} and left out", flush=True
         )
     return kept, too_long
+
+
+def _check_resumed(folder: Path, too_long: int, processes: int) -> None:
+    """Refuse a checkpoint of a training that left out other pairs: its batches were drawn from what it had left."""
+    checkpoint, _ = last_checkpoint(folder, processes)
+    before = (read_record(folder) or {}).get("about", {}).get("pairs_too_long", 0)
+    if checkpoint and before != too_long:
+        raise ValueError(
+            f"output_dir {str(folder)!r} holds a training that began without {before:,} pairs that are too long, but "
+            f"{too_long:,} are: it cannot go on with the same batches. Pass --overwrite_output_dir to start anew."
+        )
 
 
 def _train(trainer: SimulTrainer, folder: Path) -> None:
