@@ -14,22 +14,24 @@ from transformers_simul.corpora import read_pairs
 from transformers_simul.evaluation.decode import translate_corpus
 from transformers_simul.evaluation.quality import paired_difference
 from transformers_simul.evaluation.report import markdown_table, report_line
+from transformers_simul.models.choosing import Answer
+from transformers_simul.models.row_decoder import RowDecoder
+from transformers_simul.models.word_rule import Expected
 
 
-class EndsByHalf:
-    """A logits processor: EOS only where it has more than half of the probability of what may follow.
+class EndsByHalf(RowDecoder):
+    """Chooses EOS only where it has more than half of the probability of what may follow. Whether a word ends is asked
+    as ever."""
 
-    Args:
-        eos_token_id: id of EOS.
-    """
+    @property
+    def _rule_alone(self) -> None:
+        """Never: the row itself chooses."""
 
-    def __init__(self, eos_token_id: int):
-        self.eos_token_id = eos_token_id
-
-    def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        scores = scores.clone()
-        scores[scores.softmax(-1)[:, self.eos_token_id] <= 0.5, self.eos_token_id] = -torch.inf
-        return scores
+    def _likeliest(self, answer: Answer, expected: Expected) -> int:
+        scores = self.scores(answer.logits, expected).clone()
+        if scores.softmax(-1)[self.rule.eos_token_id] <= 0.5:
+            scores[self.rule.eos_token_id] = -torch.inf
+        return int(scores.argmax())
 
 
 def main() -> None:
@@ -49,9 +51,9 @@ def main() -> None:
     lines, notes = [], []
     for name in args.policies:
         texts = {}
-        for rule, given in (("likeliest", {}), ("half", {"logits_processor": [EndsByHalf(processor.eos_token_id)]})):
+        for rule, decoder in (("likeliest", RowDecoder), ("half", EndsByHalf)):
             log = translate_corpus(
-                model, processor, sources, references, policy_from_name(name), args.batch_size, **given
+                model, processor, sources, references, policy_from_name(name), args.batch_size, row_decoder=decoder
             )
             lines.append(report_line(f"{name}, {rule}", log))
             texts[rule] = [line.prediction for line in log]
