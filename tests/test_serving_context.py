@@ -7,11 +7,11 @@ import random
 import httpx
 import pytest
 
-from helpers import random_sentence
+from helpers import make_model, make_processor, random_sentence
 from serving import END, Relay, rest, run, running, say, source, taken, tiny, until
 from test_context_streams import Brief
 from test_engine import finish
-from transformers_simul import SimulClient, StreamEngine
+from transformers_simul import SimulClient, SimulStreamer, StreamEngine
 from transformers_simul.serving.client.kept import Kept
 from transformers_simul.serving.messages import SERVER_MESSAGES, SentenceEnd, SourcePiece, Start, WordMessage
 from transformers_simul.serving.models import MeasuredEngine
@@ -333,3 +333,42 @@ def test_what_is_too_much_is_not_measured_for_each_sentence_that_leaves(monkeypa
         kept.heard(SentenceEnd(target_lang="de", sentences=number, source_words=number, target_words=number))
     assert 8000 < len(kept.start().model_dump_json(exclude_none=True)) <= 9000
     assert len(measured) < 5
+
+
+@pytest.mark.parametrize(("layers", "context", "max_tokens"), [(1, 1, 64), (1, 2, 90), (3, 1, 60)])
+def test_as_many_sentences_as_layers_times_those_in_view_are_enough_and_fewer_are_not(layers, context, max_tokens):
+    """Also where older ones had left for lack of room."""
+    processor = make_processor()
+    model = make_model(processor, num_hidden_layers=layers)
+    units = TEXT.split()
+
+    def events(begin=0, room=max_tokens, **resumed):
+        engine = StreamEngine(model, processor, max_streams=1, max_tokens=room)
+        told = []
+        streamer = SimulStreamer(processor)
+        streamer.put_word = lambda row, ids, delay, ms: told.append((delay, ids))
+        streamer.end_sentence = lambda units, reason: told.append((units, reason))
+        processors = [Brief(processor.token_kinds, 1.0)]
+        options = {"sentences": True, "context_sentences": context, "max_new_tokens": 30, "streamer": streamer}
+        stream = engine.open("wait-1", logits_processor=processors, **options, **resumed)
+        stream.source.put(" ".join(units[begin:]))
+        stream.source.end()
+        finish(engine)
+        return told
+
+    whole = events()
+    assert whole != events(room=512)
+    ends = [place for place, (_, what) in enumerate(whole) if isinstance(what, str)]
+    differ = 0
+    for number in range(1, len(ends)):
+        for kept in (layers * context, layers * context - 1):
+            cut = [each for each in range(number) if whole[ends[each]][1] != "eos"]
+            first = max([0, number - kept, *(each + 1 for each in cut)])
+            place = ends[first - 1] + 1 if first else 0
+            begin, over = (whole[ends[first - 1]][0] if first else 0), whole[ends[number - 1]][0]
+            words = [(ids, delay) for delay, ids in whole[place : ends[number - 1]] if not isinstance(ids, str)]
+            mine = events(begin, committed=words, words_before=begin, words_over=over)
+            same = [each for each in mine if each[0] > over] == whole[ends[number - 1] + 1 :]
+            assert same or kept < layers * context, number
+            differ += not same
+    assert differ
