@@ -3,7 +3,7 @@
 # Does SimulMask carry over to speech? Short sentences of common words, spoken by espeak-ng in four voices; an encoder that
 # learns to transcribe them; from there a model under SimulMask and an offline one; the cascade beside them. Resumes.
 # Usage: benchmarks/speech.sh DATA_FOLDER OUTPUT_FOLDER   (DATA_FOLDER/tatoeba/{train,test}.en-de.{en,de}.gz)
-#   Environment: UTTERANCES  of the training set (40,000)    HEARING_STEPS, STEPS  of 16 utterances each (10,000; 4,000)
+#   Environment: UTTERANCES  of the training set (40,000)    HEARING_STEPS, STEPS  of 16 utterances each (5,000; 2,500)
 set -euo pipefail
 data=$1/tatoeba output=$2
 python=${PYTHON:-.venv/bin/python}
@@ -18,7 +18,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
   --template "{source} => {target}" --attn_implementation eager --label_smoothing 0.1 \
   --chunk_ms 360 --context_ms 480 --unit_tokens 3 --frame_ms 40 --mel_bins 40 \
   --encoder_size 192 --encoder_layers 4 --encoder_heads 6 --keep_features \
-  --transcription_steps "${HEARING_STEPS:-10000}" --transcription_learning_rate 2e-3 \
-  --per_device_train_batch_size 16 --max_steps "${STEPS:-4000}" --learning_rate 5e-4 --warmup_steps 200 \
+  --transcription_steps "${HEARING_STEPS:-5000}" --transcription_learning_rate 2e-3 \
+  --per_device_train_batch_size 16 --max_steps "${STEPS:-2500}" --learning_rate 5e-4 --warmup_steps 200 \
   --lr_scheduler_type linear --adam_beta2 0.98 --weight_decay 0.01 --bf16 --report_to none --save_steps 500 \
   --save_total_limit 1 --logging_steps 100 --eval_wait_k 1 2 3 5 --flops_utterances 10
