@@ -6,9 +6,11 @@ which neighbours make a document.
 The cost is counted, not timed: forwards and tokens fed for each sentence, and keys that each of these tokens may attend
 to. Loss: per target token of the reference, in the masked training forward under the same policy, which no output of
 its own leads astray; for policies that only count. Pronouns: of the sentences whose source has one of `--asks` ("it",
-whose gender the sentence before decides), how many of `--pronouns` stand in output and reference alike, as F1.
+whose gender the sentence before decides), how many of `--pronouns` stand in output and reference alike, as F1. Terms:
+term_consistency.py, if `--train` names text from which the aligner can learn.
 
-    python benchmarks/context.py output/mine test.en test.de --context 1 2 --policy wait-3 --against output/alone
+    python benchmarks/context.py output/mine test.en test.de --context 1 2 --policy wait-3 --against output/alone \
+        --train train.en train.de
 """
 
 import re
@@ -19,6 +21,8 @@ from typing import Any
 import numpy
 import torch
 
+from term_consistency import spread
+from term_consistency import table as table_of_terms
 from transformers_simul import (
     AdaptivePolicy,
     AutoSimulModel,
@@ -32,6 +36,8 @@ from transformers_simul.corpora import Pair, read_pairs
 from transformers_simul.evaluation import quality
 from transformers_simul.evaluation.documents import translate_documents
 from transformers_simul.evaluation.quality import paired_difference
+
+THE_OTHER = "0, the other"
 
 
 class Counts:
@@ -116,10 +122,6 @@ class Test:
         return pronoun_counts(chosen, expected, self.pronouns)
 
 
-def spread(difference: float, low: float, high: float) -> str:
-    return f"{difference:+.1f} ({low:+.1f} to {high:+.1f})"
-
-
 class Translator:
     """A trained folder.
 
@@ -174,11 +176,14 @@ def main() -> None:
     parser.add_argument("--against", help="another folder, which translates each sentence alone")
     parser.add_argument("--asks", nargs="+", default=["it"])
     parser.add_argument("--pronouns", nargs="+", default=["er", "sie", "es", "ihn", "ihm", "ihr"])
+    parser.add_argument("--train", nargs=2, metavar="FILE", help="text from which the aligner of terms learns")
+    parser.add_argument("--train-samples", type=int, default=30_000)
     parser.add_argument("--document", type=int, default=20, help="lines of a document (20)")
     parser.add_argument("--max-samples", type=int, default=500)
     parser.add_argument("--batch-size", type=int, default=1, help="documents at a time; they share forwards (1)")
     args = parser.parse_args()
     pairs = read_pairs(args.files, "source", "target")[: args.max_samples]
+    more = read_pairs(args.train, "source", "target")[: args.train_samples] if args.train else []
     documents = [
         [pair.source for pair in pairs[start : start + args.document]] for start in range(0, len(pairs), args.document)
     ]
@@ -190,19 +195,26 @@ def main() -> None:
     heads = ["policy", "sentences in view", "BLEU (95%)", *minus, "loss", "pronouns, F1", *minus]
     heads += ["forwards a sentence", "tokens a sentence", "keys a token"]
     print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    outputs: dict[tuple[str, str], list[str]] = {}
     for policy in args.policy:
         others: list[list[str]] = []
         if other:
             texts, counts = other.translate(policy, 0)
+            outputs[policy, THE_OTHER] = texts
             loss = other.loss(policy, 0, test.references)
-            print(test.row(f"{policy} | 0, the other", texts, [None, None], loss, counts), flush=True)
+            print(test.row(f"{policy} | {THE_OTHER}", texts, [None, None], loss, counts), flush=True)
             others = [texts]
         plain: list[str] = []
         for context in sorted({0, *args.context}):
             texts, counts = own.translate(policy, context)
             plain = plain or texts
+            outputs[policy, str(context)] = texts
             loss = own.loss(policy, context, test.references)
             print(test.row(f"{policy} | {context}", texts, [plain, *others], loss, counts), flush=True)
+    if more:
+        baselines = {"0": "none", **({THE_OTHER: "the other"} if other else {})}
+        reaches = [args.document, max(args.context)]
+        print(table_of_terms(pairs, outputs, baselines, args.document, reaches, more))
 
 
 if __name__ == "__main__":

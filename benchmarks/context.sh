@@ -35,7 +35,8 @@ train() {
 translate() {
   for code in en "$language"; do zcat "$data/test.en-$language.$code.gz" > "$output/test.$code"; done
   "$python" benchmarks/context.py "$output/context" "$output/test.en" "$output/test.$language" --against "$output/alone" \
-    --context 1 2 --policy "${policies[@]}" --max-samples "${SENTENCES:-500}" --batch-size 8 | tee "$output/context.md"
+    --context 1 2 --policy "${policies[@]}" --max-samples "${SENTENCES:-500}" --batch-size 8 \
+    --train "$data/train.en-$language.en.gz" "$data/train.en-$language.$language.gz" | tee "$output/context.md"
 }
 
 for part in "${@:-train translate}"; do
