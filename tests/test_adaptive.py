@@ -15,6 +15,7 @@ from transformers_simul import (
     AdaptivePolicy,
     AlignAttPolicy,
     AlignedPolicy,
+    AutoSimulModel,
     ConfidencePolicy,
     Evidence,
     FixedChunkPolicy,
@@ -34,6 +35,7 @@ from transformers_simul import (
 )
 from transformers_simul.cli.train import main as train_program
 from transformers_simul.models.audio_units import source_features
+from transformers_simul.models.configuration_generation import SimulGenerationConfig
 from transformers_simul.models.loss import simul_loss
 from transformers_simul.models.questions import Questions
 from transformers_simul.models.row import Drafts
@@ -482,6 +484,24 @@ def test_alignments_reach_the_collator_and_what_is_missing_is_said_before_traini
     assert (tmp_path / "out" / "model.safetensors").is_file()
     with pytest.raises(ValueError, match="need --wait_k aligned"):
         train_program([*flags, "--train_alignment", str(tmp_path / "links"), "--wait_k", "3"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "threshold"),
+    [("--wait_k aligned 3", 0.5), ("--wait_k aligned-untaught 3", None), ("--wait_k aligned --peek_rows 0", None)],
+)
+def test_a_model_that_learned_to_read_ends_by_half(tmp_path, settings, threshold):
+    for name, line in (("en", "a dog runs"), ("de", "ein Hund rennt"), ("links", "0-0 1-1 2-2")):
+        (tmp_path / name).write_text(f"{line}\n" * 8)
+    train_program(
+        (
+            f"--train_file {tmp_path / 'en'} {tmp_path / 'de'} --train_alignment {tmp_path / 'links'} --output_dir "
+            f"{tmp_path / 'out'} --do_train {settings} --num_hidden_layers 1 --hidden_size 16 --num_attention_heads 2 "
+            "--vocab_size 270 --max_steps 1 --report_to none --stream_sentences 0 --disable_tqdm true --use_cpu"
+        ).split()
+    )
+    saved = AutoSimulModel.from_pretrained(tmp_path / "out").generation_config
+    assert SimulGenerationConfig.of(saved).eos_threshold == threshold
 
 
 def test_generate_and_engine_take_names(model, processor):

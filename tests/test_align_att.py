@@ -211,6 +211,8 @@ def test_heads_that_the_model_lacks(model, processor, heads, message):
         ({"default_policy": 3}, "policy must be a name"),
         ({"default_policy": "wait-3", "wait_k": 3}, "default_policy must not stand beside wait_k"),
         ({"wait_k": 0}, "k must be a whole number of at least 1"),
+        ({"eos_threshold": 1}, "eos_threshold must be at least 0 and below 1, got 1"),
+        ({"eos_threshold": "0.5"}, "got '0.5'"),
         ({"alignment_heads": []}, r"must be pairs of a layer and a head, such as \[\[2, 3\]\], got \[\]"),
         ({"alignment_heads": [[1]]}, r"got \[1\]"),
         ({"alignment_heads": [[1, -1]]}, r"got \[1, -1\]"),

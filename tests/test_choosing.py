@@ -48,17 +48,22 @@ def babbler(processor):
     return babbling(processor)
 
 
-def plain_choice(scores, kinds, expected):
-    """The oracle: a loop over the vocabulary."""
+def plain_choice(scores, kinds, expected, eos_threshold=None):
+    """The oracle: a loop over the vocabulary, and one without EOS where that has too little of the probability."""
     allowed = {
         "any": lambda kind: kind != NEVER,
         "start": lambda kind: kind not in (NEVER, CONTINUES),
         "bare": lambda kind: kind in (CONTINUES, EOS),
         "continue": lambda kind: kind == CONTINUES,
     }[expected]
+    may_follow = [token for token, kind in enumerate(kinds) if allowed(kind)]
+    total = sum(math.exp(scores[token].item()) for token in may_follow)
     best = None
-    for token, score in enumerate(scores.tolist()):
-        if allowed(kinds[token]) and (best is None or score > scores[best].item()):
+    for token in may_follow:
+        share = math.exp(scores[token].item()) / total
+        if kinds[token] == EOS and eos_threshold is not None and share <= eos_threshold and len(may_follow) > 1:
+            continue
+        if best is None or scores[token].item() > scores[best].item():
             best = token
     return best
 
@@ -73,10 +78,11 @@ def plain_share_of_ends(scores, kinds):
     return ends / (ends + goes_on)
 
 
+@pytest.mark.parametrize("threshold", [None, 0.5, 0.7])
 @pytest.mark.parametrize("ties", [False, True])
-def test_all_rows_at_once_choose_what_a_loop_over_the_vocabulary_does(ties):
+def test_all_rows_at_once_choose_what_a_loop_over_the_vocabulary_does(ties, threshold):
     draw = torch.Generator().manual_seed(int(ties))
-    seen = Counter()
+    seen, ends = Counter(), Counter()
     for _ in range(20):
         tables = []
         for _ in range(3):
@@ -84,10 +90,14 @@ def test_all_rows_at_once_choose_what_a_loop_over_the_vocabulary_does(ties):
             kinds[kinds == EOS] = CONTINUES
             kinds[int(torch.randint(37, (), generator=draw))] = EOS
             tables.append(kinds)
-        rules = [WordRule(kinds) for kinds in tables]
+        rules = [WordRule(kinds, eos_threshold=threshold) for kinds in tables]
         rows = [0, 1, 0, None, 2, 2, 1, 0]
         logits = torch.randn(len(rows), 37, generator=draw) * 2
         logits = logits.round() if ties else logits
+        if threshold is not None:
+            # Likely enough to be refused, and to be taken.
+            for index, row in enumerate(rows):
+                logits[index, 0 if row is None else rules[row].eos_token_id] += 3 + 2 * (index % 2)
         answers = answers_of(logits, [None if row is None else rules[row] for row in rows])
         for scores, row, answer in zip(logits, rows, answers, strict=True):
             assert torch.equal(answer.logits, scores)
@@ -97,10 +107,16 @@ def test_all_rows_at_once_choose_what_a_loop_over_the_vocabulary_does(ties):
                 continue
             kinds = tables[row].tolist()
             for expected in EXPECTED:
-                assert answer.choice.token(expected) == plain_choice(scores, kinds, expected)
+                token = plain_choice(scores, kinds, expected, threshold)
+                assert answer.choice.token(expected) == token
+                assert rules[row].likeliest(rules[row].bar(scores, expected)) == token
+                ends[token == rules[row].eos_token_id, token == plain_choice(scores, kinds, expected)] += 1
             assert answer.choice.word_ends == (plain_share_of_ends(scores, kinds) > 0.5)
             seen[answer.choice.word_ends] += 1
     assert min(seen.values()) > 10
+    # With a threshold, EOS was written, was not the likeliest, and was the likeliest and refused.
+    assert min(ends[True, True], ends[False, True]) > 10
+    assert (ends[False, False] > 10) == (threshold is not None)
 
 
 def test_nan_is_told_of_its_row_alone():
@@ -168,9 +184,11 @@ def test_ids_are_those_that_each_row_would_choose_alone(babbler, processor):
         assert [word.text for word in stream.words] == processor.words(alone.words[0])
 
 
+@pytest.mark.parametrize("threshold", [None, 0.5])
 @pytest.mark.parametrize("policy", [*POLICIES, *ADAPTIVE], ids=lambda policy: repr(policy).split(" object")[0])
-def test_every_policy_asks_the_same_and_is_told_the_same(babbler, processor, policy):
+def test_every_policy_asks_the_same_and_is_told_the_same(babbler, processor, policy, threshold, monkeypatch):
     """Looks and drafts too."""
+    monkeypatch.setattr(babbler.generation_config, "eos_threshold", threshold)
     inputs, options = processor(source=sentences(4, 6)), {"max_new_tokens": 30, "return_dict_in_generate": True}
     at_once, by_row = (
         babbler.generate(**inputs, policy=policy, row_decoder=decoder, **options) for decoder in (RowDecoder, ByItself)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a forward's logits mean for decoding, for all rows of a step at once: one transfer to the host, however many."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -46,8 +47,8 @@ class Answer(NamedTuple):
     choice: Choice | None = None
 
 
-# Columns of the table that goes to the host: NaN, EOS, then of starts and of continuations the best score, its token,
-# and the logarithm of the mass.
+# Columns of the table that goes to the host: NaN, EOS's score, then of starts and of continuations the best score, its
+# token, and the logarithm of the mass.
 _Columns = list[float]
 
 
@@ -88,7 +89,7 @@ def answers_of(logits: torch.Tensor, rules: Sequence[WordRule | None]) -> list[A
             table[chosen, 1:] = _tabulate(logits[chosen], rule)
     columns: list[_Columns] = table.tolist()
     return [
-        Answer(each, bool(found[0]), None if rule is None else _choice(found, rule.eos_token_id))
+        Answer(each, bool(found[0]), None if rule is None else _choice(found, rule))
         for each, found, rule in zip(logits, columns, rules, strict=True)
     ]
 
@@ -111,21 +112,33 @@ def _best_and_mass(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Te
     return best.values, tokens.index_select(0, best.indices).to(logits.dtype), scores.logsumexp(-1)
 
 
-def _choice(found: _Columns, eos_token_id: int) -> Choice:
+def _choice(found: _Columns, rule: WordRule) -> Choice:
     _, eos, start, goes_on, start_token, goes_on_token, start_mass, goes_on_mass = found
-    first, later = int(start_token), int(goes_on_token)
+    first, later = (start, int(start_token)), (goes_on, int(goes_on_token))
+    end_mass = _log_sum(eos, start_mass)
 
-    def better(score: float, token: int) -> int:
+    def best(mass: float, *tokens: tuple[float, int]) -> int:
+        """The likeliest of these and EOS; `mass` is the logarithm of that of all that may follow."""
         # The first of equals, as in argmax.
-        return token if score > goes_on or (score == goes_on and token < later) else later
+        score, token = max(tokens, key=lambda each: (each[0], -each[1]))
+        if (eos, -rule.eos_token_id) < (score, -token):
+            return token
+        is_unlikely = rule.eos_threshold is not None and math.exp(eos - mass) <= rule.eos_threshold
+        return token if is_unlikely and score > -math.inf else rule.eos_token_id
 
     return Choice(
-        word_ends=start_mass > goes_on_mass,
-        any=better(start, first),
-        start=first,
-        bare=better(eos, eos_token_id),
-        continues=later,
+        word_ends=end_mass > goes_on_mass,
+        any=best(_log_sum(end_mass, goes_on_mass), first, later),
+        start=best(end_mass, first),
+        bare=best(_log_sum(eos, goes_on_mass), later),
+        continues=later[1],
     )
+
+
+def _log_sum(left: float, right: float) -> float:
+    """The logarithm of a sum of two numbers, of their logarithms."""
+    low, high = sorted((left, right))
+    return high if math.isinf(low) or math.isinf(high) else high + math.log1p(math.exp(low - high))
 
 
 __all__ = ["Answer", "Choice", "answers_of"]

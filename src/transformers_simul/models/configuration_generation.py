@@ -10,7 +10,7 @@ from transformers.generation.configuration_utils import GenerationConfig
 from .policies import Policy, WaitKPolicy, check_count
 from .policy_names import policy_from_name
 
-_OURS = ("wait_k", "default_policy", "alignment_heads", "context_sentences")
+_OURS = ("wait_k", "default_policy", "alignment_heads", "context_sentences", "eos_threshold")
 
 
 class SimulGenerationConfig(GenerationConfig):
@@ -23,12 +23,15 @@ class SimulGenerationConfig(GenerationConfig):
             is translated next, the best first, for [`AlignAttPolicy`]; `transformers-simul heads` finds them.
         context_sentences (`int`, *optional*): how many sentences that have ended an endless stream keeps in view,
             unless it says so itself: as many as training showed.
+        eos_threshold (`float`, *optional*): a translation ends only where EOS has more than this share of the
+            probability of all that may follow, instead of where it is the likeliest token. Training on decision rows,
+            which give EOS the probability of a READ, sets 0.5.
         **kwargs: as for `GenerationConfig`.
 
     Raises:
         ValueError: if `wait_k` is not a whole number of at least 1, `default_policy` is not a policy's name or is given
-            beside `wait_k`, `context_sentences` is no whole number, a head is not a pair of whole numbers, or the id
-            of a special token not a whole number.
+            beside `wait_k`, `context_sentences` is no whole number, `eos_threshold` not between 0 and 1, a head is not
+            a pair of whole numbers, or the id of a special token not a whole number.
 
     Example:
 
@@ -51,6 +54,7 @@ class SimulGenerationConfig(GenerationConfig):
         default_policy: str | None = None,
         alignment_heads: Sequence[Sequence[int]] | None = None,
         context_sentences: int | None = None,
+        eos_threshold: float | None = None,
         **kwargs: Any,
     ):
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
@@ -61,7 +65,9 @@ class SimulGenerationConfig(GenerationConfig):
         self.alignment_heads = None if alignment_heads is None else check_heads(alignment_heads)
         if context_sentences is not None:
             check_count("context_sentences", context_sentences, least=0)
-        self.context_sentences = context_sentences
+        if eos_threshold is not None and not (isinstance(eos_threshold, (int, float)) and 0 <= eos_threshold < 1):
+            raise ValueError(f"eos_threshold must be at least 0 and below 1, got {eos_threshold!r}.")
+        self.context_sentences, self.eos_threshold = context_sentences, eos_threshold
         # What is wrong with it shows where it is loaded.
         self.make_policy()
         super().__init__(**kwargs)

@@ -260,6 +260,10 @@ class MixturePolicy(Policy):
     def is_random(self) -> bool:
         return len(self.policies) > 1 or self.policies[0].is_random
 
+    @property
+    def teaches_reads(self) -> bool:
+        return any(policy.teaches_reads for policy in self.policies)
+
     def __repr__(self) -> str:
         return f"MixturePolicy({self.policies!r})"
 

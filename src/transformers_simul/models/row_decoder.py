@@ -414,7 +414,7 @@ class RowDecoder:
     def _likeliest(self, answer: Answer, expected: Expected) -> int:
         if answer.choice is not None:
             return answer.choice.token(expected)
-        return int(self.scores(answer.logits, expected).argmax())
+        return self.rule.likeliest(self.scores(answer.logits, expected))
 
     def _shown_ids(self, device: torch.device) -> torch.Tensor:
         """What logits processors and stopping criteria may see: nothing of the unread source."""

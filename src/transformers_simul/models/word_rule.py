@@ -22,13 +22,15 @@ class WordRule:
         token_kinds (`torch.Tensor` of shape `(vocabulary,)`): the processor's table, see [`token_kinds`].
         vocab_size (`int`, *optional*): size of the model's vocabulary, which may be padded beyond the tokenizer's.
         bare_first_word (`bool`, *optional*): whether the target begins without a space.
+        eos_threshold (`float`, *optional*): EOS is written only where it has more than this share of the probability of
+            all that may follow; without it, where it is the likeliest token.
 
     Attributes:
         eos_token_id (`int`): the table's EOS.
         first (`Expected`): what the first token must be.
         ends_word (`torch.Tensor` of shape `(vocabulary,)`, bool): tokens that end the word before them.
-        parts (`tuple[torch.Tensor, torch.Tensor]`, int): these in ascending order, and tokens that continue a word:
-            every token that may ever follow is one of the two.
+        parts (`tuple[torch.Tensor, torch.Tensor]`, int): tokens that start a word, and those that continue one, in
+            ascending order: every token that may ever follow is EOS or one of these.
 
     Raises:
         ValueError: if the table is larger than the vocabulary, or does not have exactly one EOS.
@@ -45,14 +47,20 @@ class WordRule:
     ```
     """
 
-    def __init__(self, token_kinds: torch.Tensor, vocab_size: int | None = None, bare_first_word: bool = False):
+    def __init__(
+        self,
+        token_kinds: torch.Tensor,
+        vocab_size: int | None = None,
+        bare_first_word: bool = False,
+        eos_threshold: float | None = None,
+    ):
         vocab_size = len(token_kinds) if vocab_size is None else vocab_size
         if len(token_kinds) > vocab_size:
             raise ValueError(
                 f"token_kinds has {len(token_kinds)} entries, but the model's vocabulary {vocab_size}: it belongs to "
                 "another tokenizer, or call model.resize_token_embeddings()."
             )
-        self.token_kinds = token_kinds
+        self.token_kinds, self.eos_threshold = token_kinds, eos_threshold
         kinds = torch.nn.functional.pad(token_kinds, (0, vocab_size - len(token_kinds)), value=NEVER)
         # Looked at for every token that is written, so it is kept where nothing has to be waited for.
         self._kinds: list[int] = kinds.tolist()
@@ -62,7 +70,7 @@ class WordRule:
         self.eos_token_id: int = eos[0]
         self.first: Expected = "bare" if bare_first_word else "start"
         self.ends_word = (kinds == STARTS) | (kinds == BLANK_START) | (kinds == EOS)
-        self.parts = self.ends_word.nonzero()[:, 0], (kinds == CONTINUES).nonzero()[:, 0]
+        self.parts = (self.ends_word & (kinds != EOS)).nonzero()[:, 0], (kinds == CONTINUES).nonzero()[:, 0]
         self.barred = {
             "any": kinds == NEVER,
             "start": (kinds == NEVER) | (kinds == CONTINUES),
@@ -70,13 +78,18 @@ class WordRule:
             "continue": kinds != CONTINUES,
         }
 
-    def fit(self, vocab_size: int, device: torch.device) -> "WordRule":
+    def fit(self, vocab_size: int, device: torch.device, eos_threshold: float | None = None) -> "WordRule":
         """Return the same rule for a model with this vocabulary, on its device.
+
+        Args:
+            vocab_size (`int`): the model's.
+            device (`torch.device`): the model's.
+            eos_threshold (`float`, *optional*): the model's, see [`SimulGenerationConfig`].
 
         Raises:
             ValueError: if the table is larger than the vocabulary.
         """
-        return WordRule(self.token_kinds.to(device), vocab_size, self.first == "bare")
+        return WordRule(self.token_kinds.to(device), vocab_size, self.first == "bare", eos_threshold)
 
     def bar(self, scores: torch.Tensor, expected: Expected) -> torch.Tensor:
         """Set the scores of tokens that may not follow to minus infinity.
@@ -86,6 +99,20 @@ class WordRule:
             expected (`Expected`): what may follow.
         """
         return scores.masked_fill(self.barred[expected], -torch.inf)
+
+    def likeliest(self, scores: torch.Tensor) -> int:
+        """The likeliest token, EOS only above the threshold if there is one.
+
+        Args:
+            scores (`torch.Tensor` of shape `(vocabulary,)`): of the next token, minus infinity for what may not follow.
+        """
+        token = int(scores.argmax())
+        if token == self.eos_token_id and self.eos_threshold is not None:
+            others = scores.clone()
+            others[token] = -torch.inf
+            if scores.softmax(-1)[token] <= self.eos_threshold and others.isfinite().any():
+                return int(others.argmax())
+        return token
 
     def may_hold(self, token: int, expected: Expected) -> bool:
         """Whether a word may have the token there; EOS is in no word.

@@ -83,7 +83,9 @@ def fine_tune(
         done = _what_was_done(trainer)
         done |= {"pairs_left_out": collator.dropped} if too_long is None else {"pairs_too_long": too_long}
         trained = trainer.accelerator.unwrap_model(trainer.model)
-        save_trained(trained, weights, processor, folder, wait_k, collator.context_sentences or None)
+        # Decision rows give EOS the probability of a READ: yes or no, against all words together.
+        threshold = 0.5 if collator.policy.teaches_reads and collator.peek_rows else None
+        save_trained(trained, weights, processor, folder, wait_k, collator.context_sentences or None, threshold)
         write_record(folder, record, done)
         write_model_card(folder)
         shutil.rmtree(folder / ASIDE, ignore_errors=True)
@@ -156,6 +158,7 @@ def save_trained(
     folder: Path,
     wait_k: int | None = None,
     context_sentences: int | None = None,
+    eos_threshold: float | None = None,
 ) -> None:
     """Save a trained model and its processor as a folder like any other.
 
@@ -166,6 +169,7 @@ def save_trained(
         folder (`Path`): where to save.
         wait_k (`int`, *optional*): default of `generate()`.
         context_sentences (`int`, *optional*): what endless streams keep in view.
+        eos_threshold (`float`, *optional*): see [`SimulGenerationConfig`].
     """
     if hasattr(model, "merge_and_unload"):
         if hasattr(model.get_base_model().config, "quantization_config"):
@@ -177,6 +181,8 @@ def save_trained(
         model.generation_config.wait_k = wait_k
     if context_sentences is not None:
         model.generation_config.context_sentences = context_sentences
+    if eos_threshold is not None:
+        model.generation_config.eos_threshold = eos_threshold
     with plain_errors(folder):
         model.save_pretrained(folder, state_dict=weights)
         processor.save_pretrained(folder)

@@ -141,6 +141,10 @@ class AlignedPolicy(Policy):
     def is_random(self) -> bool:
         return self.margin[0] != self.margin[1]
 
+    @property
+    def teaches_reads(self) -> bool:
+        return self._teaches_reads
+
     def __repr__(self) -> str:
         shown = f"margin={self.margin}, least_lag={self.least_lag}, greatest_lag={self.greatest_lag}"
         return f"AlignedPolicy({shown}{'' if self._teaches_reads else ', teaches_reads=False'})"
