@@ -193,3 +193,34 @@ def test_cards_and_page_list_the_languages(model, processor, tmp_path):
     assert [choice[0] for choice in dropdown["props"]["choices"]] == LANGUAGES
     assert dropdown["props"]["visible"]
     assert "en\u00a0→\u00a0de, fr, nl" in page.title
+
+
+def test_a_server_translates_into_each_language_of_a_model(processor, model):
+    pytest.importorskip("starlette")
+    from serving import END, rest, running, say, source, start, until, words
+    from serving import run as run_async
+
+    text = "a dog runs over the meadow"
+
+    async def main():
+        async with running({"one": (model, processor)}) as server:
+            async with server.connect() as socket:
+                await say(socket, start(target_langs=["fr", "nl"]))
+                (started,) = await until(socket, "started")
+                assert (started["models"], started["source_lang"]) == ({"fr": "one", "nl": "one"}, "en")
+                await say(socket, source(text), END)
+                messages = words(await rest(socket))
+            async with server.connect() as socket:
+                await say(socket, start(), source(text), END)
+                messages += words(await rest(socket))
+            async with server.connect() as socket:
+                await say(socket, start(target_langs=["xx"]))
+                assert (await rest(socket))[-1]["code"] == "unknown_model"
+            assert [served.about()["target_lang"] for served in server.service.served] == LANGUAGES
+            return messages
+
+    messages = run_async(main())
+    for language in LANGUAGES:
+        own = processor.with_languages(target_lang=language)
+        alone = model.generate(**own(source=text), wait_k=1, max_new_tokens=12, return_dict_in_generate=True)
+        assert [word["text"] for word in messages if word["target_lang"] == language] == own.words(alone.words[0])

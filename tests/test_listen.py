@@ -308,6 +308,7 @@ def test_wrong_flags(at_hand, capsys):
     assert run(capsys, "--audio", "talk.wav", "--step", "0")[2].count("step_s must be above 0") == 1
     assert "references need a log" in run(capsys, "--audio", "talk.wav", "--references", "x")[2]
     assert "pcm_format must be one of" in run(capsys, "--audio", "-", "--pcm-format", "mp3")[2]
+    assert "target_lang must be one of" in run(capsys, "--audio", "talk.wav", "--target-lang", "xx")[2]
     assert "log must be a file" in run(capsys, "--audio", "talk.wav", "--log", ".")[2]
     with pytest.raises(SystemExit):
         run(capsys)

@@ -87,7 +87,7 @@ def test_flags_of_a_server_need_one_and_those_of_a_model_need_that(at_hand, caps
     for flags in (["--decoding-weights", "int8"], ["--trust-remote-code"]):
         status, _, err = run(capsys, "http://127.0.0.1:9", "--audio", "talk.wav", *flags)
         assert (status, f"{flags[0][2:]} needs a MODEL of this machine, got 'http://127.0.0.1:9'." in err) == (1, True)
-    for flag, value in (("--room", "talk"), ("--target-lang", "de"), ("--token-file", "token.txt")):
+    for flag, value in (("--room", "talk"), ("--token-file", "token.txt")):
         status, _, err = run(capsys, "model", "--audio", "talk.wav", flag, value)
         assert (status, f"{flag[2:]} needs a server" in err) == (1, True)
     status, _, err = run(capsys, "http://127.0.0.1:9", "--audio", "talk.wav")

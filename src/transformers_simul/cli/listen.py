@@ -67,7 +67,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--log", metavar="FILE", help="instances.log to write, with delays in milliseconds, for score")
     parser.add_argument("--references", metavar="FILE", help="the translation, for the log; its lines are joined")
     parser.add_argument("--room", help="with a server: publish into this room")
-    parser.add_argument("--target-lang", help="with a server: target language (its first)")
+    parser.add_argument("--target-lang", help="target language, of a server or of a model that knows several")
     parser.add_argument("--token-file", help="with a server: a file with the token")
     parser.add_argument("--transcript", metavar="FILE", help="what is said: prints the recogniser's word error rate")
     parser.set_defaults(run=_listen)
@@ -86,7 +86,7 @@ def _listen(args: argparse.Namespace) -> int:
                 raise ValueError(f"{name.replace('_', '-')} needs a MODEL of this machine, got {args.model!r}.")
         check_extra()
     else:
-        for name in ("room", "target_lang", "token_file"):
+        for name in ("room", "token_file"):
             if getattr(args, name) is not None:
                 raise ValueError(f"{name.replace('_', '-')} needs a server, http://... in place of MODEL.")
         find_model(args.model)
@@ -182,6 +182,7 @@ def _make_listener(args: argparse.Namespace, policy: Any, is_live: bool) -> Any:
     if _is_server(args.model):
         return _remote_listener(args, recogniser, writer, clock)
     model, processor = load(args.model, args.trust_remote_code, decoding_weights=args.decoding_weights)
+    processor = processor.with_languages(target_lang=args.target_lang)
     return Listener(model, processor, recogniser, policy, writer, clock, glossary=args.terms)
 
 

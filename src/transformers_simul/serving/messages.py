@@ -143,7 +143,7 @@ class Start(_FromClient):
     )
     source_lang: Language | None = None
     target_langs: list[Language] | None = Field(
-        None, min_length=1, max_length=16, description="several: each is translated by a model of its own"
+        None, min_length=1, max_length=16, description="several: each is translated by itself, by a model that knows it"
     )
     policy: Name | None = Field(default=None, description='such as "wait-3"; the server\'s own without')
     sentences: bool = Field(

@@ -3,6 +3,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any, NamedTuple
 
 from ..models.configuration_generation import SimulGenerationConfig
@@ -36,7 +37,7 @@ class MeasuredEngine(StreamEngine):
 
 
 class Served(NamedTuple):
-    """One model.
+    """One model in one direction; a model that knows several languages is there once for each, with the same engine.
 
     Attributes:
         name (`str`): clients choose it by.
@@ -54,6 +55,12 @@ class Served(NamedTuple):
         """What it counts."""
         unit: str = self.engine.processor.unit
         return unit
+
+    @property
+    def languages(self) -> dict[str, str]:
+        """What [`StreamEngine.open`] is told of them."""
+        told = {"source_lang": self.source_lang, "target_lang": self.target_lang}
+        return {name: language for name, language in told.items() if language != UNKNOWN}
 
     @property
     def context_sentences(self) -> int:
@@ -95,9 +102,16 @@ def serve_models(
         )
         metrics.places.labels(name).set(max_streams)
         metrics.gauge(metrics.streams, lambda engine=engine: engine.active_streams, model=name)  # type: ignore[misc]
-        languages = (processor.source_lang or UNKNOWN, processor.target_lang or UNKNOWN)
-        served.append(Served(name, engine, *languages))
+        served += [Served(name, engine, *languages) for languages in _directions(processor)]
     return served
+
+
+def _directions(processor: Any) -> list[tuple[str, str]]:
+    """Languages that a processor translates from and to, first those that it does without being told."""
+    own = processor.source_lang, processor.target_lang
+    pairs = [own, *product(processor.source_langs, processor.target_langs)]
+    known = [pair for pair in dict.fromkeys(pairs) if pair == own or pair[0] != pair[1]]
+    return [(source or UNKNOWN, target or UNKNOWN) for source, target in known]
 
 
 def choose(served: Sequence[Served], start: Start) -> list[Served]:

@@ -184,6 +184,7 @@ class Track:
                 max_sentence_words=cut,
                 context_sentences=start.context_sentences,
                 streamer=streamer,
+                **self.served.languages,
                 **options,
             )
         except EngineFull as error:
