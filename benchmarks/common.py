@@ -60,7 +60,7 @@ def forced_decoder(targets: list[list[int]], base: type[RowDecoder] = RowDecoder
         def word_ends(self, answer: Answer) -> bool:
             return self.rule.is_start(self.forced[len(self.target)])
 
-        def _choose(self, answer: Answer, expected: Expected) -> int:
+        def choose(self, answer: Answer, expected: Expected) -> int:
             return self.forced[len(self.target)]
 
     return ForcedDecoder

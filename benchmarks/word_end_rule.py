@@ -19,7 +19,7 @@ class LikeliestToken(RowDecoder):
     """A word ends where the likeliest single token ends it."""
 
     def word_ends(self, answer: Answer) -> bool:
-        return self.rule.is_start(self._likeliest(answer, "any"))
+        return self.rule.is_start(self.likeliest(answer, "any"))
 
 
 def main(folder: str, *files: str) -> None:

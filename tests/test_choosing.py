@@ -27,7 +27,7 @@ TRANSFERS = ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__int__",
 class ByItself(RowDecoder):
     """Chooses from its own logits, row by row, as rows do that sample."""
 
-    _rule_alone = None
+    rule_alone = None
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +249,7 @@ def test_a_step_asks_the_device_once_however_many_rows(babbler, processor, monke
 
 def test_counting_transfers_finds_them(babbler, processor, monkeypatch):
     """A mutant: rows that choose by themselves."""
-    monkeypatch.setattr(RowDecoder, "_rule_alone", None)
+    monkeypatch.setattr(RowDecoder, "rule_alone", None)
     few, many = (
         transfers_per_step(StreamEngine(babbler, processor, streams, 200), monkeypatch, WaitKPolicy(2), streams)
         for streams in (2, 8)

@@ -67,7 +67,7 @@ def forced_decoder(forced: Sequence[int]) -> type[RowDecoder]:
         def word_ends(self, answer: Answer) -> bool:
             return self.rule.is_start(forced[len(self.target)])
 
-        def _choose(self, answer: Answer, expected: Expected) -> int:
+        def choose(self, answer: Answer, expected: Expected) -> int:
             return forced[len(self.target)]
 
     return ForcedDecoder

@@ -17,16 +17,17 @@ from .glossary_row import BoundGlossary
 from .policies import Policy, Progress
 from .questions import Questions
 from .row import Ask, Drafts, Prompt, Reading, RowStopped, all_words
+from .row_chooser import RowChooser
 from .streams import Source, SourceCancelled, SourceTimeout
-from .word_rule import Expected, WordRule
+from .word_rule import Expected
 
 
-class RowDecoder:
+class RowDecoder(RowChooser):
     """One stream: reads, writes, commits words (arXiv 2405.10443, section 4; provisional rows: `docs/decoding.md`).
 
     Other systems derive from it and say what to feed: [`RowDecoder.feed`] after a token was chosen,
-    [`RowDecoder.feed_again`] after a READ, `feeds_ahead`, and [`RowDecoder.word_ends`]. Everything else is the same for
-    all.
+    [`RowDecoder.feed_again`] after a READ, and `feeds_ahead`; or what is chosen: [`RowChooser.word_ends`],
+    [`RowChooser.choose`] and [`RowChooser.likeliest`]. Everything else is the same for all.
 
     Args:
         source (`Source`): known or live.
@@ -84,24 +85,20 @@ class RowDecoder:
         for name, given in (("committed words need", committed), ("context needs", context)):
             if given and not self.feeds_ahead:
                 raise ValueError(f"{name} a decoder that keeps its cache, got {type(self).__name__}.")
-        self.source, self.policy = source, policy
-        self.head, self.tail, self.rule = prompt.head, prompt.tail, prompt.rule
-        self.processors, self.criteria, self.generator = processors, criteria, generator
+        super().__init__(prompt, Reading(prompt.head, head_is_fed, context), processors, generator, glossary)
+        self.source, self.policy, self.criteria = source, policy, criteria
         self.max_new_tokens, self.max_word_tokens = max_new_tokens, max_word_tokens
         self.keeps_logits, self.on_word, self.committed, self.is_over = keeps_logits, on_word, committed, is_over
-        self.glossary = None if glossary is None else glossary.row()
         self.started = time.perf_counter() if started is None else started
-        self.reading = Reading(self.head, head_is_fed, context)
         if source.is_known and self.feeds_ahead:
             self.reading.hold(all_words(source))
-        self.target: list[int] = []
         self.words: list[list[int]] = []
         self.delays: list[int] = []
         self.elapsed_ms: list[float] = []
         self.stop_reason = ""
         self.drafts = Drafts()
         self.questions = Questions(
-            self.reading, self.tail, self.target, self.drafts, policy.heads, self._rule_alone, keeps_logits
+            self.reading, self.tail, self.target, self.drafts, policy.heads, self.rule_alone, keeps_logits
         )
         self.queries, self.logits = self.questions.queries, self.questions.logits
 
@@ -149,38 +146,6 @@ class RowDecoder:
         """What to feed after a READ that follows the newest token: this token under the new source, in its own place;
         before the first word the whole tail, all of which sees what the first word sees."""
         return self.in_place(self.target[-1:] or self.tail)
-
-    def word_ends(self, answer: Answer) -> bool:
-        """Whether the word ends with the newest token: if word starts and EOS have more than half of the probability,
-        or, sampling, by a draw with that probability.
-
-        Args:
-            answer (`Answer`): to the provisional row.
-        """
-        if answer.choice is not None:
-            return answer.choice.word_ends
-        ends = self.scores(answer.logits, "any").softmax(-1)[self.rule.ends_word].sum()
-        if self.generator is None:
-            return bool(ends > 0.5)
-        return bool(torch.rand((), generator=self.generator, device=ends.device) < ends)
-
-    def scores(self, logits: torch.Tensor, expected: Expected, prefers_terms: bool = True) -> torch.Tensor:
-        """Logits after the rule for words, the glossary and the logits processors.
-
-        Args:
-            logits (`torch.Tensor` of shape `(vocabulary,)`): the model's.
-            expected (`Expected`): what may follow.
-            prefers_terms (`bool`, *optional*): whether the glossary counts.
-        """
-        scores = self.rule.bar(logits[None], expected)
-        if self.glossary is not None and prefers_terms:
-            scores = self.glossary.prefer(scores, expected, self.reading, self.target)
-        ids = self._shown_ids(logits.device) if self.processors else None
-        for processor in self.processors:
-            scores = processor(ids, scores)
-        if self.processors and torch.isnan(scores).any():
-            raise ValueError(f"logits processors must give no NaN, but did after {len(self.target)} target tokens.")
-        return scores[0]
 
     @property
     def prompt_ids(self) -> list[int]:
@@ -248,9 +213,7 @@ class RowDecoder:
             word.append(token)
             self.target.append(token)
             self._check_limits(word, delay)
-            expected: Expected = "continue" if self.rule.is_blank(token) else "any"
-            if len(word) >= self.max_word_tokens:
-                expected = "start"
+            expected = self._expected_in(word)
             if expected != "continue" and self._reads(len(self.words) + 1) is not False:
                 # A provisional row: it is asked only whether the word ends, before the READ that may follow.
                 answer = yield from self._feed_token(token, self._copies_due(len(self.words) + 1, 1))
@@ -259,12 +222,18 @@ class RowDecoder:
                 expected = "continue"
             else:
                 answer = yield from self._feed_token(token)
-            token = self._choose(answer, expected)
+            token = self.choose(answer, expected)
             if self.rule.is_start(token):
                 self._commit(word, delay)
                 return (yield from self._accept(token))
         self._commit(word, delay)
         return (yield from self._start_word((yield from self._wait_to_write(answer))))
+
+    def _expected_in(self, word: list[int]) -> Expected:
+        """What may follow what is written of a word."""
+        if len(word) >= self.max_word_tokens:
+            return "start"
+        return "continue" if self.rule.is_blank(word[-1]) else "any"
 
     def _feed_token(self, token: int, copies: tuple[int, ...] = ()) -> Generator[Ask, list[Answer], Answer]:
         """Ask the token that was chosen, unless the newest draft foresaw it: then it was asked."""
@@ -293,7 +262,7 @@ class RowDecoder:
     def _look(self, answer: Answer, first: torch.Tensor | None) -> Generator[Ask, list[Answer], Evidence]:
         """What the policy may see; `first` is what it saw at the first look before this word."""
         # When to READ is no question of terms.
-        log_probs = self.scores(answer.logits, self._next_start, prefers_terms=False).log_softmax(-1)
+        log_probs = self.scores(answer.logits, self.next_start, prefers_terms=False).log_softmax(-1)
         first = log_probs if first is None else first
         progress = Progress(self.reading.words, len(self.words))
         if self.policy.draft_words:
@@ -308,18 +277,17 @@ class RowDecoder:
     def _draft(self, answer: Answer, least: int) -> Generator[Ask, list[Answer], list[list[int]]]:
         """So many words that the model would write now, without a READ; fewer if it would READ."""
         start, words = len(self.target), list[list[int]]()
-        expected = self._next_start
+        expected = self.next_start
         try:
             while True:
-                token = self._likeliest(answer, expected)
+                token = self.likeliest(answer, expected)
                 if not words or self.rule.is_start(token):
                     if token == self.rule.eos_token_id or len(words) >= least:
                         return words
                     words.append([])
                 words[-1].append(token)
                 self.target.append(token)
-                expected = "continue" if self.rule.is_blank(token) else "any"
-                expected = "start" if len(words[-1]) >= self.max_word_tokens else expected
+                expected = self._expected_in(words[-1])
                 answer = yield from self.questions.ask_draft(token, len(self.target) - start - 1)
         except RowStopped:
             # There is no room for the word that was begun.
@@ -328,7 +296,7 @@ class RowDecoder:
             del self.target[start:]
 
     def _start_word(self, answer: Answer) -> Generator[Ask | None, list[Answer], int]:
-        return (yield from self._accept(self._choose_start(answer)))
+        return (yield from self._accept(self.choose(answer, self.next_start)))
 
     def _accept(self, token: int) -> Generator[Ask | None, list[Answer], int]:
         """A word start as it is; EOS only once the source has ended: until then it means READ and ask again."""
@@ -336,7 +304,7 @@ class RowDecoder:
             visible = self.reading.visible
             yield from self._read()
             if self.reading.visible != visible:
-                token = self._choose_start((yield from self._ask_again()))
+                token = self.choose((yield from self._ask_again()), self.next_start)
         return token
 
     def _reads(self, written: int) -> bool | None:
@@ -392,34 +360,6 @@ class RowDecoder:
         copies = self._copies_due(len(self.words), self.questions.copies + 1)
         return (yield from self.questions.ask(self.feed_again()._replace(copies=copies), guesses))
 
-    @property
-    def _rule_alone(self) -> WordRule | None:
-        """The rule for words, if the row decides by it alone."""
-        chooses = self.processors or self.generator is not None or self.glossary is not None
-        return None if chooses else self.rule
-
-    @property
-    def _next_start(self) -> Expected:
-        return "start" if self.target else self.rule.first
-
-    def _choose_start(self, answer: Answer) -> int:
-        return self._choose(answer, self._next_start)
-
-    def _choose(self, answer: Answer, expected: Expected) -> int:
-        if self.generator is None:
-            return self._likeliest(answer, expected)
-        scores = self.scores(answer.logits, expected)
-        return int(torch.multinomial(scores.softmax(-1), 1, generator=self.generator))
-
-    def _likeliest(self, answer: Answer, expected: Expected) -> int:
-        if answer.choice is not None:
-            return answer.choice.token(expected)
-        return self.rule.likeliest(self.scores(answer.logits, expected))
-
-    def _shown_ids(self, device: torch.device) -> torch.Tensor:
-        """What logits processors and stopping criteria may see: nothing of the unread source."""
-        return torch.tensor([self.reading.ids[: self.reading.visible] + self.tail + self.target], device=device)
-
     def _limit_reached(self) -> str:
         """The reason to stop after the newest token; empty if there is none."""
         limit = self.max_new_tokens
@@ -427,7 +367,7 @@ class RowDecoder:
             limit = 20 + 3 * (self.reading.visible - self.reading.ends[0])
         if len(self.target) >= limit:
             return "max_new_tokens"
-        ids = self._shown_ids(self.rule.ends_word.device) if self.criteria else None
+        ids = self.shown_ids(self.rule.ends_word.device) if self.criteria else None
         stops = any(bool(criterion(ids, None).all()) for criterion in self.criteria)
         return "stopping_criteria" if stops else ""
 

@@ -1,0 +1,1 @@
+../../src/transformers_simul/models/row_chooser.py
