@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from .. import __version__
 from ..downloads import file_sha256
-from ..models.generation import per_row
 from ..models.policies import Policy
 from ..models.row_decoder import RowDecoder
+from ..models.rows import per_row
 from ..text_files import read_json, write_text
 from .corpus_rows import CorpusRows
 from .instances import Instance, read_instances, write_instances

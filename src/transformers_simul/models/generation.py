@@ -2,29 +2,29 @@
 """`generate()` that reads while it writes: its output, and the mixin."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers.generation.configuration_utils import GenerationConfig, SynthIDTextWatermarkingConfig
+from transformers.generation.configuration_utils import GenerationConfig
 from transformers.generation.logits_process import LogitsProcessorList, PrefixConstrainedLogitsProcessor
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationMixin
 
 from .cache import CACHE_NAME, SimulCache, given_cache
-from .committed import Committed, committed_words
 from .configuration_generation import SimulGenerationConfig
 from .decoding import decode_rows
-from .glossary import Glossary, bound_glossary
-from .glossary_row import BoundGlossary
+from .glossary import Glossary
+from .modes import check_mode, setting
 from .policies import Policy, WaitKPolicy
 from .policy_names import named
 from .room import check_room
-from .row import KnownSource, Prompt, Query
+from .row import Prompt, Query
 from .row_decoder import RowDecoder
+from .rows import glossaries, make_rows, of_rows, per_row, row_generators, shown_words
 from .streams import Source
 
 # Stands for "no limit given": the decoder then bounds each row by what it has read.
@@ -142,7 +142,7 @@ class SimulGenerationMixin(GenerationMixin):
             if self.training:
                 raise ValueError("model must be in evaluation mode with a policy, without dropout: call model.eval().")
             check_mode(kwargs, *configs)
-            if all(_setting(name, kwargs, *configs) is None for name in ("max_new_tokens", "max_length")):
+            if all(setting(name, kwargs, *configs) is None for name in ("max_new_tokens", "max_length")):
                 kwargs["max_new_tokens"] = _FROM_SOURCE
             return super().generate(inputs, generation_config, *args, policy=policy, **kwargs)
 
@@ -201,11 +201,11 @@ class SimulGenerationMixin(GenerationMixin):
         device = input_ids.device
         columns = {
             "source": per_row("source", source, batch),
-            "policy": _of_rows("policy", policy, batch),
+            "policy": of_rows("policy", policy, batch),
             "prompt": prompts,
             "generator": row_generators(generators, batch, device) if generation_config.do_sample else [None] * batch,
-            "committed": _shown(committed, prompts),
-            "glossary": _glossaries(glossary, prompts),
+            "committed": shown_words(committed, prompts),
+            "glossary": glossaries(glossary, prompts),
         }
         shared = {
             "processors": list(logits_processor),
@@ -215,7 +215,7 @@ class SimulGenerationMixin(GenerationMixin):
             "keeps_logits": bool(generation_config.output_logits),
             "started": started,
         }
-        rows = _make_rows(row_decoder or RowDecoder, columns, shared, streamer)
+        rows = make_rows(row_decoder or RowDecoder, columns, shared, streamer)
         forwards = decode_rows(self, cache, rows, synced_gpus)
         if streamer is not None:
             streamer.end()
@@ -225,7 +225,7 @@ class SimulGenerationMixin(GenerationMixin):
 
     def _fit_prompts(self, prompt: Prompt | Sequence[Prompt], batch: int, cache: SimulCache) -> list[Prompt]:
         """The prompt of each row, with the word rule for this model's vocabulary."""
-        prompts = _of_rows("prompt", prompt, batch)
+        prompts = of_rows("prompt", prompt, batch)
         # Once for each language, since the word rule is as large as the vocabulary.
         fitted = {id(each): each.fit(self) for each in {id(each): each for each in prompts}.values()}
         for each in fitted.values():
@@ -267,138 +267,12 @@ def telling(streamer: Any) -> Iterator[None]:
         raise
 
 
-def check_mode(kwargs: Mapping[str, Any], *configs: GenerationConfig) -> None:
-    """Refuse what simultaneous decoding cannot do.
-
-    Args:
-        kwargs (`Mapping[str, Any]`): of `generate()`.
-        *configs (`GenerationConfig`): what holds where they say nothing, the foremost first.
-
-    Raises:
-        ValueError: for beam search and other modes that revise, look ahead or count calls, or a `max_word_tokens`
-            below 1.
-    """
-    allowed = {
-        "num_beams": (None, 1),
-        "num_return_sequences": (None, 1),
-        "min_length": (None, 0),
-        "min_new_tokens": (None, 0),
-        "penalty_alpha": (None, 0),
-        "prompt_lookup_num_tokens": (None,),
-        "encoder_repetition_penalty": (None, 1.0),
-        "guidance_scale": (None, 1, 1.0),
-        # These count from the end of the whole prompt, and what is shown of it grows.
-        "begin_suppress_tokens": (None,),
-        "exponential_decay_length_penalty": (None,),
-        "forced_bos_token_id": (None,),
-        "forced_eos_token_id": (None,),
-    }
-    for name, values in allowed.items():
-        value = _setting(name, kwargs, *configs)
-        if value not in values:
-            raise ValueError(
-                f"{name}={value} is not supported with a policy: a committed word is never revised and nothing may "
-                "look at unread source. Use greedy search or sampling, one sequence per source."
-            )
-    if isinstance(_setting("watermarking_config", kwargs, *configs), SynthIDTextWatermarkingConfig):
-        raise ValueError(
-            "watermarking_config must not be SynthID's with a policy: it counts how often it is called, and a decoder "
-            "asks more than once for a token. WatermarkingConfig works."
-        )
-    longest = kwargs.get("max_word_tokens", 1)
-    if not isinstance(longest, int) or longest < 1:
-        raise ValueError(f"max_word_tokens must be at least 1, a whole number, got {longest!r}.")
-    for name in ("assistant_model", "inputs_embeds", "custom_generate", "negative_prompt_ids"):
-        if kwargs.get(name) is not None:
-            raise ValueError(f"{name} is not supported with a policy: use greedy search or sampling on input_ids.")
-
-
-def _setting(name: str, kwargs: Mapping[str, Any], *configs: GenerationConfig) -> Any:
-    values = [kwargs.get(name), *(getattr(config, name) for config in configs)]
-    return next((value for value in values if value is not None), None)
-
-
-def per_row(name: str, values: Sequence[Any], batch: int) -> Sequence[Any]:
-    """What was given for each row.
-
-    Args:
-        name (`str`): what errors call it.
-        values (`Sequence`): of each row.
-        batch (`int`): rows.
-
-    Raises:
-        ValueError: if there are not as many.
-    """
-    if len(values) != batch:
-        raise ValueError(f"{name} must hold one entry per row, {batch}, got {len(values)}.")
-    return values
-
-
 def _check_inputs(source: Any, prompt: Any, batch: int, processors: LogitsProcessorList) -> None:
     if source is None or prompt is None:
         raise ValueError("source and prompt must be given with a policy: pass **processor(source=...).")
     if batch > 1 and any(isinstance(each, PrefixConstrainedLogitsProcessor) for each in processors):
         # Rows are shown to processors one at a time, so that each would be its row 0.
         raise ValueError(f"prefix_allowed_tokens_fn must have a batch of one with a policy, got {batch} rows.")
-
-
-def _of_rows(name: str, value: Any, batch: int) -> Sequence[Any]:
-    """The same for each row, unless a sequence holds one for each."""
-    return per_row(name, value if isinstance(value, (list, tuple)) else [value] * batch, batch)
-
-
-def _shown(committed: Sequence[Sequence[Any]] | None, prompts: Sequence[Prompt]) -> list[list[Committed]]:
-    """The words of each row that were shown before."""
-    given = per_row("committed", committed or [()] * len(prompts), len(prompts))
-    return [committed_words(words, each.rule) for words, each in zip(given, prompts, strict=True)]
-
-
-def _make_rows(
-    row_decoder: type[RowDecoder],
-    columns: Mapping[str, Sequence[Any]],
-    shared: Mapping[str, Any],
-    streamer: BaseStreamer | None,
-) -> list[RowDecoder]:
-    """Return a decoder for each row, made of its own values (`columns`) and of those that all rows share."""
-    rows = []
-    for index, values in enumerate(zip(*columns.values(), strict=True)):
-        own = dict(zip(columns, values, strict=True))
-        if isinstance(own["source"], list):
-            own["source"] = KnownSource(own["source"])
-        rows.append(row_decoder(**own, **shared, on_word=_word_callback(streamer, index, own["committed"])))
-    return rows
-
-
-def _glossaries(glossary: Any, prompts: Sequence[Prompt]) -> list[BoundGlossary | None]:
-    """The glossary of each row; what several rows share is bound once."""
-    given = _of_rows("glossary", glossary, len(prompts))
-    keys = [(id(each), id(prompt)) for each, prompt in zip(given, prompts, strict=True)]
-    bound = {
-        key: bound_glossary(*pair)
-        for key, pair in dict(zip(keys, zip(given, prompts, strict=True), strict=True)).items()
-    }
-    return [bound[key] for key in keys]
-
-
-def row_generators(
-    generators: Sequence[torch.Generator] | None, batch: int, device: torch.device
-) -> Sequence[torch.Generator]:
-    """One generator for each row: those that are given, or new ones that PyTorch's own seeds.
-
-    Args:
-        generators (`Sequence[torch.Generator]`, *optional*): one for each row.
-        batch (`int`): rows.
-        device (`torch.device`): of new ones.
-
-    Raises:
-        ValueError: if there are not as many as rows, or one is none.
-    """
-    if isinstance(generators, torch.Generator) or not all(isinstance(g, torch.Generator) for g in generators or ()):
-        raise ValueError(f"generators must be a sequence of one torch.Generator per row, got {generators!r}.")
-    if generators is not None:
-        return per_row("generators", generators, batch)
-    seeds = torch.randint(2**62, (batch,)).tolist()
-    return [torch.Generator(device).manual_seed(seed) for seed in seeds]
 
 
 def _cache_for(cache: Any, batch: int) -> SimulCache:
@@ -420,19 +294,6 @@ def _stack(logits: list[torch.Tensor], vocab_size: int) -> torch.Tensor:
     return torch.stack(logits) if logits else torch.zeros(0, vocab_size)
 
 
-def _word_callback(
-    streamer: BaseStreamer | None, row: int, shown: Sequence[Committed]
-) -> Callable[[list[int], int, float], None] | None:
-    if streamer is None:
-        return None
-    if hasattr(streamer, "put_word"):
-        for word in shown:
-            # The last may end within a character, which the next word completes.
-            streamer.word(row, word.ids, 0, 0.0)
-        return lambda ids, delay, elapsed_ms: streamer.put_word(row, ids, delay, elapsed_ms)
-    return lambda ids, delay, elapsed_ms: streamer.put(torch.tensor(ids))
-
-
 def _sequences(rows: list[RowDecoder], generation_config: GenerationConfig, device: torch.device) -> torch.Tensor:
     prompts = [row.prompt_ids for row in rows]
     targets = [row.target + ([row.rule.eos_token_id] if row.stop_reason == "eos" else []) for row in rows]
@@ -446,4 +307,4 @@ def _sequences(rows: list[RowDecoder], generation_config: GenerationConfig, devi
     return torch.tensor(table, dtype=torch.long, device=device)
 
 
-__all__ = ["SimulGenerateOutput", "SimulGenerationMixin", "check_mode", "per_row", "row_generators"]
+__all__ = ["SimulGenerateOutput", "SimulGenerationMixin", "telling"]

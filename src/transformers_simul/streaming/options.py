@@ -8,8 +8,9 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
-from ..models.generation import check_mode, row_generators
+from ..models.modes import check_mode
 from ..models.processing import SimulProcessor
+from ..models.rows import row_generators
 from ..models.seam import StreamingModel
 
 
