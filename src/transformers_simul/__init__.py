@@ -57,7 +57,8 @@ _MODULES = {
     "models.processing_speech": ["SimulSpeechProcessor"],
     "serving.client": ["ConnectionLost", "PlainSimulClient", "ServerError", "SimulClient"],
     "streaming.streamer": ["SimulStreamer", "Word"],
-    "models.streams": ["SourceCancelled", "SourceStream", "SourceTimeout"],
+    "models.source": ["SourceCancelled", "SourceTimeout"],
+    "models.streams": ["SourceStream"],
     "models.word_rule": ["SimulLogitsProcessor"],
     "streaming.translate": ["translate_stream", "translate_stream_async"],
 }
@@ -104,7 +105,8 @@ if TYPE_CHECKING:
     from .models.policy_names import policy_from_name
     from .models.processing import SimulProcessor
     from .models.processing_speech import SimulSpeechProcessor
-    from .models.streams import SourceCancelled, SourceStream, SourceTimeout
+    from .models.source import SourceCancelled, SourceTimeout
+    from .models.streams import SourceStream
     from .models.word_rule import SimulLogitsProcessor
     from .serving.client import ConnectionLost, PlainSimulClient, ServerError, SimulClient
     from .streaming.engine import EngineFull, EngineStream, StreamEngine

@@ -16,8 +16,9 @@ from ..models.glossary_row import BoundGlossary
 from ..models.policies import Policy
 from ..models.policy_names import named
 from ..models.room import check_room
-from ..models.row import KnownSource, Prompt
+from ..models.row import Prompt
 from ..models.row_decoder import RowDecoder
+from ..models.source import KnownSource
 from ..streaming.options import decoder_options
 
 # Told of each sentence that is translated: its place among the sentences, units of its source, its decoder.

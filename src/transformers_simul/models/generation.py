@@ -25,7 +25,7 @@ from .room import check_room
 from .row import Prompt, Query
 from .row_decoder import RowDecoder
 from .rows import glossaries, make_rows, of_rows, per_row, row_generators, shown_words
-from .streams import Source
+from .source import Source
 
 # Stands for "no limit given": the decoder then bounds each row by what it has read.
 _FROM_SOURCE = 2**40

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a row of decoding is made of: its prompt, its source tokens, what it asks and what it was told."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, count, pairwise, takewhile
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 import torch
@@ -12,7 +12,6 @@ from .configuration_generation import SimulGenerationConfig
 from .encoding import TextEncoder
 from .head_attention import HeadAttention
 from .seam import DecodingModel
-from .streams import Source
 from .word_rule import WordRule
 
 
@@ -97,41 +96,6 @@ class Query(NamedTuple):
 
     offset: int
     visible_words: int
-
-
-class KnownSource:
-    """A [`Source`] that is there from the start: fed at once, shown word by word.
-
-    Args:
-        words (`list[list[int]]`): ids of each source word.
-    """
-
-    is_known = True
-    wait_s: float | None = None
-
-    def __init__(self, words: list[list[int]]):
-        self.words = words
-        self._next = 0
-
-    def poll(self) -> tuple[bool, list[int] | None]:
-        """As [`Source.poll`], but never `(False, None)`: all units are there."""
-        polled = self.peek(0)
-        self._next += 1
-        return polled
-
-    def peek(self, index: int) -> tuple[bool, list[int] | None]:
-        """What the poll after `index` more would give."""
-        word = self._next + index
-        return True, self.words[word] if word < len(self.words) else None
-
-    def listen(self, callback: Callable[[], None]) -> None:
-        """Nothing ever arrives."""
-
-
-def all_words(source: Source) -> list[list[int]]:
-    """Ids of all words of a known source that were not read."""
-    words = (source.peek(index)[1] for index in count())
-    return [*takewhile(lambda word: word is not None, words)]  # type: ignore[list-item]
 
 
 class RowStopped(Exception):
@@ -231,10 +195,8 @@ class Drafts:
 __all__ = [
     "Ask",
     "Drafts",
-    "KnownSource",
     "Prompt",
     "Query",
     "Reading",
     "RowStopped",
-    "all_words",
 ]

@@ -16,9 +16,9 @@ from .committed import Committed
 from .glossary_row import BoundGlossary
 from .policies import Policy, Progress
 from .questions import Questions
-from .row import Ask, Drafts, Prompt, Reading, RowStopped, all_words
+from .row import Ask, Drafts, Prompt, Reading, RowStopped
 from .row_chooser import RowChooser
-from .streams import Source, SourceCancelled, SourceTimeout
+from .source import Source, SourceCancelled, SourceTimeout, all_words
 from .word_rule import Expected
 
 

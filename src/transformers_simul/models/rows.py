@@ -10,8 +10,9 @@ from transformers.generation.streamers import BaseStreamer
 from .committed import Committed, committed_words
 from .glossary import bound_glossary
 from .glossary_row import BoundGlossary
-from .row import KnownSource, Prompt
+from .row import Prompt
 from .row_decoder import RowDecoder
+from .source import KnownSource
 
 
 def per_row(name: str, values: Sequence[Any], batch: int) -> Sequence[Any]:

@@ -7,48 +7,12 @@ import time
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
+from .source import Encoder, SourceCancelled, SourceTimeout
 from .text import UNITS, split_at_breaks
 
 _logger = logging.getLogger(__name__)
-
-
-class Source(Protocol):
-    """Where a row reads its source, as token ids, unit by unit. `poll` and `peek` never wait: they return
-    `(True, ids)`, `(True, None)` at the end of the source, or `(False, None)` if nothing has come yet."""
-
-    @property
-    def is_known(self) -> bool:
-        """Whether all of it is there from the start."""
-
-    @property
-    def wait_s(self) -> float | None:
-        """Seconds until the current wait times out; None without a time-out."""
-
-    def poll(self) -> tuple[bool, list[int] | None]:
-        """Read the next unit."""
-
-    def peek(self, index: int) -> tuple[bool, list[int] | None]:
-        """What the poll after `index` more would give, without reading it."""
-
-    def listen(self, callback: Callable[[], None]) -> None:
-        """Call back whenever a poll may give something else."""
-
-
-class Encoder(Protocol):
-    """What a source needs of a processor."""
-
-    def encode_piece(self, piece: Any) -> list[list[int]]:
-        """Ids of each unit in one unit of a stream: one, or with token units as many as tokens."""
-
-
-class SourceTimeout(Exception):
-    """No source unit came within the stream's time-out."""
-
-
-class SourceCancelled(Exception):
-    """The source was given up."""
 
 
 class SourceStream:
@@ -398,4 +362,4 @@ class SourceReader:
             raise SourceTimeout(f"{self.stream.name}: no unit came within timeout_s={self.stream.timeout_s}")
 
 
-__all__ = ["Encoder", "Source", "SourceCancelled", "SourceReader", "SourceStream", "SourceTimeout"]
+__all__ = ["SourceReader", "SourceStream"]

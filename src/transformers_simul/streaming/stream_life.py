@@ -8,7 +8,8 @@ from ..models.choosing import Answer
 from ..models.committed import Committed
 from ..models.row import Ask
 from ..models.row_decoder import RowDecoder
-from ..models.streams import SourceCancelled, SourceReader, SourceTimeout
+from ..models.source import SourceCancelled, SourceTimeout
+from ..models.streams import SourceReader
 from .context import KeptSentences
 from .engine_stream import EngineStream
 from .sentences import SentenceReader, committed_before, committed_in, pass_over

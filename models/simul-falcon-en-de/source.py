@@ -1,0 +1,1 @@
+../../src/transformers_simul/models/source.py
