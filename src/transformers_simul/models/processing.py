@@ -3,7 +3,7 @@
 
 import copy
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -13,14 +13,15 @@ from transformers.processing_utils import ProcessorMixin
 
 from .encoding import TextEncoder
 from .row import Prompt
-from .schedule import CONTINUES, NEVER, STARTS
+from .schedule import NEVER
 from .streams import SourceStream
-from .template import CHAT_INSTRUCTION, FALCON_TEMPLATE, escape_braces, fill_template, language_names, split_template
-from .text import UNITS, normalise_spaces, split_words, token_kinds
+from .template import CHAT_INSTRUCTION, FALCON_TEMPLATE, language_names, read_chat_template, split_template
+from .text import UNITS, token_kinds
+from .text_units import TextUnits
 from .word_rule import WordRule
 
 
-class SimulProcessor(ProcessorMixin):
+class SimulProcessor(TextUnits, ProcessorMixin):
     """Tokenizer, template, languages and unit: makes training rows and the inputs of `generate()`.
 
     Each word is tokenised once, as it stands in the sentence, and never again. Source and target are plain text: what
@@ -80,12 +81,12 @@ class SimulProcessor(ProcessorMixin):
         self.target_langs = _languages("target_lang", target_lang, target_langs, template)
         self.source_lang, self.target_lang = source_lang, target_lang
         self.template, self.unit, self.eos_token = template, unit, eos_token
-        self._eos_token_id = _eos_token_id(tokenizer, eos_token)
+        eos_token_id = _eos_token_id(tokenizer, eos_token)
         head, tail, is_bare = split_template(template, language_names(source_lang, target_lang))
-        self._encoder = TextEncoder(tokenizer, self._eos_token_id, head, tail)
-        kinds = token_kinds(tokenizer, unit, self._eos_token_id)
+        self._encoder = TextEncoder(tokenizer, eos_token_id, head, tail)
+        kinds = token_kinds(tokenizer, unit, eos_token_id)
         # What no text becomes is not written either, marks of the template that are not special among them.
-        kinds[[index for index in self._encoder.control_ids if index != self._eos_token_id]] = NEVER
+        kinds[[index for index in self._encoder.control_ids if index != eos_token_id]] = NEVER
         rule = WordRule(kinds, bare_first_word=is_bare and unit != "char")
         self._prompt = Prompt(
             self._encoder.head_ids, self._encoder.tail_ids, rule, self._encoder if unit == "word" else None
@@ -177,26 +178,7 @@ class SimulProcessor(ProcessorMixin):
 
         ```
         """
-        if not tokenizer.chat_template:
-            raise ValueError("tokenizer must have a chat_template; pass template= to SimulProcessor instead.")
-        # Letters that no template touches stand for the texts.
-        source, target = "SOURCETEXT", "TARGETTEXT"
-        fields = {"source_lang": "SOURCELANGUAGE", "target_lang": "TARGETLANGUAGE"}
-        opening = [] if system is None else [{"role": "system", "content": system}]
-        asked = fill_template("instruction", instruction, {"source": source} | fields)
-        chat = [*opening, {"role": "user", "content": asked}]
-        prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **options)
-        answer = {"role": "assistant", "content": target}
-        whole = tokenizer.apply_chat_template([*chat, answer], tokenize=False, **options)
-        head, found, tail = prompt.partition(source)
-        _, found_target, closing = whole.partition(target)
-        if not found or not found_target:
-            raise ValueError(f"chat_template must quote messages as they are, got {whole!r}.")
-        ends = tokenizer.encode(closing, add_special_tokens=False) if closing else []
-        template = f"{escape_braces(head)}{{source}}{escape_braces(tail)}{{target}}"
-        for field, letters in fields.items():
-            template = template.replace(letters, f"{{{field}}}")
-        eos_token = tokenizer.convert_ids_to_tokens(ends[0]) if ends else None
+        template, eos_token = read_chat_template(tokenizer, instruction, system, **options)
         return cls(
             tokenizer, source_lang, target_lang, template, unit, eos_token,
             source_langs=source_langs, target_langs=target_langs,
@@ -235,7 +217,7 @@ class SimulProcessor(ProcessorMixin):
             other = copy.copy(self)
             other.source_lang, other.target_lang = pair
             head, tail, _ = split_template(self.template, language_names(*pair))
-            other._encoder = TextEncoder(self.tokenizer, self._eos_token_id, head, tail)
+            other._encoder = TextEncoder(self.tokenizer, self.eos_token_id, head, tail)
             encoder = None if self._prompt.encoder is None else other._encoder
             other._prompt = Prompt(other._encoder.head_ids, other._encoder.tail_ids, self._prompt.rule, encoder)
             self._siblings[pair] = other
@@ -257,21 +239,6 @@ class SimulProcessor(ProcessorMixin):
         return self._prompt.tail
 
     @property
-    def eos_token_id(self) -> int:
-        """The id that ends the target."""
-        return self._eos_token_id
-
-    @property
-    def bare_first_word(self) -> bool:
-        """Whether the target begins without a space, with a token that elsewhere would continue a word."""
-        return self._prompt.rule.first == "bare"
-
-    @property
-    def token_kinds(self) -> torch.Tensor:
-        """The table of word boundaries, int8 of shape `(vocabulary,)`; see [`token_kinds`]."""
-        return self._prompt.rule.token_kinds
-
-    @property
     def source_unit(self) -> str:
         """What the policy counts; a source stream has the same."""
         return self.unit
@@ -287,53 +254,6 @@ class SimulProcessor(ProcessorMixin):
             **options: of [`SourceStream`], such as `timeout_s`.
         """
         return SourceStream(unit=self.unit, **options)
-
-    def split(self, text: str) -> list[str]:
-        """Split a text into pieces: words, or single characters, where a run of white space counts as one. A piece is
-        one unit, or with token units as many as it has tokens."""
-        return list(normalise_spaces(text)) if self.unit == "char" else split_words(text)
-
-    def encode_piece(self, piece: str) -> list[list[int]]:
-        """Return the ids of each unit in one piece of [`SimulProcessor.split`].
-
-        Raises:
-            ValueError: if the tokenizer has no tokens for it, or only control tokens.
-        """
-        ids = self._encoder.character(piece) if self.unit == "char" else self._encoder.word(piece)
-        return self._units_of(ids)
-
-    def encode(self, text: str, side: str = "source") -> list[list[int]]:
-        """Return the ids of each unit of a whole text.
-
-        Args:
-            text (`str`): one or more sentences.
-            side (`str`): `"source"` or `"target"`; a target's first word may stand without a space.
-
-        Raises:
-            ValueError: if there is no word in it, or if a target holds the token that ends it.
-        """
-        if not isinstance(text, str):
-            raise ValueError(f"{side} must be a string, got {type(text).__name__}.")
-        units = []
-        for number, piece in enumerate(self.split(text)):
-            is_bare = side == "target" and self.bare_first_word and not number
-            units += self._units_of(self._encoder.target_start(piece)) if is_bare else self.encode_piece(piece)
-        if not units:
-            raise ValueError(f"{side} must hold at least one word, got {text!r}.")
-        # An EOS that is no control token may be the token of ordinary text, such as "###".
-        if side == "target" and any(self.eos_token_id in unit for unit in units):
-            eos = self.tokenizer.convert_ids_to_tokens(self.eos_token_id)
-            raise ValueError(f"target must not hold {eos!r}, which ends it, got {text!r}: choose another eos_token.")
-        return units
-
-    def encode_pair(self, source: str, target: str) -> dict[str, list[list[int]]]:
-        """Return a training pair as `{"source_ids", "target_ids"}`, the ids of each unit; for `dataset.map`.
-
-        Raises:
-            ValueError: for an empty side, or if the ids of the words are not those of the whole text; with characters,
-                if they do not give the text back.
-        """
-        return {"source_ids": self._encode_whole(source, "source"), "target_ids": self._encode_whole(target, "target")}
 
     def __call__(
         self,
@@ -390,39 +310,6 @@ class SimulProcessor(ProcessorMixin):
         }
         return BatchFeature(data)
 
-    def words(self, words: Iterable[Sequence[int]]) -> list[str]:
-        """Return the text of each written unit. With token units, the space before a unit is part of it, and a
-        character of several tokens is the text of its last one.
-
-        Args:
-            words (`Iterable[Sequence[int]]`): ids of each unit, as `generate()` returns them in `words`.
-        """
-        texts: list[str] = []
-        held: list[int] = []
-        for ids in words:
-            text = self._encoder.decode([*held, *ids])
-            held = [*held, *ids] if self.is_half(text) else []
-            texts.append("" if held else text)
-        if held:
-            texts[-1] = text
-        return [text.removeprefix(" ") for text in texts] if self.unit == "word" else texts
-
-    def is_half(self, text: str) -> bool:
-        """Whether a text of [`SimulProcessor.words`] ends within a character, as it may with token units."""
-        return self.unit == "token" and text.endswith("\ufffd")
-
-    def text(self, words: Iterable[Sequence[int]]) -> str:
-        """Return the text of all written units together, given as ids; units may split characters."""
-        text = self._encoder.decode([token for word in words for token in word])
-        return text if self.unit == "char" else text.removeprefix(" ")
-
-    def join(self, words: Iterable[str]) -> str:
-        """Join the texts of written units to one text."""
-        if self.unit == "word":
-            return " ".join(words)
-        first, *rest = [*words] or [""]
-        return "".join([first.removeprefix(" ") if self.unit == "token" else first, *rest])
-
     def _prompts_of(self, source_lang: Any, target_lang: Any, count: int) -> list[Prompt]:
         columns = []
         for name, value in (("source_lang", source_lang), ("target_lang", target_lang)):
@@ -431,39 +318,6 @@ class SimulProcessor(ProcessorMixin):
                 raise ValueError(f"{name} must be one for all or one for each of the {count} sources, got {value!r}.")
             columns.append(column)
         return [self.with_languages(*pair).prompt for pair in zip(*columns, strict=True)]
-
-    def _units_of(self, ids: list[int]) -> list[list[int]]:
-        return [[token] for token in ids] if self.unit == "token" else [ids]
-
-    def _encode_whole(self, text: str, side: str) -> list[list[int]]:
-        """As [`SimulProcessor.encode`], if the words give the whole text."""
-        units, text = self.encode(text, side), normalise_spaces(text)
-        if self.unit == "char":
-            self._check_characters(units, text)
-        elif side == "target" and self.bare_first_word:
-            self._check_sum(units, self._encoder.target_start(text), text)
-        else:
-            self._check_sum(units, self._encoder.words(text), text)
-        return units
-
-    def _check_characters(self, units: list[list[int]], text: str) -> None:
-        ids = [token for unit in units for token in unit]
-        # A character that the tokenizer does not know is lost, but harms no other.
-        if self.tokenizer.unk_token_id in ids:
-            return
-        kinds = [kind for unit in units for kind in (STARTS, *[CONTINUES] * (len(unit) - 1))]
-        if self.text(units) != text or self.token_kinds[ids].tolist() != kinds:
-            raise ValueError(
-                f"tokenizer must encode each character by itself so that the text comes back, but {text!r} comes back "
-                f"as {self.text(units)!r}: use one that falls back to bytes, or unit='word'."
-            )
-
-    def _check_sum(self, words: list[list[int]], whole: list[int], text: str) -> None:
-        if whole != [token for word in words for token in word]:
-            raise ValueError(
-                f"tokenizer must give each word the ids that it has in the whole text, but does not for {text!r}: use "
-                "a tokenizer that splits at spaces first, or unit='char'."
-            )
 
 
 def _languages(name: str, language: str, known: Sequence[str] | None, template: str) -> list[str]:

@@ -2,6 +2,7 @@
 """The prompt around a source and its target, made from a template with plain fields."""
 
 import string
+from typing import Any
 
 FALCON_TEMPLATE = "Translate the following sentence from {source_lang} to {target_lang}: {source}\nAssistant: {target}"
 CHAT_INSTRUCTION = "Translate the following sentence from {source_lang} to {target_lang}: {source}"
@@ -93,6 +94,40 @@ def split_template(template: str, languages: dict[str, str]) -> tuple[str, str, 
     return head[:-1], tail.removesuffix(" "), not tail.endswith(" ")
 
 
+def read_chat_template(
+    tokenizer: Any, instruction: str, system: str | None = None, **options: Any
+) -> tuple[str, str | None]:
+    """Return the template whose rows are the tokenizer's own chat, and the token that ends the target.
+
+    Args:
+        tokenizer, instruction, system, **options: as in [`SimulProcessor.from_chat_template`].
+
+    Raises:
+        ValueError: if the tokenizer has no chat template, or one that changes messages; or for unknown fields in the
+            instruction.
+    """
+    if not tokenizer.chat_template:
+        raise ValueError("tokenizer must have a chat_template; pass template= to SimulProcessor instead.")
+    # Letters that no template touches stand for the texts.
+    source, target = "SOURCETEXT", "TARGETTEXT"
+    fields = {"source_lang": "SOURCELANGUAGE", "target_lang": "TARGETLANGUAGE"}
+    opening = [] if system is None else [{"role": "system", "content": system}]
+    asked = fill_template("instruction", instruction, {"source": source} | fields)
+    chat = [*opening, {"role": "user", "content": asked}]
+    prompt = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **options)
+    answer = {"role": "assistant", "content": target}
+    whole = tokenizer.apply_chat_template([*chat, answer], tokenize=False, **options)
+    head, found, tail = prompt.partition(source)
+    _, found_target, closing = whole.partition(target)
+    if not found or not found_target:
+        raise ValueError(f"chat_template must quote messages as they are, got {whole!r}.")
+    ends = tokenizer.encode(closing, add_special_tokens=False) if closing else []
+    template = f"{escape_braces(head)}{{source}}{escape_braces(tail)}{{target}}"
+    for field, letters in fields.items():
+        template = template.replace(letters, f"{{{field}}}")
+    return template, tokenizer.convert_ids_to_tokens(ends[0]) if ends else None
+
+
 __all__ = [
     "CHAT_INSTRUCTION",
     "FALCON_TEMPLATE",
@@ -100,5 +135,6 @@ __all__ = [
     "escape_braces",
     "fill_template",
     "language_names",
+    "read_chat_template",
     "split_template",
 ]

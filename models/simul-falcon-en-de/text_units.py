@@ -1,0 +1,1 @@
+../../src/transformers_simul/models/text_units.py
