@@ -4,6 +4,7 @@
 import asyncio
 import random
 import threading
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -118,23 +119,25 @@ def test_sentence_ends_mean_nothing_without_sentences(model, processor):
     assert [word.text for word in stream.words] == processor.words(alone.words[0])
 
 
-def test_no_stream_waits_more_than_a_few_steps(model, processor):
+def test_no_stream_waits_more_than_a_few_steps(model, processor, monkeypatch):
     """The budget of a step holds two short asks: eight ready streams take turns, first come first served."""
+    from transformers_simul.streaming import engine_rows
+
+    answered = []
+
+    def step(model, cache, asks):
+        answered.append({*asks})
+        return decode_step(model, cache, asks)
+
+    monkeypatch.setattr(engine_rows, "decode_step", step)
     engine = StreamEngine(model, processor, max_streams=8, max_step_tokens=2)
     for text in sentences(5, 8):
         stream = engine.open(WaitKPolicy(1), **options(processor, max_new_tokens=12))
         stream.source.put(text)
         stream.source.end()
-    waited: dict = {}
-    longest = 0
-    while engine.active_streams:
-        engine.step()
-        # An ask that is still the same one was passed over.
-        waited = {
-            row: (ask, waited[row][1] + 1 if row in waited and waited[row][0] is ask else 0)
-            for row, ask in engine._asks.items()
-        }
-        longest = max([longest, *(steps for _, steps in waited.values())])
+    finish(engine)
+    turns = [[-1, *(number for number, rows in enumerate(answered) if row in rows)] for row in range(8)]
+    longest = max(later - earlier - 1 for each in turns for earlier, later in pairwise(each))
     assert 1 < longest <= 8
 
 
@@ -198,7 +201,7 @@ def test_what_breaks_in_one_stream_ends_it_alone(model, processor):
 
 
 def test_a_forward_that_fails_ends_its_streams_and_the_engine_goes_on(model, processor, monkeypatch):
-    from transformers_simul.streaming import engine as module
+    from transformers_simul.streaming import engine_rows as module
 
     calls = iter([True, False])
 

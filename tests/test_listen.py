@@ -106,7 +106,7 @@ def test_what_breaks_in_the_model_is_raised(model, processor, monkeypatch):
     def broken(*args, **kwargs):
         raise RuntimeError("no more")
 
-    monkeypatch.setattr("transformers_simul.streaming.engine.decode_step", broken)
+    monkeypatch.setattr("transformers_simul.streaming.engine_rows.decode_step", broken)
     with pytest.raises(RuntimeError, match="no more"):
         list(listener.listen(blocks_of(say([*range(10)], 1.0))))
 

@@ -6,26 +6,25 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from ..models.cache import SimulCache
-from ..models.choosing import Answer
 from ..models.committed import committed_words, encoded_unit
 from ..models.configuration_generation import SimulGenerationConfig
-from ..models.decoding import decode_step
 from ..models.glossary import Glossary, bound_glossary
 from ..models.policies import Policy, check_count
 from ..models.policy_names import named
 from ..models.positions import check_context
 from ..models.processing import SimulProcessor
-from ..models.room import check_room, with_room
-from ..models.row import Ask, Prompt
+from ..models.room import check_room
+from ..models.row import Prompt
 from ..models.row_decoder import RowDecoder
 from ..models.seam import StreamingModel
 from ..models.streams import SourceStream
 from ..models.text import ends_sentence
 from .context import KeptSentences
+from .engine_rows import EngineRows
 from .engine_stream import EngineStream
 from .options import decoder_options
 from .sentences import SentenceReader
@@ -37,13 +36,6 @@ _logger = logging.getLogger(__name__)
 
 class EngineFull(Exception):
     """All of the engine's streams are taken."""
-
-
-class _Run(NamedTuple):
-    """A stream that has a place. The generator knows the life, not the other way round: no circle keeps either."""
-
-    life: StreamLife
-    steps: Generator[Ask | None, list[Answer] | None, str]
 
 
 class StreamEngine:
@@ -95,27 +87,21 @@ class StreamEngine:
         if max_step_tokens < 1:
             raise ValueError(f"max_step_tokens must be at least 1, got {max_step_tokens}.")
         self.model, self.processor = model.eval(), processor
-        self.max_step_tokens, self.max_waiting, self.max_unread = max_step_tokens, max_waiting, max_unread
+        self.max_waiting, self.max_unread = max_waiting, max_unread
         self.max_tokens, self.cache = max_tokens, SimulCache(max_streams, max_tokens)
         # Prompts by languages. The processor's own is checked first, so that errors show here.
         self._prompts: dict[tuple[str, str], Prompt] = {}
         self._prompt_of(processor)
-        # The head that each row's cache begins with.
-        self._heads: dict[int, list[int]] = {}
         self._numbers = itertools.count()
         # Free rows of the cache and streams that join, shared with the threads that open; the rest is the worker's.
         self._changed = threading.Condition()
         self._free = list(range(max_streams))
-        self._joining: deque[tuple[int, _Run]] = deque()
-        self._runs: dict[int, _Run] = {}
-        # Rows that wait for source, and those that wait for a forward in the order in which they began to.
-        self._waiting: set[int] = set()
-        self._asks: dict[int, Ask] = {}
+        self._joining: deque[tuple[int, StreamLife]] = deque()
+        self._rows = EngineRows(self.model, self.cache, max_step_tokens, self._free, self._changed)
         self._arrived = threading.Event()
         # One thread steps at a time: the engine's own, once it is started, or the caller's.
         self._stepping = threading.Lock()
         self._stepper: int | None = None
-        self._worker: threading.Thread | None = None
         # No place is given any more, and the error that was the reason.
         self._is_closed = False
         self._error: BaseException | None = None
@@ -124,6 +110,7 @@ class StreamEngine:
         self,
         policy: Policy | str,
         source: SourceStream | None = None,
+        *,
         sentences: bool = False,
         max_sentence_words: int | None = None,
         ends_sentence: Callable[[str], bool] = ends_sentence,
@@ -215,7 +202,7 @@ class StreamEngine:
             row = self._free_row(wait_s)
             kept = KeptSentences(self.cache, row, prompt.head, context, self.max_tokens // 2)
             life = StreamLife(stream, reader, make_decoder, kept, shown, words_before, over)
-            self._joining.append((row, _Run(life, life.run())))
+            self._joining.append((row, life))
         source.listen(self._arrived.set)
         self._arrived.set()
         return stream
@@ -246,16 +233,12 @@ class StreamEngine:
         with self._stepping:
             self._stepper = threading.get_ident()
             try:
-                answered = self._step()
+                self._join()
+                answered = self._rows.step()
                 if self._is_closed:
                     # A callback closed it, which could not wait for the end of this step.
                     self._end_rows()
                 return answered
-            except BaseException as error:
-                # Those whose answer or turn got lost would wait for ever.
-                for row in set(self._runs) - self._waiting - set(self._asks):
-                    self._close(row, "error", error)
-                raise
             finally:
                 self._stepper = None
 
@@ -279,17 +262,17 @@ class StreamEngine:
         with self._changed:
             if self._is_closed:
                 raise RuntimeError("the engine is closed.")
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, daemon=True, name="StreamEngine")
-                self._worker.start()
+            if self._rows.worker is None:
+                self._rows.worker = threading.Thread(target=self._work, daemon=True, name="StreamEngine")
+                self._rows.worker.start()
 
     def close(self) -> None:
         """Cancel what runs and stop the thread."""
         self._refuse()
         if self._stepper == threading.get_ident():
             return
-        if self._worker is not None:
-            self._worker.join()
+        if self._rows.worker is not None:
+            self._rows.worker.join()
         with self._stepping:
             self._end_rows()
 
@@ -305,8 +288,7 @@ class StreamEngine:
             while not self._is_closed:
                 self._arrived.clear()
                 if not self.step():
-                    waits = [self._runs[row].life.reader.wait_s for row in self._waiting]
-                    self._arrived.wait(min((wait for wait in waits if wait is not None), default=None))
+                    self._arrived.wait(self._rows.wait_s)
         except BaseException as error:
             # Nobody would step any more, so nobody may wait for it.
             _logger.exception("The engine has failed; its streams end with this error.")
@@ -323,8 +305,7 @@ class StreamEngine:
 
     def _end_rows(self) -> None:
         self._join()
-        for row in list(self._runs):
-            self._close(row, "cancelled" if self._error is None else "error", self._error)
+        self._rows.close_all("cancelled" if self._error is None else "error", self._error)
 
     def _prompt_of(self, processor: SimulProcessor) -> Prompt:
         """The prompt of its languages, for the model."""
@@ -335,93 +316,10 @@ class StreamEngine:
             self._prompts[languages] = prompt
         return self._prompts[languages]
 
-    def _step(self) -> int:
-        self._join()
-        for row in list(self._waiting):
-            self._advance(row, None)
-        asks: dict[int, Ask] = {}
-        tokens = 0
-        for row, ask in self._asks.items():
-            tokens += ask.tokens
-            if asks and tokens > self.max_step_tokens:
-                break
-            asks[row] = ask
-        for row in asks:
-            del self._asks[row]
-        if not asks:
-            return 0
-        try:
-            answers = decode_step(self.model, self.cache, asks)
-        except BaseException as error:
-            for row in asks:
-                self._close(row, "error", error)
-            self._raise_interrupt(error)
-        else:
-            for row in asks:
-                self._advance(row, answers[row])
-        return len(asks)
-
     def _join(self) -> None:
         with self._changed:
             while self._joining:
-                row, run = self._joining.popleft()
-                self._keep_head(row, run.life.kept.head)
-                self._runs[row] = run
-                self._waiting.add(row)
-
-    def _advance(self, row: int, answer: list[Answer] | None) -> None:
-        """Let a stream go on until it asks, waits or ends; what goes wrong in it ends it alone."""
-        self._waiting.discard(row)
-        if self._runs[row].life.stream.source.is_cancelled:
-            # Nobody wants the rest, even where nothing is left to READ.
-            self._close(row, "cancelled")
-            return
-        try:
-            steps = self._runs[row].steps
-            ask, reason = with_room(steps, steps.send(answer), self.model.config, self.cache, row)
-        except StopIteration as end:
-            self._close(row, end.value)
-        except BaseException as error:
-            # Whatever a policy, a processor or a criterion raises, SystemExit and CancelledError too.
-            self._close(row, "error", error)
-            self._raise_interrupt(error)
-        else:
-            if ask is None:
-                self._waiting.add(row)
-            elif reason:
-                self._close(row, reason)
-            else:
-                self._asks[row] = ask
-
-    def _keep_head(self, row: int, head: list[int]) -> None:
-        """Streams of the same languages begin alike: a row computes its head once. If the last one of this row had
-        others, forget its head."""
-        if self._heads.get(row) != head:
-            self.cache.clear(row)
-            self._heads[row] = head
-
-    def _close(self, row: int, reason: str, error: BaseException | None = None) -> None:
-        """End a stream and free its row."""
-        stream = self._runs.pop(row).life.stream
-        self._waiting.discard(row)
-        self._asks.pop(row, None)
-        try:
-            stream.finish(reason, error)
-        except BaseException as failure:
-            # A listener of the source; what was to be done is done.
-            _logger.exception("A listener of %s failed.", stream.source.name)
-            self._raise_interrupt(failure)
-        finally:
-            # The head stays, unless its forward failed half-way.
-            self.cache.clear(row, keep=0 if error else len(self._heads[row]))
-            with self._changed:
-                self._free.append(row)
-                self._changed.notify()
-
-    def _raise_interrupt(self, error: BaseException) -> None:
-        """Ctrl-C belongs to the caller who steps; in the engine's own thread it can only be a callback's."""
-        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is not self._worker:
-            raise error
+                self._rows.add(*self._joining.popleft())
 
 
 __all__ = ["EngineFull", "EngineStream", "StreamEngine"]
