@@ -29,8 +29,8 @@ from transformers_simul.speech.accuracy import word_errors
 from transformers_simul.speech.agreement import LocalAgreementRecogniser
 from transformers_simul.speech.audio import RATE, AudioFile
 from transformers_simul.speech.listening import Listener, ReplayClock
-from transformers_simul.speech.recogniser import make_transcriber
 from transformers_simul.speech.record import SpeechRecord
+from transformers_simul.speech.transcribers import make_transcriber
 from transformers_simul.speech.voice import SileroVoice
 from transformers_simul.speech.writing import SentenceWriter
 from transformers_simul.text_files import read_lines

@@ -26,7 +26,7 @@ from test_docs import PAGES, ROOT, SERVED, blocks, reader  # noqa: F401 - a fixt
 from test_listen import Speaks
 from transformers_simul import checkpoints, cli
 from transformers_simul.corpora import Pair
-from transformers_simul.speech import recogniser, voice
+from transformers_simul.speech import transcribers, voice
 from transformers_simul.training import data as finetuning_data
 
 # A reader's training would take hours; the last of two equal flags counts.
@@ -171,7 +171,7 @@ def at_hand(reader, monkeypatch):  # noqa: F811
     write("talk.wav", say([*range(12)], 1.0))
     Path("talk.en").write_text("w0 w1 w2\n")
     Path("talk.de").write_text("ein Hund\n")
-    monkeypatch.setattr(recogniser, "make_transcriber", lambda name, language: Speaks())
+    monkeypatch.setattr(transcribers, "make_transcriber", lambda name, language: Speaks())
     monkeypatch.setattr(voice, "SileroVoice", Loudness)
     gradio = pytest.importorskip("gradio")
     monkeypatch.setattr(gradio.Blocks, "block_thread", gradio.Blocks.close)

@@ -18,7 +18,7 @@ from speech_helpers import RATE, Loudness, ToneTranscriber, say, tone, write
 from transformers_simul import StreamEngine, WaitKPolicy, cli
 from transformers_simul.cli import listen as listen_command
 from transformers_simul.evaluation import SpeechInstance, read_instances
-from transformers_simul.speech import listening, microphone, recogniser, voice
+from transformers_simul.speech import listening, microphone, transcribers, voice
 from transformers_simul.speech.agreement import LocalAgreementRecogniser
 from transformers_simul.speech.listening import Listener, ReplayClock, WallClock
 from transformers_simul.speech.microphone import microphone_blocks
@@ -151,7 +151,7 @@ def at_hand(tmp_path, monkeypatch, model, processor):
     monkeypatch.chdir(tmp_path)
     model.save_pretrained("model")
     processor.save_pretrained("model")
-    monkeypatch.setattr(recogniser, "make_transcriber", lambda name, language: Speaks())
+    monkeypatch.setattr(transcribers, "make_transcriber", lambda name, language: Speaks())
     monkeypatch.setattr(voice, "SileroVoice", Loudness)
     write("talk.wav", say([*range(12)], 1.0))
     return tmp_path
@@ -291,7 +291,7 @@ def test_a_recording_at_its_own_pace_is_heard_as_a_microphone_would(monkeypatch)
 def test_audio_that_is_none_is_refused_before_anything_is_loaded(at_hand, capsys, name, message, monkeypatch):
     (at_hand / "text.wav").write_text("text")
     write("empty.wav", tone(0))
-    monkeypatch.setattr(recogniser, "make_transcriber", lambda *_: pytest.fail("it was loaded"))
+    monkeypatch.setattr(transcribers, "make_transcriber", lambda *_: pytest.fail("it was loaded"))
     status, _, err = run(capsys, "--audio", name)
     assert (status, message in err) == (1, True), err
 

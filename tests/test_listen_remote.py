@@ -12,7 +12,7 @@ from test_listen import Speaks
 from transformers_simul import PlainSimulClient, ServerError, cli
 from transformers_simul.serving.client.plain import PlainStream
 from transformers_simul.serving.messages import Error
-from transformers_simul.speech import recogniser, voice
+from transformers_simul.speech import transcribers, voice
 
 TOKEN = "a-token-of-the-tests"
 
@@ -28,7 +28,7 @@ def at_hand(tmp_path, monkeypatch, parts):
     model, processor = parts
     model.save_pretrained("model")
     processor.save_pretrained("model")
-    monkeypatch.setattr(recogniser, "make_transcriber", lambda name, language: Speaks())
+    monkeypatch.setattr(transcribers, "make_transcriber", lambda name, language: Speaks())
     monkeypatch.setattr(voice, "SileroVoice", Loudness)
     write("talk.wav", say([*range(12)], 1.0))
     (tmp_path / "token.txt").write_text(TOKEN)

@@ -22,7 +22,7 @@ from transformers_simul.research.speech import data as speech_data
 from transformers_simul.research.speech import run as speech_run
 from transformers_simul.research.speech.data import find_or_speak, make_speech_model, make_speech_processor
 from transformers_simul.research.speech.decode import translate_speech
-from transformers_simul.speech import recogniser, voice
+from transformers_simul.speech import transcribers, voice
 from transformers_simul.speech.recogniser import SpokenWord
 from transformers_simul.training import DataArguments, ModelArguments, ProgramArguments
 
@@ -46,7 +46,7 @@ class HearsTenths:
 def at_hand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stand_in_for_espeak(tmp_path, monkeypatch)
-    monkeypatch.setattr(recogniser, "make_transcriber", lambda name, language: HearsTenths())
+    monkeypatch.setattr(transcribers, "make_transcriber", lambda name, language: HearsTenths())
     monkeypatch.setattr(voice, "SileroVoice", Loudness)
     draw = random.Random(0)
     for name, count in (("train", 12), ("test", 3)):

@@ -18,7 +18,7 @@ from speech_helpers import Loudness, say
 from test_listen import Speaks, blocks_of
 from transformers_simul import WaitKPolicy, cli
 from transformers_simul.evaluation.logs import read_log
-from transformers_simul.speech import recogniser, voice
+from transformers_simul.speech import transcribers, voice
 from transformers_simul.speech.agreement import LocalAgreementRecogniser
 from transformers_simul.speech.listening import Listener
 
@@ -58,7 +58,7 @@ def module(monkeypatch):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     sys.modules[package].SpeechProcessor = SpeechProcessor
     sys.modules[f"{package}.incremental_output"].IncrementalOutput = IncrementalOutput
-    monkeypatch.setattr(recogniser, "make_transcriber", make_transcriber)
+    monkeypatch.setattr(transcribers, "make_transcriber", make_transcriber)
     monkeypatch.setattr(voice, "SileroVoice", Loudness)
     made.clear()
     yield importlib.import_module(NAME)

@@ -25,8 +25,8 @@ from speech_helpers import RATE, Loudness, say, tone
 from transformers_simul.downloads import Wheel, file_sha256
 from transformers_simul.speech import whisper
 from transformers_simul.speech.agreement import LocalAgreementRecogniser
-from transformers_simul.speech.recogniser import make_transcriber
 from transformers_simul.speech.stock import StockTranscriber
+from transformers_simul.speech.transcribers import make_transcriber
 from transformers_simul.speech.voice import SileroVoice
 
 

@@ -22,7 +22,7 @@ from helpers import make_model, make_processor  # noqa: E402
 from speech_helpers import RATE, Loudness, say  # noqa: E402
 from test_listen import Speaks, blocks_of  # noqa: E402
 from transformers_simul import WaitKPolicy, cli  # noqa: E402
-from transformers_simul.speech import recogniser, voice  # noqa: E402
+from transformers_simul.speech import transcribers, voice  # noqa: E402
 from transformers_simul.speech.agreement import LocalAgreementRecogniser  # noqa: E402
 from transformers_simul.speech.listening import Listener  # noqa: E402
 
@@ -39,7 +39,7 @@ def infer(folder: Path) -> None:
     """simulstream_inference, with a recogniser of tones."""
     from simulstream import inference
 
-    recogniser.make_transcriber = lambda name, language: Speaks()
+    transcribers.make_transcriber = lambda name, language: Speaks()
     voice.SileroVoice = Loudness
     sys.argv = [
         "simulstream_inference", "--speech-processor-config", str(folder / "processor.yaml"), "--wav-list-file",

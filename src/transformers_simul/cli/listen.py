@@ -167,7 +167,7 @@ def _make_listener(args: argparse.Namespace, policy: Any, is_live: bool) -> Any:
     print(f"loading {args.recogniser} and {args.model}", file=sys.stderr, flush=True)
     from ..speech.agreement import LocalAgreementRecogniser
     from ..speech.listening import Listener, ReplayClock, WallClock
-    from ..speech.recogniser import make_transcriber
+    from ..speech.transcribers import make_transcriber
     from ..speech.voice import SileroVoice
     from ..speech.writing import SentenceWriter
     from ..streaming.segmenter import Segmenter

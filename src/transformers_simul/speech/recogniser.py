@@ -71,28 +71,5 @@ class Voice(Protocol):
 
 # Samples that voice activity is asked about: 32 ms.
 FRAME = 512
-_FASTER = "faster-whisper:"
 
-
-def make_transcriber(name: str = "tiny.en", language: str = "en") -> Transcriber:
-    """A model that writes down what is said, by name.
-
-    Args:
-        name (`str`, *optional*): `"tiny.en"`, Whisper's tiny English model, which needs no hub; any other that
-            faster-whisper knows, or a folder in its format: `"faster-whisper:small"`; or a speech model of
-            Transformers, a folder or a name on the Hub.
-        language (`str`, *optional*): code of what is spoken.
-
-    Raises:
-        ValueError: if there is no such model, or a package is missing.
-    """
-    if name == "tiny.en" or name.startswith(_FASTER):
-        from .whisper import WhisperTranscriber
-
-        return WhisperTranscriber(name.removeprefix(_FASTER), language)
-    from .stock import StockTranscriber
-
-    return StockTranscriber.from_pretrained(name, language)
-
-
-__all__ = ["FRAME", "Recogniser", "SpokenWord", "Transcriber", "Voice", "make_transcriber"]
+__all__ = ["FRAME", "Recogniser", "SpokenWord", "Transcriber", "Voice"]

@@ -41,8 +41,7 @@ from ..models.processing_speech import SimulSpeechProcessor
 from ..streaming.engine import StreamEngine
 from ..streaming.streamer import SimulStreamer
 from ..text_files import read_json
-from . import recogniser as recognisers
-from . import voice
+from . import transcribers, voice
 from .agreement import LocalAgreementRecogniser
 from .listening import Listener
 from .recogniser import Transcriber
@@ -168,7 +167,7 @@ def _transcriber(config: SimpleNamespace, processor: SimulProcessor) -> Transcri
 
 @functools.cache
 def _loaded_transcriber(name: str, language: str) -> Transcriber:
-    return recognisers.make_transcriber(name, language)
+    return transcribers.make_transcriber(name, language)
 
 
 class _Cascade:

@@ -24,8 +24,7 @@ from ...models.policies import OfflinePolicy, Policy, WaitKPolicy
 from ...models.processing import SimulProcessor
 from ...models.processing_speech import SimulSpeechProcessor
 from ...models.row_decoder import RowDecoder
-from ...speech import recogniser as recognisers
-from ...speech import voice
+from ...speech import transcribers, voice
 from ...speech.agreement import LocalAgreementRecogniser
 from ...speech.dataset import Utterance
 from ...speech.recogniser import SpokenWord
@@ -280,7 +279,7 @@ class SpeechExperiment:
     def _hear(self) -> list[Heard]:
         # It would print a line for each piece of audio.
         logging.getLogger("faster_whisper").setLevel(logging.WARNING)
-        transcriber = recognisers.make_transcriber(self.arguments.recogniser, self.data.source_lang)
+        transcriber = transcribers.make_transcriber(self.arguments.recogniser, self.data.source_lang)
         heard = []
         for utterance in self.test_set:
             recogniser = LocalAgreementRecogniser(transcriber, voice.SileroVoice())
