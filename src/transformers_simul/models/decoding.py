@@ -74,9 +74,9 @@ def _columns(ask: Ask) -> tuple[list[int], list[int], list[int], list[int]]:
     """Ids, `in_target`, `offsets` and `visible_source` of one row's tokens."""
     source, target = len(ask.source_ids), len(ask.target_ids)
     before = range(ask.source_offset, ask.source_offset + source)
-    behind = range(ask.target_offset, ask.target_offset + target)
+    after = range(ask.target_offset, ask.target_offset + target)
     ids = [*ask.source_ids, *ask.target_ids]
-    offsets, visible = [*before, *behind], [*(offset + 1 for offset in before), *[ask.visible_source] * target]
+    offsets, visible = [*before, *after], [*(offset + 1 for offset in before), *[ask.visible_source] * target]
     if ask.copies:
         again = len(ask.copies)
         ids, offsets = [*ids, *ids[-1:] * again], [*offsets, *offsets[-1:] * again]

@@ -121,7 +121,7 @@ class RowGlossary:
         self._read, self._words = 0, list[str]()
         # Beginnings of terms that may go on, each with the word that it starts at.
         self._begun: list[tuple[int, TermTree]] = []
-        # The longest term that starts at a word: the word behind it, and its target.
+        # The longest term that starts at a word: the word after it, and its target.
         self._found: dict[int, tuple[int, str]] = {}
         self.due: Counter[str] = Counter()
         self._copied: list[_Target] = []

@@ -49,7 +49,7 @@ def policy_from_name(name: str) -> Policy:
     """
     if not isinstance(name, str):
         raise ValueError(f"policy must be a name, one of {FORMS}; got {name!r}.")
-    # A dash behind another separator is a minus.
+    # A dash after another separator is a minus.
     kind, *values = re.split(r"(?<![-:,=])-|[:,]", name)
     if kind not in _KINDS:
         raise ValueError(f"policy must be one of {FORMS}; got {name!r}.")

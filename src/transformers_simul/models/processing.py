@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SimulProcessor turns text into prompts and words of token ids, and ids into text. Nothing else knows the text."""
+"""SimulProcessor turns text into prompts and words of token ids, and ids into text; all else works on ids."""
 
 import copy
 import os

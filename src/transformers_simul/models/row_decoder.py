@@ -138,7 +138,7 @@ class RowDecoder(RowChooser):
         """Feed the last tokens of tail+target again, in their own places: the stored ones are given up.
 
         Args:
-            ids (`list[int]`): these tokens; as fed before, with no source behind their first.
+            ids (`list[int]`): these tokens; as fed before, with no source after their first.
         """
         return self.questions.compose(ids, in_place=True)
 
@@ -242,8 +242,8 @@ class RowDecoder(RowChooser):
         return (yield from self.questions.ask(self.feed([token], copies)))
 
     def _wait_to_write(self, answer: Answer) -> Generator[Ask | None, list[Answer], Answer]:
-        """READ until the policy says WRITE; returns what the model says then. READs that take no look come one behind
-        the other, before the model is asked again."""
+        """READ until the policy says WRITE; returns what the model says then. READs that take no look follow
+        one another before the model is asked again."""
         visible, first = self.reading.visible, None
         while True:
             reads = self._reads(len(self.words))

@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from ..evaluation.report import FULL_SOURCE, ReportLine, markdown_table
+from ..models.template import LANGUAGES
 from ..text_files import write_text
 from .names import name_on_hub
 
@@ -153,7 +154,9 @@ def _text(
     lines: Sequence[ReportLine],
     about_training: str | None,
 ) -> str:
-    source, target = (" or ".join(_languages(processor, side)) for side in ("source", "target"))
+    source, target = (
+        " or ".join(LANGUAGES.get(each, each) for each in _languages(processor, side)) for side in ("source", "target")
+    )
     targets = _languages(processor, "target")
     sentence = _SENTENCES.get(processor["source_lang"], "...")
     # For speech, the processor knows how long a unit is.
@@ -180,9 +183,8 @@ def _text(
         parts += ["## Quality and latency", markdown_table(lines)]
         if (folder / "quality_latency.png").is_file():
             parts.append("![BLEU over LAAL](quality_latency.png)")
-        offline = "" if lines[-1].name != FULL_SOURCE else f" *{FULL_SOURCE}* reads everything before it writes."
-        unit = "milliseconds of audio" if chunk_ms or lines[0].source_unit == "ms" else "source words"
-        parts.append(f"Lagging in {unit}; in brackets 95% bootstrap intervals.{offline}")
+        if lines[-1].name == FULL_SOURCE:
+            parts.append(f"*{FULL_SOURCE}* reads everything before it writes.")
     parts += [
         "## Limits",
         f"One sentence at a time: endless {what} must be cut at sentence ends{'' if chunk_ms else _HOW_TO_CUT}. "

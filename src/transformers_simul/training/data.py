@@ -156,7 +156,7 @@ def drop_long_pairs(dataset: Dataset, collator: SimulMaskDataCollator, split: st
     """Leave out the pairs that the collator might find too long, before a training begins: a batch of nothing else, as
     batches of similar lengths are, would end it.
 
-    A long sentence in a run of [`join_documents`] is only counted, since the sentences behind it must not see past it;
+    A long sentence in a run of [`join_documents`] is only counted, since the sentences after it must not see past it;
     the collator leaves it out.
 
     Args:

@@ -124,13 +124,13 @@ def join_sentences(sentences: Sequence[Row], context_sentences: int) -> Row:
     """Join the rows of consecutive sentences to one in which each sentence sees those right before it: their heads,
     sources, tails and targets, but neither their EOS nor their peek rows, which no decoder keeps.
 
-    Sentences are pairs of the row. What a query sees of its own pair and where stays as it is, behind the context.
-    Later pairs find a token at its place, counted over all sentences; what a query sees of earlier pairs begins at a
-    place, from which their ranks count. So ranks do not depend on how much came before the context.
+    Sentences are pairs of the row. Within its own pair a query sees what it saw alone, at ranks that go on after the
+    context. Later pairs find a token at its place, counted over all sentences; what a query sees of earlier pairs
+    begins at a place, from which their ranks count. So ranks do not depend on how much came before the context.
 
     Args:
         sentences (`Sequence[dict[str, list]]`): rows of [`training_row`], in order; prompts that [`append_row`] put
-            behind one see what it sees.
+            after one see what it sees.
         context_sentences (`int`): how many earlier sentences each sees.
 
     Example (two sentences of a source and a target token each; the second sees the first):

@@ -15,7 +15,7 @@ class PrefixDataCollator(SimulMaskDataCollator):
 
     For each number of source words that the policy will have read when it writes, one plain causal row
     `[head | source prefix | tail | target prefix | eos]`. Its loss is that of the words written at that point and of
-    the EOS behind them, which before the end of the source means READ: each target token is learnt once, in the
+    the EOS after them, which before the end of the source means READ: each target token is learnt once, in the
     context that decoding will give it. So a pair costs about as many rows as it has words. There are no peek rows,
     whatever `peek_rows` says. Arguments, output and errors are those of [`SimulMaskDataCollator`].
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recomputation ("-rec"): whenever source arrives, keys and values of all that stands behind it are made anew."""
+"""Recomputation ("-rec"): whenever source arrives, keys and values of all that stands after it are made anew."""
 
 from ...models.row import Ask
 from ...models.row_decoder import RowDecoder

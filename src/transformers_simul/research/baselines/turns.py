@@ -12,7 +12,7 @@ def turns(target_words: int, delays: Sequence[int]) -> list[tuple[int, int, int]
         delays (`Sequence[int]`): g(0) ... g(EOS).
 
     Returns:
-        `list[tuple[int, int, int]]`: `(source words read, first target word, one behind the last)`. If the target ends
+        `list[tuple[int, int, int]]`: `(source words read, first target word, one after the last)`. If the target ends
         before the source does, the last run holds no word: only EOS is left to write.
 
     Example:

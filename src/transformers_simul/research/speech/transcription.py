@@ -75,7 +75,7 @@ class Transcriber(nn.Module):
             features (`torch.Tensor` of shape `(units, ...)`): of all utterances, one after the other.
             units (`torch.Tensor` of shape `(utterances,)`): how many each has.
             transcripts (`torch.Tensor` of shape `(utterances, longest)`): tokens by their place in the vocabulary, from
-                1; 0 behind the last.
+                1; 0 after the last.
 
         Returns:
             `dict[str, torch.Tensor]`: `loss`, the mean over utterances of the loss per token; an utterance that has
