@@ -3,7 +3,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from itertools import accumulate, chain
 from typing import Any
 
@@ -25,6 +25,7 @@ _DONE, _WAITS, _ASKS = range(3)
 _SYNC_S = 0.01
 # What a row asks whose life is over.
 _OVER = object()
+_Run = Generator[Ask | None, Any, None]
 
 
 @torch.inference_mode()
@@ -148,14 +149,14 @@ def decode_rows(
     return forwards
 
 
-def _begin(row: RowDecoder, arrived: threading.Event) -> Any:
+def _begin(row: RowDecoder, arrived: threading.Event) -> _Run:
     """The row's life, whose source says when it has something."""
     if not row.source.is_known:
         row.source.listen(arrived.set)
     return row.run()
 
 
-def _next_ask(run: Any, answer: list[Answer] | None, config: DecodingConfig, cache: SimulCache, index: int) -> Any:
+def _next_ask(run: _Run, answer: list[Answer] | None, config: DecodingConfig, cache: SimulCache, index: int) -> Any:
     """What a row asks next; None while it waits for source, and `_OVER` at its end."""
     try:
         ask, reason = with_room(run, run.send(answer), config, cache, index)

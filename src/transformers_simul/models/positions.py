@@ -12,11 +12,10 @@ later. There are three ways (`docs/positions.md`):
 | `reserved` | its offset | its offset plus `target_start`, the slots kept for the source | as long as these suffice |
 """
 
-from typing import Any
-
 import torch
 
 from .schedule import Schedule
+from .seam import DecodingConfig
 
 ALIBI_POSITIONS = ("modified", "plain", "none")
 ROTARY_POSITIONS = ("own_frame", "group", "reserved")
@@ -77,7 +76,7 @@ def check_positions(queries: Schedule, strategy: str, target_start: int, limit: 
         )
 
 
-def check_context(config: Any) -> None:
+def check_context(config: DecodingConfig) -> None:
     """Refuse context across sentences where stored keys hold a position, which changes when the oldest sentence leaves,
     or where distances count what is hidden.
 

@@ -14,6 +14,7 @@ from transformers.processing_utils import ProcessorMixin
 from .encoding import TextEncoder
 from .row import Prompt
 from .schedule import NEVER
+from .source import Encoder
 from .streams import SourceStream
 from .template import CHAT_INSTRUCTION, FALCON_TEMPLATE, language_names, read_chat_template, split_template
 from .text import UNITS, token_kinds
@@ -243,8 +244,8 @@ class SimulProcessor(TextUnits, ProcessorMixin):
         """What the policy counts; a source stream has the same."""
         return self.unit
 
-    def source_encoder(self) -> Any:
-        """What gives the ids of a source stream's units, one after the other: an [`Encoder`] of its own."""
+    def source_encoder(self) -> Encoder:
+        """What gives the ids of a source stream's units, one after the other; audio needs one of its own."""
         return self
 
     def stream(self, **options: Any) -> SourceStream:
@@ -310,10 +311,12 @@ class SimulProcessor(TextUnits, ProcessorMixin):
         }
         return BatchFeature(data)
 
-    def _prompts_of(self, source_lang: Any, target_lang: Any, count: int) -> list[Prompt]:
-        columns = []
+    def _prompts_of(
+        self, source_lang: str | Sequence[str] | None, target_lang: str | Sequence[str] | None, count: int
+    ) -> list[Prompt]:
+        columns: list[Sequence[str | None]] = []
         for name, value in (("source_lang", source_lang), ("target_lang", target_lang)):
-            column = [value] * count if value is None or isinstance(value, str) else list(value)
+            column: Sequence[str | None] = [value] * count if value is None or isinstance(value, str) else value
             if len(column) != count:
                 raise ValueError(f"{name} must be one for all or one for each of the {count} sources, got {value!r}.")
             columns.append(column)

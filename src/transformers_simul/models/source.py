@@ -29,10 +29,21 @@ class Source(Protocol):
 
 
 class Encoder(Protocol):
-    """What a source needs of a processor."""
+    """Gives the ids of a source's units."""
 
     def encode_piece(self, piece: Any) -> list[list[int]]:
         """Ids of each unit in one unit of a stream: one, or with token units as many as tokens."""
+
+
+class SourceProcessor(Protocol):
+    """What a live source asks of a processor."""
+
+    @property
+    def source_unit(self) -> str:
+        """What the processor counts."""
+
+    def source_encoder(self) -> Encoder:
+        """What gives the ids of a stream's units, one after the other."""
 
 
 class SourceTimeout(Exception):
@@ -78,4 +89,12 @@ def all_words(source: Source) -> list[list[int]]:
     return [*takewhile(lambda word: word is not None, words)]  # type: ignore[list-item]
 
 
-__all__ = ["Encoder", "KnownSource", "Source", "SourceCancelled", "SourceTimeout", "all_words"]
+__all__ = [
+    "Encoder",
+    "KnownSource",
+    "Source",
+    "SourceCancelled",
+    "SourceProcessor",
+    "SourceTimeout",
+    "all_words",
+]

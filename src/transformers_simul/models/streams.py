@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .source import Encoder, SourceCancelled, SourceTimeout
+from .source import Encoder, SourceCancelled, SourceProcessor, SourceTimeout
 from .text import UNITS, split_at_breaks
 
 _logger = logging.getLogger(__name__)
@@ -191,11 +191,11 @@ class SourceStream:
         for callback in self._wait_listeners:
             callback()
 
-    def bind(self, processor: Any) -> "SourceReader":
+    def bind(self, processor: SourceProcessor) -> "SourceReader":
         """The reader of token ids that `generate()` takes.
 
         Args:
-            processor (`SimulProcessor`): whose `source_encoder()` gives the ids of each unit.
+            processor (`SimulProcessor`): gives the ids of each unit.
 
         Raises:
             ValueError: if the processor counts other units.
@@ -272,8 +272,8 @@ class SourceReader:
     # A [`SentenceReader`] counts what came before its sentence; here all is one.
     words_before = 0
 
-    def __init__(self, stream: SourceStream, processor: Encoder):
-        self.stream, self.processor = stream, processor
+    def __init__(self, stream: SourceStream, encoder: Encoder):
+        self.stream, self.encoder = stream, encoder
         self.units = 0
         # Ids of units to come, and the text that each completes.
         self._ahead: deque[tuple[list[int], str | None]] = deque()
@@ -316,7 +316,7 @@ class SourceReader:
             ready, text = self.stream.poll()
             if text is None:
                 return ready, None
-            *first, last = self.processor.encode_piece(text)
+            *first, last = self.encoder.encode_piece(text)
             self._ahead += [*((ids, None) for ids in first), (last, text)]
         return True, self._ahead[index][0]
 
