@@ -184,8 +184,7 @@ class Track:
                 max_sentence_words=cut,
                 context_sentences=start.context_sentences,
                 streamer=streamer,
-                **self.served.languages,
-                **options,
+                **options | self.served.languages,
             )
         except EngineFull as error:
             places = engine.cache.batch_size
