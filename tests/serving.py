@@ -68,11 +68,13 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def running(models, tokens=(), max_streams=8, max_tokens=256, origins=(), host_names=(), **settings):
+async def running(
+    models, tokens=(), max_streams=8, max_tokens=256, origins=(), host_names=(), segmenters=None, **settings
+):
     """A server with these models, until the block is left."""
     metrics = Metrics()
     served = serve_models(models, metrics, max_streams, max_tokens)
-    service = Service(served, Settings(**{"policy": "wait-1"} | settings), Tokens(tokens), metrics)
+    service = Service(served, Settings(**{"policy": "wait-1"} | settings), Tokens(tokens), metrics, segmenters or {})
     app = build_app(service, origins, None if tokens else host_names)
     listens = asyncio.Event()
     server = make_server(app, service, port=0, on_start=lambda url: listens.set())

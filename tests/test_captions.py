@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import json
 import random
 import shutil
 
@@ -106,6 +107,27 @@ def test_what_is_typed_is_captioned_over_a_line_that_is_cut(parts, browser):
         assert lines(tab) == expected(parts, TEXT)
         assert tab.evaluate("simul.reconnects") == 4
         assert tab.locator("#status").inner_text() == ""
+        tab.close()
+    assert not errors
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_an_address_asks_for_terms_and_for_punctuation(parts, browser):
+    errors, sent = [], []
+    with in_thread({"one": parts}, segmenters={"": lambda words, following: following == "two"}) as server:
+        tab = browser.new_page()
+        tab.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.goto(f"{server.url}/captions?policy=wait-1&lines=9&punctuation=add&term=big dog=Dogge&term=x&term=a=b=c")
+        tab.locator("#source").press_sequentially("a dog runs two children watch him")
+        tab.locator("#source").press("Enter")
+        wanted = expected(parts, "A dog runs. Two children watch him.")
+        tab.wait_for_function(
+            "wanted => document.querySelector('#captions').innerText == wanted", arg="\n".join(wanted)
+        )
+        terms = [{"source": "big dog", "target": "Dogge"}, {"source": "a", "target": "b=c"}]
+        assert json.loads(sent[0])["glossary"] == terms
         tab.close()
     assert not errors
 

@@ -13,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 
 from serving import END, rest, run, running, say, source, start, tiny, translate, until, words
 from transformers_simul import StreamEngine
+from transformers_simul.cli.serve import assemble, named_segmenters
 from transformers_simul.serving.failure import Failure
 from transformers_simul.serving.messages import SERVER_MESSAGES
 from transformers_simul.serving.settings import Settings
@@ -353,6 +354,74 @@ class TestOrigins:
                     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
         run(main())
+
+
+class TestPunctuation:
+    """Source without punctuation and capitals."""
+
+    SAID, WRITTEN = "a dog runs two children watch him", "A dog runs. Two children watch him."
+
+    @staticmethod
+    def says_two(words, following):
+        return following == "two"
+
+    def test_it_is_added_where_the_segmenter_says_and_at_each_end_of_a_sentence(self, parts):
+        async def main():
+            async with running({"one": parts}, segmenters={"": self.says_two}) as server:
+                async with server.connect() as socket:
+                    await say(socket, start(add_punctuation=True))
+                    for letter in self.SAID:
+                        await say(socket, source(letter))
+                    await say(socket, {"type": "end_sentence"}, source("a dog"), END)
+                    messages = await rest(socket)
+                # It goes on after the first sentence.
+                resume = {"source_words": 3, "tracks": [{"source_words": 3, "target_words": 9, "sentences": 1}]}
+                again = await translate(server, "two children watch him", add_punctuation=True, resume=resume)
+                body = {"text": self.SAID, "options": {"max_new_tokens": 12}, "add_punctuation": True}
+                async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+                    whole = (await client.post("/v1/translate", json=body)).json()
+            return messages, again, whole
+
+        messages, again, whole = run(main())
+        expected = alone(parts, f"{self.WRITTEN} A dog.")
+        assert shown(messages) == expected
+        ends = [message["source_words"] for message in messages if message["type"] == "sentence_end"]
+        assert ends == [3, 7, 9]
+        read = [word for message in messages for word in message.get("read", [])]
+        assert " ".join(read) == f"{self.WRITTEN} A dog."
+        assert shown(again) == [(text, delay) for text, delay in expected if 3 < delay <= 7]
+        assert [(word["text"], word["delay"]) for word in whole["words"]] == alone(parts, self.WRITTEN)
+
+    def test_segmenters_are_those_of_the_source_language(self, parts):
+        async def ends(segmenters):
+            async with running({"one": parts}, segmenters=segmenters) as server:
+                messages = await translate(server, self.SAID, add_punctuation=True)
+            return [message["source_words"] for message in messages if message["type"] == "sentence_end"]
+
+        async def main():
+            never = {"": lambda words, following: False}
+            return [await ends(each) for each in ({"en": self.says_two} | never, {"nl": self.says_two} | never, {})]
+
+        assert run(main()) == [[3, 7], [7], [7]]
+
+    def test_what_cannot_be(self, parts):
+        async def main():
+            async with running({"one": tiny(unit="char")}) as server:
+                (error,) = await translate(server, "a", add_punctuation=True)
+                assert (error["code"], "needs a model of words" in error["message"]) == ("bad_option", True)
+            async with running({"one": parts}, waiting_words=20) as server:
+                messages = await translate(server, "a" * 30, add_punctuation=True)
+                assert messages[-1]["code"] == "too_much_waiting"
+
+        run(main())
+
+    def test_files_of_segmenters(self):
+        assert named_segmenters(["a", "en=b", "fr=c"]) == {"": "a", "en": "b", "fr": "c"}
+        with pytest.raises(ValueError, match="segmenter must be one for each language"):
+            named_segmenters(["en=a", "en=b"])
+        limits = {"max_streams": 1, "max_tokens": 64, "trust_remote_code": False, "decoding_weights": None}
+        with pytest.raises(ValueError, match=r"segmenter must be a file that Segmenter.save has written, got 'none'"):
+            assemble({}, Settings(), Tokens([]), segmenters=["en=none"], origins=[], host_names=[], **limits)
 
 
 class TestHttp:

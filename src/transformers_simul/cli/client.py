@@ -48,6 +48,11 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--context-sentences", type=int, help="sentences that have ended and stay in view (as many as the model's)"
     )
+    parser.add_argument(
+        "--add-punctuation",
+        action="store_true",
+        help="for text without punctuation and capitals: the server adds them at line ends and by its segmenter",
+    )
     add_glossary_flags(parser)
     parser.add_argument("--room", help="publish into this room")
     parser.add_argument("--listen", metavar="ROOM", help="print what is said in a room instead")
@@ -176,6 +181,7 @@ def _speak(client: Any, args: argparse.Namespace) -> int:
                 target_langs=args.target_lang,
                 max_sentence_words=args.max_sentence_words,
                 context_sentences=args.context_sentences,
+                add_punctuation=args.add_punctuation,
                 room=args.room,
                 wait_s=args.wait_s,
                 **wire_glossary(args),

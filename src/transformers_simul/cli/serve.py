@@ -45,6 +45,13 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--policy", default="wait-3", help="of streams that name none (wait-3)")
     parser.add_argument("--max-streams", type=int, default=64, help="of each model, at once; more are refused (64)")
     parser.add_argument("--max-tokens", type=int, default=512, help="of a stream, or of each sentence (512)")
+    parser.add_argument(
+        "--segmenter",
+        action="append",
+        default=[],
+        metavar="[LANGUAGE=]FILE",
+        help="of `segmenter`, for clients whose source has no punctuation; of a source language, or of all",
+    )
     parser.add_argument("--token-file", help="a file of tokens, one in a line")
     parser.add_argument("--no-token", action="store_true", help="serve other machines without asking for a token")
     parser.add_argument("--origin", action="append", default=[], help="whose pages may use the server; repeat for more")
@@ -106,6 +113,7 @@ def _run(args: argparse.Namespace, models: dict[str, str], settings: Any, tokens
         max_tokens=args.max_tokens,
         trust_remote_code=args.trust_remote_code,
         decoding_weights=args.decoding_weights,
+        segmenters=args.segmenter,
         origins=args.origin,
         host_names=args.host_name,
     )
@@ -129,6 +137,7 @@ def assemble(
     max_tokens: int,
     trust_remote_code: bool,
     decoding_weights: str | None,
+    segmenters: Sequence[str],
     origins: Sequence[str],
     host_names: Sequence[str],
 ) -> Any:
@@ -141,24 +150,27 @@ def assemble(
         max_streams, max_tokens (`int`): of each engine.
         trust_remote_code (`bool`): whether code that comes with a model may run.
         decoding_weights (`str`, *optional*): to which its weights are rounded.
+        segmenters (`Sequence[str]`): files, each of all source languages or after `LANGUAGE=`.
         origins (`Sequence[str]`): whose pages may use it.
         host_names (`Sequence[str]`): further names that it answers to where no token is asked for.
 
     Raises:
-        ValueError: if there is no such model, or it is damaged.
+        ValueError: if there is no such model or segmenter, or it is damaged.
     """
     from ..serving.app import build_app
     from ..serving.metrics import Metrics
     from ..serving.models import serve_models
     from ..serving.service import Service
+    from ..streaming.segmenter import Segmenter
     from .loading import load
 
+    ends_between = {language: Segmenter.load(file) for language, file in named_segmenters(segmenters).items()}
     metrics = Metrics()
     loaded = {
         name: load(folder, trust_remote_code, decoding_weights=decoding_weights) for name, folder in models.items()
     }
     served = serve_models(loaded, metrics, max_streams, max_tokens)
-    return build_app(Service(served, settings, tokens, metrics), origins, None if tokens else host_names)
+    return build_app(Service(served, settings, tokens, metrics, ends_between), origins, None if tokens else host_names)
 
 
 def check_extra() -> None:
@@ -190,6 +202,26 @@ def named_models(arguments: Sequence[str]) -> dict[str, str]:
             raise ValueError(f"model must have a name of its own, as in NAME={folder}, got {name!r} twice or empty.")
         models[name] = folder
     return models
+
+
+def named_segmenters(arguments: Sequence[str]) -> dict[str, str]:
+    """The file of each source language; of `""` the file of all others.
+
+    Args:
+        arguments (`Sequence[str]`): each a file, or `LANGUAGE=` one.
+
+    Raises:
+        ValueError: for a language that is there twice.
+    """
+    files: dict[str, str] = {}
+    for argument in arguments:
+        language, equals, file = argument.partition("=")
+        if not equals or Path(argument).exists():
+            language, file = "", argument
+        if language in files:
+            raise ValueError(f"segmenter must be one for each language, as in en=FILE, got a second: {argument!r}.")
+        files[language] = file
+    return files
 
 
 def token_lines(file: str | None) -> list[str]:
@@ -227,4 +259,4 @@ def _check_host(args: argparse.Namespace, has_tokens: bool) -> None:
         )
 
 
-__all__ = ["TOKENS", "add_command", "assemble", "check_extra", "named_models", "token_lines"]
+__all__ = ["TOKENS", "add_command", "assemble", "check_extra", "named_models", "named_segmenters", "token_lines"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from ..cli.loading import KINDS
-from ..cli.serve import TOKENS, check_extra, named_models, token_lines
+from ..cli.serve import TOKENS, check_extra, named_models, named_segmenters, token_lines
 from ..serving.settings import Settings
 
 # Seconds that a replica's end may take beyond the time for its streams.
@@ -33,6 +33,7 @@ class _Given(BaseModel):
     decoding_weights: Literal[KINDS] | None = None  # type: ignore[valid-type]
     max_streams: _Count = 64
     max_tokens: _Count = 512
+    segmenter: _Several = []
     token_file: str | None = None
     no_token: bool = False
     origin: _Several = []
@@ -70,6 +71,8 @@ def checked(args: Mapping[str, Any]) -> _Given:
         raise ValueError(f"{what_is_wrong(error)}, in the arguments of the application.") from None
     # Replicas run in a folder of their own.
     given.model = [f"{name}={_absolute(folder)}" for name, folder in named_models(given.model).items()]
+    files = named_segmenters(given.segmenter).items()
+    given.segmenter = [f"{language}={_absolute(file)}" for language, file in files]
     if given.token_file is not None:
         given.token_file = _absolute(given.token_file)
     most = given.replicas if given.max_replicas is None else given.max_replicas

@@ -64,6 +64,7 @@ class Replica:
             max_tokens=given["max_tokens"],
             trust_remote_code=given["trust_remote_code"],
             decoding_weights=given["decoding_weights"],
+            segmenters=given["segmenter"],
             origins=given["origin"],
             host_names=given["host_name"],
         )

@@ -26,6 +26,14 @@ ContextSentences = Annotated[
     ),
 ]
 
+AddPunctuation = Annotated[
+    bool,
+    Field(
+        description="the source has neither punctuation nor capitals: the server adds them, at each `end_sentence` and "
+        "where its segmenter finds the end of a sentence; each word comes one word later"
+    ),
+]
+
 ErrorCode = Literal[
     "bad_message",
     "bad_order",
@@ -153,6 +161,7 @@ class Start(_FromClient):
         default=None, ge=1, le=1000, description="where to end a sentence without an end"
     )
     context_sentences: ContextSentences = None
+    add_punctuation: AddPunctuation = False
     options: Options = Options()
     glossary: list[Term] = Field(default_factory=list, max_length=MAX_TERMS, description="terms to prefer")
     glossary_strength: float | None = Field(default=None, gt=0, le=100, description="the bonus of a term, in nats")
@@ -341,6 +350,7 @@ class TranslateRequest(_FromClient):
     sentences: bool = True
     max_sentence_words: int | None = Field(default=None, ge=1, le=1000)
     context_sentences: ContextSentences = None
+    add_punctuation: AddPunctuation = False
     options: Options = Options()
     glossary: list[Term] = Field(default_factory=list, max_length=MAX_TERMS)
     glossary_strength: float | None = Field(default=None, gt=0, le=100)

@@ -5,7 +5,8 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import anyio
 
@@ -13,6 +14,7 @@ from .failure import Failure
 from .messages import PROTOCOL_VERSION, Notice, Start
 from .metrics import Metrics
 from .models import Served, choose
+from .punctuation import EndsBetween
 from .rooms import Rooms
 from .session import Session
 from .settings import Settings
@@ -30,6 +32,7 @@ class Service:
         settings (`Settings`, *optional*): limits.
         tokens (`Tokens`, *optional*): who may come; everybody without.
         metrics (`Metrics`, *optional*): those that the models were given.
+        segmenters (`Mapping[str, Callable]`, *optional*): as for [`Session`].
 
     Raises:
         ValueError: without a model, or for a policy that is none.
@@ -41,6 +44,7 @@ class Service:
         settings: Settings | None = None,
         tokens: Tokens | None = None,
         metrics: Metrics | None = None,
+        segmenters: Mapping[str, EndsBetween] = MappingProxyType({}),
     ):
         from ..models.policy_names import policy_from_name
 
@@ -49,7 +53,7 @@ class Service:
         self.served, self.settings, self.tokens = list(served), settings or Settings(), tokens or Tokens()
         policy_from_name(self.settings.policy)
         self.metrics, self.rooms = metrics or Metrics(), Rooms(self.settings)
-        self.is_draining = False
+        self.is_draining, self.segmenters = False, segmenters
         self._sessions: dict[Session, tuple[Principal, asyncio.TimerHandle]] = {}
         self._held: Counter[Principal] = Counter()
         self._changed = asyncio.Event()
@@ -109,7 +113,7 @@ class Service:
         most = self.settings.streams_per_token
         if self.tokens and self._held[principal] >= most:
             raise Failure("too_many_streams", f"This token has {most} streams, as many as it may.", retry_after_s=5.0)
-        session = Session(choose(self.served, start), start, self.settings, self.metrics)
+        session = Session(choose(self.served, start), start, self.settings, self.metrics, self.segmenters)
         self._held[principal] += 1
         late = Failure("total_timeout", f"A stream may last {self.settings.total_s:g} seconds.")
         timer = asyncio.get_running_loop().call_later(self.settings.total_s, session.stop, late)

@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from .failure import Failure
@@ -15,6 +15,7 @@ from .messages import Ended, Limits, Notice, Pong, SentenceEnd, Start, Started, 
 from .metrics import Metrics
 from .models import Served
 from .pace import Pace
+from .punctuation import EndsBetween, Punctuation
 from .settings import Settings
 from .track import Arrival, Track
 
@@ -31,12 +32,21 @@ class Session:
         start (`Start`): what the client wants.
         settings (`Settings`): limits.
         metrics (`Metrics`): gets the figures.
+        segmenters (`Mapping[str, Callable]`): where sentences end in source without punctuation, by language; `""` for
+            all others.
 
     Raises:
         Failure: if an engine has no place, or cannot do what the client wants; nothing is held then.
     """
 
-    def __init__(self, models: Sequence[Served], start: Start, settings: Settings, metrics: Metrics):
+    def __init__(
+        self,
+        models: Sequence[Served],
+        start: Start,
+        settings: Settings,
+        metrics: Metrics,
+        segmenters: Mapping[str, EndsBetween],
+    ):
         self.name = secrets.token_hex(8)
         self.settings, self.policy = settings, start.policy or settings.policy
         self._start, self._models = start, models
@@ -49,6 +59,7 @@ class Session:
         self._has_ended = False
         self._pace = Pace(settings.words_per_second, settings.burst_words)
         self._words = start.resume.source_words if start.resume else 0
+        self._punctuation = _punctuation_of(start, models[0], settings, segmenters)
         self.tracks: list[Track] = []
         try:
             for served in models:
@@ -94,16 +105,23 @@ class Session:
         if self._has_ended:
             raise Failure("bad_order", "source came after end or cancel.")
         before = self.tracks[0].source.put_units
-        for track in self.tracks:
-            try:
-                track.source.put(text)
-            except BufferError as error:
-                most = self.settings.waiting_words
-                raise Failure("too_much_waiting", f"More than {most} source words would wait unread.") from error
-            except ValueError:
-                # The track is over; its end is under way, and the others go on.
-                continue
+        try:
+            self._give(text if self._punctuation is None else self._punctuation.put(text))
+        except BufferError as error:
+            most = self.settings.waiting_words
+            raise Failure("too_much_waiting", f"More than {most} source words would wait unread.") from error
         self._note(before, at_ms)
+
+    def _give(self, text: str) -> None:
+        for track in self.tracks:
+            # A track may be over; its end is under way, and the others go on.
+            with contextlib.suppress(ValueError):
+                track.source.put(text)
+
+    def _complete(self) -> None:
+        """Give what waits for a next word."""
+        if self._punctuation is not None:
+            self._give(self._punctuation.complete())
 
     def end_sentence(self) -> None:
         """A sentence is complete.
@@ -114,6 +132,7 @@ class Session:
         if self._has_ended:
             raise Failure("bad_order", "end_sentence came after end or cancel.")
         before = self.tracks[0].source.put_units
+        self._complete()
         for track in self.tracks:
             track.source.end_sentence()
         self._note(before, None)
@@ -121,6 +140,8 @@ class Session:
     def end(self) -> None:
         """The source is complete; once more is no error."""
         before = self.tracks[0].source.put_units
+        if not self._has_ended:
+            self._complete()
         self._has_ended = True
         for track in self.tracks:
             track.source.end()
@@ -237,6 +258,19 @@ class Session:
     def _ring(self) -> None:
         self._is_rung = False
         self._bell.set()
+
+
+def _punctuation_of(
+    start: Start, served: Served, settings: Settings, segmenters: Mapping[str, EndsBetween]
+) -> Punctuation | None:
+    """What adds punctuation, if the client wants it."""
+    if not start.add_punctuation:
+        return None
+    if served.unit != "word":
+        raise Failure("bad_option", f"add_punctuation needs a model of words, but {served.name!r} has {served.unit}s.")
+    longest = min(start.max_sentence_words or settings.sentence_words, settings.sentence_words)
+    ends_between = segmenters.get(served.source_lang, segmenters.get(""))
+    return Punctuation(served.source_lang, longest, ends_between, settings.waiting_words)
 
 
 __all__ = ["Message", "Session"]

@@ -38,6 +38,7 @@ async def translate(service: Service, wanted: TranslateRequest, request: Request
         sentences=wanted.sentences,
         max_sentence_words=wanted.max_sentence_words,
         context_sentences=wanted.context_sentences,
+        add_punctuation=wanted.add_punctuation,
         options=wanted.options,
         glossary=wanted.glossary,
         glossary_strength=wanted.glossary_strength,

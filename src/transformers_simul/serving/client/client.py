@@ -58,6 +58,7 @@ class SimulClient:
         sentences: bool = True,
         max_sentence_words: int | None = None,
         context_sentences: int | None = None,
+        add_punctuation: bool = False,
         options: dict[str, Any] | None = None,
         glossary: Mapping[str, str] | Sequence[dict[str, Any]] = (),
         glossary_strength: float | None = None,
@@ -74,6 +75,8 @@ class SimulClient:
             max_sentence_words (`int`, *optional*): where a sentence without an end is cut.
             context_sentences (`int`, *optional*): how many sentences that have ended stay in view, of a model that was
                 trained so; the model's own number without.
+            add_punctuation (`bool`, *optional*): whether the source has neither punctuation nor capitals, and the
+                server should add them: at each `end_sentence`, and where its segmenter finds the end of a sentence.
             options (`dict`, *optional*): fields of `generate()`: `max_new_tokens`, `do_sample`, `temperature`, `top_k`,
                 `top_p`, `repetition_penalty`, `seed`.
             glossary (`Mapping[str, str]` or `Sequence[dict]`, *optional*): the target term of each source term, or
@@ -98,6 +101,7 @@ class SimulClient:
             "sentences": sentences,
             "max_sentence_words": max_sentence_words,
             "context_sentences": context_sentences,
+            "add_punctuation": add_punctuation,
             "options": options or {},
             "glossary": list(glossary),
             "glossary_strength": glossary_strength,

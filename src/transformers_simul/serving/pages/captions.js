@@ -53,6 +53,10 @@ if (wanted.has("room")) {
     if (wanted.has(name)) fields[field] = wanted.get(name);
   }
   if (wanted.has("context")) fields.context_sentences = number("context", 0, 1000);
+  if (wanted.get("punctuation") === "add") fields.add_punctuation = true;
+  // As in term=dog=Dackel, once for each.
+  const terms = wanted.getAll("term").map((term) => /^([^=]+)=([^]+)$/.exec(term)).filter(Boolean);
+  if (terms.length) fields.glossary = terms.map(([, source, target]) => ({ source, target }));
   const stream = globalThis.simul = new SimulStream(base, fields, options);
   typing.hidden = false;
   source.focus();
