@@ -508,3 +508,18 @@ def test_clients_send_terms_and_the_page_has_them(tmp_path, monkeypatch, capsys)
             return told(visitors._turns["me"].panels[0].target)
 
     assert serving.run(play()) == wanted
+
+    async def play_with(given, shared):
+        with StreamEngine(*parts, max_streams=1) as engine:
+            visitors = Visitors(engine, glossary=shared)
+            shown = [each async for each in visitors.play("me", text, 20, "wait-1", "nothing", terms=given)]
+            turn = visitors._turns.get("me")
+            return shown[-1][0], turn and told(turn.panels[0].target)
+
+    # A visitor's own terms, which also count before those of the page.
+    lines = "\n".join(f"{source.upper()} = {target}" for source, target in terms.items())
+    for shared in (Glossary(dict.fromkeys(terms, "meadow"), 12.0), Glossary({}, 12.0)):
+        assert serving.run(play_with(f"\n{lines}\n", shared))[1] == wanted
+    for given, message in (("dog", "each line must be a source term"), ("dog = ", "Terms: ")):
+        state, turn = serving.run(play_with(given, None))
+        assert (message in state, turn) == (True, None), state

@@ -61,7 +61,7 @@ def build_page(
             machine's own name and IP addresses; `"*"` for any.
         policies (`Sequence[str]`, *optional*): further ones to choose from, by names that [`policy_from_name`] knows;
             the first is compared with wait-3 unless the visitor chooses.
-        glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer, whoever visits.
+        glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer, whoever visits, beside the visitor's.
 
     Raises:
         ValueError: without Gradio, for `max_streams` below 1, if the processor's unit is not words, for a policy that
@@ -103,6 +103,7 @@ class _Fields(NamedTuple):
     left: Any
     right: Any
     language: Any
+    terms: Any
     rate: Any
     outputs: list[Any]
 
@@ -125,7 +126,7 @@ def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], languag
                 components=["textbox"], samples=[[text] for text in samples], label="Examples: press one to play it"
             )
         filled = chosen.click(lambda sample: sample[0], chosen, fields.source, **at_once)
-        settings = [fields.source, fields.rate, fields.left, fields.right, fields.language]
+        settings = [fields.source, fields.rate, fields.left, fields.right, fields.language, fields.terms]
         filled.then(_player(visitors), settings, fields.outputs, **live)
     # It does nothing; but without it, Gradio's pages keep no connection whose end says that they are left.
     page.unload(lambda: None)
@@ -160,11 +161,19 @@ def _fields(names: list[str], right_policy: str, languages: list[str]) -> _Field
             language = gradio.Dropdown(
                 languages, value=languages[0], label="Target", visible=len(languages) > 1, elem_id="language"
             )
+            terms = gradio.Textbox(
+                label="Terms to prefer",
+                placeholder="dog = Dackel",
+                lines=2,
+                max_lines=4,
+                max_length=MAX_CHARACTERS,
+                elem_id="terms",
+            )
             rate = gradio.Slider(*RATES, value=RATE, step=0.5, label="Words per second (Play)", elem_id="rate")
     with gradio.Column(elem_id="output"):
         state = gradio.HTML(status(FIRST), elem_id="status", padding=False)
         boards = gradio.HTML(empty_boards(_LEFT, right_policy), elem_id="boards", padding=False)
-    return _Fields(source, play, stop, clear, left, right, language, rate, [state, boards])
+    return _Fields(source, play, stop, clear, left, right, language, terms, rate, [state, boards])
 
 
 async def _sent(events: AsyncIterator[Shown]) -> AsyncIterator[tuple[Any, Any]]:
@@ -178,8 +187,10 @@ def _player(visitors: Visitors) -> Callable[..., AsyncIterator[tuple[Any, Any]]]
     import gradio
 
     # Gradio passes the request by its annotation. What comes new takes the place of what runs.
-    async def on_play(text: str, rate: float, left: str, right: str, language: str, request: gradio.Request):
-        async for shown in _sent(visitors.play(str(request.session_hash), text, rate, left, right, language)):
+    async def on_play(
+        text: str, rate: float, left: str, right: str, language: str, terms: str, request: gradio.Request
+    ):
+        async for shown in _sent(visitors.play(str(request.session_hash), text, rate, left, right, language, terms)):
             yield shown
 
     return on_play
@@ -189,14 +200,12 @@ def _listen(visitors: Visitors, fields: _Fields, live: dict[str, Any], at_once: 
     """Connect keys and buttons; `live` and `at_once` are options of events that last and of those that do not."""
     import gradio
 
-    async def on_type(text: str, left: str, right: str, language: str, request: gradio.Request):
-        async for shown in _sent(visitors.type(str(request.session_hash), text, left, right, language)):
+    async def on_type(text: str, left: str, right: str, language: str, terms: str, request: gradio.Request):
+        async for shown in _sent(visitors.type(str(request.session_hash), text, left, right, language, terms=terms)):
             yield shown
 
-    async def on_enter(text: str, left: str, right: str, language: str, request: gradio.Request):
-        async for shown in _sent(
-            visitors.type(str(request.session_hash), text, left, right, language, is_complete=True)
-        ):
+    async def on_enter(text: str, left: str, right: str, language: str, terms: str, request: gradio.Request):
+        async for shown in _sent(visitors.type(str(request.session_hash), text, left, right, language, True, terms)):
             yield shown
 
     async def on_stop(request: gradio.Request):
@@ -208,10 +217,11 @@ def _listen(visitors: Visitors, fields: _Fields, live: dict[str, Any], at_once: 
         return "", status(FIRST), empty_boards(left, right)
 
     source, policies, outputs = fields.source, [fields.left, fields.right], fields.outputs
-    fields.play.click(_player(visitors), [source, fields.rate, *policies, fields.language], outputs, **live)
+    ways = [*policies, fields.language, fields.terms]
+    fields.play.click(_player(visitors), [source, fields.rate, *ways], outputs, **live)
     # Not `input`, which comes with keys alone: text is also pasted, dictated, or deleted.
-    source.change(on_type, [source, *policies, fields.language], outputs, **live)
-    source.submit(on_enter, [source, *policies, fields.language], outputs, **live)
+    source.change(on_type, [source, *ways], outputs, **live)
+    source.submit(on_enter, [source, *ways], outputs, **live)
     fields.stop.click(on_stop, None, outputs[0], **at_once)
     fields.clear.click(on_clear, policies, [source, *outputs], **at_once)
 

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from ..models.glossary import Glossary, bound_glossary
+from ..models.glossary_terms import words_of
 from ..models.policies import OfflinePolicy, Policy, WaitKPolicy
 from ..models.text import split_words
 from ..streaming.engine import EngineFull, StreamEngine
@@ -44,8 +46,9 @@ Shown = tuple[str | None, str | None]
 class _Turn:
     """One translation, or comparison, of a visitor, until the visitor begins another."""
 
-    def __init__(self, titles: list[str], is_typed: bool, language: str | None):
+    def __init__(self, titles: list[str], is_typed: bool, language: str | None, terms: str, glossary: Any):
         self.titles, self.is_typed, self.language = titles, is_typed, language
+        self.terms, self.glossary = terms, glossary
         self.panels: list[LiveTranslation] = []
         self.wait_until = time.monotonic() + WAIT_S
         self.words: list[str] = []
@@ -80,7 +83,7 @@ class Visitors:
         engine (`StreamEngine`): started, and used by nobody else.
         max_waiting (`int`, *optional*): how many may wait for a place; further ones are refused at once.
         policies (`Mapping[str, Policy]`, *optional*): what visitors choose from, by name.
-        glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer.
+        glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer, beside those of each visitor.
     """
 
     def __init__(
@@ -97,7 +100,14 @@ class Visitors:
         self._gone: dict[str, None] = {}
 
     async def play(
-        self, visitor: str, text: str, rate: float, left: str, right: str, language: str | None = None
+        self,
+        visitor: str,
+        text: str,
+        rate: float,
+        left: str,
+        right: str,
+        language: str | None = None,
+        terms: str | None = None,
     ) -> AsyncIterator[Shown]:
         """Feed the words of a text at a steady rate, until the visitor stops, leaves or begins anew.
 
@@ -107,6 +117,7 @@ class Visitors:
             rate (`float`): words per second, from 0.5 to 20; 3 if it is not a number.
             left, right (`str`): names of policies; `right` may be `"nothing"`.
             language (`str`, *optional*): the target language; the processor's own without.
+            terms (`str`, *optional*): the visitor's glossary, with `source term = target term` on each line.
 
         Yields:
             `tuple[str | None, str | None]`: HTML of the state and of the boards whenever they change; None for what
@@ -119,7 +130,11 @@ class Visitors:
             self.stop(visitor)
             yield status("Type or paste a source first, or choose an example."), None
             return
-        turn = self._begin(visitor, left, right, language, is_typed=False)
+        try:
+            turn = self._begin(visitor, left, right, language, _clean(terms), is_typed=False)
+        except ValueError as error:
+            yield status(f"Terms: {error}"), None
+            return
         turn.text, turn.watcher = text, (me := object())
         try:
             async for shown in self._wait(turn, me):
@@ -148,13 +163,14 @@ class Visitors:
         right: str,
         language: str | None = None,
         is_complete: bool = False,
+        terms: str | None = None,
     ) -> AsyncIterator[Shown]:
         """Feed what was typed: words that a space or line end follows.
 
         Many words at once, or a change of what was read, start nothing by themselves: the state says what to do next.
 
         Args:
-            visitor, left, right, language: as in [`Visitors.play`].
+            visitor, left, right, language, terms: as in [`Visitors.play`].
             text (`str`): all the text in the field.
             is_complete (`bool`, *optional*): whether the source ends with it, as after Enter.
 
@@ -167,7 +183,8 @@ class Visitors:
         if last is not None and last.text == text and not is_complete:
             # An example, or Enter: what it leads to has begun before the change of the field was heard of.
             return
-        turn = _going_on(last, words, _titles(left, right), language, is_complete)
+        terms = _clean(terms)
+        turn = _going_on(last, words, (_titles(left, right), language, terms), is_complete)
         if turn is None:
             self.stop(visitor)
             if not words:
@@ -177,7 +194,11 @@ class Visitors:
                 count = len(split_words(text))
                 yield status(f"{count} words: Play reads them one by one, Enter translates them at once."), None
                 return
-            turn = self._begin(visitor, left, right, language, is_typed=True)
+            try:
+                turn = self._begin(visitor, left, right, language, terms, is_typed=True)
+            except ValueError as error:
+                yield status(f"Terms: {error}"), None
+                return
         turn.text, turn.has_ended, turn.watcher = text, is_complete, (me := object())
         # What was read stays read, whether it is deleted now or an older event comes late.
         turn.words = max(turn.words, words, key=len)
@@ -204,17 +225,39 @@ class Visitors:
         if turn is not None:
             turn.give_up()
 
-    def _begin(self, visitor: str, left: str, right: str, language: str | None, is_typed: bool) -> _Turn:
+    def _begin(self, visitor: str, left: str, right: str, language: str | None, terms: str, is_typed: bool) -> _Turn:
         self.stop(visitor)
+        glossary = self._glossary_of(terms)
         if len(self._turns) > _TURNS:
             # Visitors whose leaving nobody noticed.
             self._turns = {name: turn for name, turn in self._turns.items() if not turn.is_done}
-        turn = _Turn(_titles(left, right), is_typed, language)
+        turn = _Turn(_titles(left, right), is_typed, language, terms, glossary)
         if visitor in self._gone:
             turn.give_up()
         else:
             self._turns[visitor] = turn
         return turn
+
+    def _glossary_of(self, text: str) -> Any:
+        """The terms of all visitors, and those of one, which count where both have one.
+
+        Raises:
+            ValueError: for a line that is no term, or a term that cannot be written.
+        """
+        own: dict[str, str] = {}
+        for line in filter(str.strip, text.splitlines()):
+            source, equals, target = map(str.strip, line.partition("="))
+            if not equals:
+                raise ValueError(f"each line must be a source term, = and its target term, got {line!r}.")
+            own[source] = target
+        if not own:
+            return self.glossary
+        shared = self.glossary if isinstance(self.glossary, Glossary) else Glossary(self.glossary or {})
+        mine = {words_of(source) for source in own}
+        terms = {source: target for source, target in shared.terms.items() if words_of(source) not in mine} | own
+        glossary = Glossary(terms, shared.strength)
+        bound_glossary(glossary, self.engine.processor.prompt)
+        return glossary
 
     async def _wait(self, turn: _Turn, me: object) -> AsyncIterator[Shown]:
         """Wait until the turn has its places, first come, first served; one that gets none is over."""
@@ -252,7 +295,7 @@ class Visitors:
         try:
             for title in turn.titles:
                 policy = self.policies[title]
-                panels.append(LiveTranslation(self.engine, policy, title, IDLE_S, turn.language, self.glossary))
+                panels.append(LiveTranslation(self.engine, policy, title, IDLE_S, turn.language, turn.glossary))
         except EngineFull:
             for panel in panels:
                 panel.cancel()
@@ -285,13 +328,13 @@ def empty_boards(left: str, right: str) -> str:
 
 
 def _going_on(
-    turn: _Turn | None, words: list[str], titles: list[str], language: str | None, is_complete: bool
+    turn: _Turn | None, words: list[str], ways: tuple[list[str], str | None, str], is_complete: bool
 ) -> _Turn | None:
     """Return the turn if it can take these words: it was typed, it runs, and they do not contradict what it has
     read."""
     if turn is None or not turn.is_typed or turn.is_done or turn.has_ended:
         return None
-    if (turn.titles, turn.language) != (titles, language):
+    if (turn.titles, turn.language, turn.terms) != ways:
         return None
     common = len(turn.words) if is_complete else min(len(turn.words), len(words))
     return turn if words and words[:common] == turn.words[:common] else None
