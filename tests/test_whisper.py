@@ -13,7 +13,14 @@ import torch
 from transformers import (
     AutoConfig,
     AutoModelForCTC,
+    AutoModelForRNNT,
     AutoModelForSpeechSeq2Seq,
+    AutoModelForTDT,
+    MoonshineStreamingProcessor,
+    NemotronAsrStreamingFeatureExtractor,
+    NemotronAsrStreamingProcessor,
+    ParakeetFeatureExtractor,
+    ParakeetProcessor,
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Processor,
@@ -175,8 +182,59 @@ def moonshine():
     return AutoModelForSpeechSeq2Seq.from_config(config), Processor(Wav2Vec2FeatureExtractor(), make_tokenizer())
 
 
-@pytest.mark.parametrize("make", [ctc, whisper_of_transformers, moonshine])
-def test_architectures_of_transformers(make, tmp_path, monkeypatch):
+def moonshine_streaming():
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = AutoConfig.for_model(
+        "moonshine_streaming", vocab_size=300, num_key_value_heads=2, decoder_start_token_id=0, bos_token_id=0,
+        eos_token_id=0, pad_token_id=1, **size,
+        encoder_config=size | {"num_key_value_heads": 2, "head_dim": 8, "sliding_windows": [[16, 4]]},
+    )  # fmt: skip
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    return AutoModelForSpeechSeq2Seq.from_config(config), MoonshineStreamingProcessor(extractor, make_tokenizer())
+
+
+def transducer(kind):
+    tokenizer = make_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<blank>"]})
+    tokens, blank = len(tokenizer), tokenizer.convert_tokens_to_ids("<blank>")
+    encoder = {
+        "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
+        "subsampling_conv_channels": 8, "num_mel_bins": 80,
+    }  # fmt: skip
+    config = AutoConfig.for_model(
+        kind, vocab_size=tokens, pad_token_id=0, blank_token_id=blank, decoder_start_token_id=blank,
+        decoder_hidden_size=16, num_decoder_layers=1, max_symbols_per_step=3, encoder_config=encoder,
+    )  # fmt: skip
+    if kind == "parakeet_tdt":
+        model = AutoModelForTDT.from_config(config)
+        # Scores of durations are no tokens.
+        model.generation_config.suppress_tokens = [*range(tokens, tokens + len(config.durations))]
+    else:
+        model = AutoModelForRNNT.from_config(config)
+    if kind == "nemotron_asr_streaming":
+        return model, NemotronAsrStreamingProcessor(NemotronAsrStreamingFeatureExtractor(feature_size=80), tokenizer)
+    return model, ParakeetProcessor(ParakeetFeatureExtractor(), tokenizer, decoder_type=kind.removeprefix("parakeet_"))
+
+
+def parakeet_rnnt():
+    return transducer("parakeet_rnnt")
+
+
+def parakeet_tdt():
+    return transducer("parakeet_tdt")
+
+
+def nemotron_asr_streaming():
+    return transducer("nemotron_asr_streaming")
+
+
+ARCHITECTURES = [
+    ctc, whisper_of_transformers, moonshine, moonshine_streaming, parakeet_rnnt, parakeet_tdt, nemotron_asr_streaming,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", ARCHITECTURES)
+def test_architectures_of_transformers(make, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     model, processor = make()
@@ -188,6 +246,51 @@ def test_architectures_of_transformers(make, tmp_path, monkeypatch):
     assert all(0 <= time <= 1.21 for time in times)
     recogniser = LocalAgreementRecogniser(transcriber, Loudness(), window_s=3.0)
     assert isinstance(recogniser.hear(say([*range(12)], 1.0), is_last=True), list)
+    # Transformers would tell of two bounds at each transcription.
+    assert "max_new_tokens" not in caplog.text
+
+
+@pytest.mark.parametrize("make", [ctc, moonshine_streaming, parakeet_rnnt, nemotron_asr_streaming])
+def test_folders_with_half_precision_weights(make, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, processor = make()
+    model.half().save_pretrained("folder")
+    processor.save_pretrained("folder")
+    transcriber = make_transcriber("folder")
+    assert type(transcriber.model) is type(model)
+    assert isinstance(transcriber.transcribe(tone(1), ""), list)
+
+
+def test_a_model_that_needs_more_than_audio_is_refused_before_anything_is_heard(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, processor = moonshine_streaming()
+    model.save_pretrained("folder")
+    processor.save_pretrained("folder")
+    with monkeypatch.context() as patched:
+        patched.setattr(MoonshineStreamingProcessor, "apply_transcription_request", None, raising=False)
+        with pytest.raises(ValueError, match="by audio alone, but 'folder' .* does not: it must be asked in words"):
+            make_transcriber("folder")
+    processor.feature_extractor.sampling_rate = 24_000
+    processor.save_pretrained("folder")
+    with pytest.raises(
+        ValueError, match=r"by audio alone, but 'folder' \(moonshine_streaming\) does not: it takes 24000 samples"
+    ):
+        make_transcriber("folder")
+
+
+def test_tokens_of_a_transducer_become_words_at_their_frames(monkeypatch):
+    model, processor = parakeet_tdt()
+    transcriber, blank = StockTranscriber(model, processor), model.config.blank_token_id
+    dog, runs = processor.tokenizer(" dog")["input_ids"], processor.tokenizer(" runs")["input_ids"]
+    ids = [blank, blank, *dog, blank, *runs, blank]
+    # Ten frames of 0.1 s: two pass, each token of the dog takes none but the last, which takes two.
+    durations = [0, 2, *[0] * (len(dog) - 1), 2, 1, *[0] * (len(runs) - 1), 3, 2]
+    output = SimpleNamespace(sequences=torch.tensor([ids]), durations=torch.tensor([durations]))
+    monkeypatch.setattr(model, "generate", lambda **_: output)
+    words = transcriber.transcribe(numpy.zeros(RATE, "float32"), "")
+    assert [word.text for word in words] == ["dog", "runs"]
+    assert words[0][1:] == pytest.approx((0.2, 0.4))
+    assert words[1][1:] == pytest.approx((0.5, 0.8))
 
 
 def test_letters_of_ctc_become_words_at_their_frames(tmp_path, monkeypatch):
@@ -210,9 +313,9 @@ def test_letters_of_ctc_become_words_at_their_frames(tmp_path, monkeypatch):
 def test_whispers_tokens_with_times_become_words(tmp_path):
     tokenizer = make_tokenizer()
     transcriber = StockTranscriber.__new__(StockTranscriber)
-    transcriber.tokenizer = tokenizer
+    transcriber.tokenizer, transcriber.kind = tokenizer, "text"
     ids = [0, *tokenizer(" a dog jumping élan")["input_ids"], 0]
-    words = transcriber._words(ids, [0.1 * n for n in range(len(ids))])
+    words = transcriber._words([(token, 0.1 * n, 0.1 * n) for n, token in enumerate(ids)])
     assert [word.text for word in words] == ["a", "dog", "jumping", "élan"]
     times = [time for word in words for time in word[1:]]
     assert times == sorted(times)

@@ -1,30 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speech models of Transformers by name: Whisper and others that generate text, and those with a CTC head."""
+"""Speech models of Transformers by name: Whisper and others that generate text, transducers, and models with a CTC
+head."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy
 import torch
-from transformers import AutoConfig, AutoModelForCTC, AutoModelForSpeechSeq2Seq, AutoProcessor
-from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING, MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING
+from transformers import AutoConfig, AutoProcessor
+from transformers.models.auto import modeling_auto
 
 from .audio import RATE
 from .recogniser import SpokenWord
 
-# Nobody says more tokens in a second.
-_TOKENS_PER_SECOND = 10
+# Nobody says more tokens in a second. A transducer's steps are its frames too, of 20 ms or more.
+_TOKENS_PER_SECOND, _STEPS_PER_SECOND = 10, 60
+# Kinds of models that write what they hear. The oldest Transformers that this package takes know fewer.
+_KINDS = {
+    kind: (getattr(modeling_auto, f"MODEL_FOR_{name}_MAPPING"), getattr(modeling_auto, model))
+    for kind, name, model in (
+        ("ctc", "CTC", "AutoModelForCTC"),
+        ("transducer", "RNNT", "AutoModelForRNNT"),
+        ("transducer by durations", "TDT", "AutoModelForTDT"),
+        ("text", "SPEECH_SEQ_2_SEQ", "AutoModelForSpeechSeq2Seq"),
+    )
+    if hasattr(modeling_auto, model)
+}
 
 
 class StockTranscriber:
     """A speech model of Transformers. A [`Transcriber`].
 
-    Word times are the model's own where it has some: CTC's frames, or Whisper's alignment heads. Other models' words
-    are spread over the audio by their length, so that a window that is full may lose or repeat a word.
+    Word times are the model's own where it has some: the frames of CTC and of transducers, or Whisper's alignment
+    heads. Other models' words are spread over the audio by their length, so that a window that is full may lose or
+    repeat a word.
 
     Args:
-        model: of `AutoModelForSpeechSeq2Seq` or `AutoModelForCTC`.
+        model: of `AutoModelForSpeechSeq2Seq`, `AutoModelForCTC`, `AutoModelForRNNT` or `AutoModelForTDT`.
         processor: its feature extractor and tokenizer.
         language (`str`, *optional*): code of what is spoken, for models that ask for it.
     """
@@ -32,7 +45,11 @@ class StockTranscriber:
     def __init__(self, model: Any, processor: Any, language: str | None = None):
         self.model, self.processor, self.language = model.eval(), processor, language
         self.tokenizer = getattr(processor, "tokenizer", processor)
-        self.is_ctc = type(model.config) in MODEL_FOR_CTC_MAPPING
+        self.kind = kind_of(model.config) or "text"
+        self.has_times = bool(self.kind == "text" and getattr(model.generation_config, "alignment_heads", None))
+        if self.kind != "ctc":
+            # Length is bounded by the audio; Transformers would warn of a second bound at each call.
+            model.generation_config.max_new_tokens = None
         # Of a vocabulary of letters, a full stop is one if the model writes any.
         full_stop = self.tokenizer.convert_tokens_to_ids(".")
         self.punctuates = full_stop is not None and full_stop != self.tokenizer.unk_token_id
@@ -46,37 +63,54 @@ class StockTranscriber:
             language (`str`, *optional*): code of what is spoken.
 
         Raises:
-            ValueError: if there is none of that name, or it is no speech model that writes text.
+            ValueError: if there is none of that name, it is no speech model that writes text, or it cannot do so by
+                audio alone.
         """
         try:
             config = AutoConfig.from_pretrained(name)
-        except OSError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"recogniser must be a folder or a name on the Hub, got {name!r}: {reason}") from error
-        if type(config) in MODEL_FOR_CTC_MAPPING:
-            model = AutoModelForCTC.from_pretrained(name)
-        elif type(config) in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING:
-            model = AutoModelForSpeechSeq2Seq.from_pretrained(name)
-        else:
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"recogniser must be a folder or a name on the Hub, got {name!r}: {_first_line(error)}"
+            ) from error
+        kind = kind_of(config)
+        if kind is None:
             raise ValueError(f"recogniser must be a speech model that writes text, got {name!r}: {config.model_type}.")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(model.to(device), AutoProcessor.from_pretrained(name), language)
+        has_gpu = torch.cuda.is_available()
+        try:
+            # Half of the usual checkpoints are float16, in which CPUs do not compute well.
+            model = _KINDS[kind][1].from_pretrained(name, dtype="auto" if has_gpu else torch.float32)
+            processor = AutoProcessor.from_pretrained(name)
+            _check_alone(kind, config, processor)
+            made = cls(model.to("cuda" if has_gpu else "cpu"), processor, language)
+            made.transcribe(numpy.zeros(RATE, dtype=numpy.float32), "")
+        except Exception as error:
+            # Whatever a model may want, it shows here, not in the middle of a talk.
+            raise ValueError(
+                f"recogniser must write text by audio alone, but {name!r} ({config.model_type}) does not: "
+                f"{_first_line(error)}"
+            ) from error
+        return made
 
     @torch.inference_mode()
     def transcribe(self, samples: numpy.ndarray, before: str) -> list[SpokenWord]:
         """See [`Transcriber`]."""
         seconds = len(samples) / RATE
-        inputs = self.processor(samples, sampling_rate=RATE, return_tensors="pt").to(self.model.device)
-        if self.is_ctc:
-            ids = self.model(**inputs).logits[0].argmax(-1).tolist()
-            return self._ctc_words(ids, seconds)
+        wanted = {"return_attention_mask": True} if self.has_times else {}
+        inputs = self.processor(samples, sampling_rate=RATE, return_tensors="pt", **wanted)
+        inputs = inputs.to(self.model.device, self.model.dtype)
+        if self.kind == "ctc":
+            return self._ctc_words(self.model(**inputs).logits[0].argmax(-1).tolist(), seconds)
+        if self.kind != "text":
+            output = self.model.generate(**inputs, max_length=int(seconds * _STEPS_PER_SECOND) + 10)
+            return self._transducer_words(output.sequences[0].tolist(), output.durations[0].tolist(), seconds)
         options: dict[str, Any] = {"do_sample": False, "num_beams": 1}
-        options["max_new_tokens"] = min(200, int(seconds * _TOKENS_PER_SECOND) + 10)
+        options["max_length"] = min(200, int(seconds * _TOKENS_PER_SECOND) + 10)
         if self.language and getattr(self.model.generation_config, "lang_to_id", None):
             options |= {"language": self.language, "task": "transcribe"}
-        if getattr(self.model.generation_config, "alignment_heads", None):
+        if self.has_times:
             output = self.model.generate(**inputs, **options, return_token_timestamps=True)
-            return self._words(output["sequences"][0].tolist(), output["token_timestamps"][0].tolist())
+            ends = output["token_timestamps"][0].tolist()
+            return self._words(zip(output["sequences"][0].tolist(), [0.0, *ends], ends, strict=False))
         ids = self.model.generate(**inputs, **options)[0]
         return spread(self.tokenizer.decode(ids, skip_special_tokens=True).split(), seconds)
 
@@ -89,24 +123,53 @@ class StockTranscriber:
             if token != blank:
                 runs.append((token, at * frame_s, (at + count) * frame_s))
             at += count
-        words: list[SpokenWord] = []
-        text = ""
-        for index, (_, start, end) in enumerate(runs):
-            whole = self.tokenizer.decode([token for token, *_ in runs[: index + 1]], group_tokens=False)
-            words, text = _grown(words, text, whole, start, end), whole
-        return words
+        return self._words(runs)
 
-    def _words(self, ids: Sequence[int], times: Sequence[float]) -> list[SpokenWord]:
-        """Words of tokens that have a time each: when they end."""
-        special = {*self.tokenizer.all_special_ids}
+    def _transducer_words(self, ids: Sequence[int], durations: Sequence[int], seconds: float) -> list[SpokenWord]:
+        """Each token with the frames by which it moves on; blanks do little else."""
+        ends = [*itertools.accumulate(durations)]
+        frame_s = seconds / max(1, ends[-1])
+        tokens = [
+            (token, (end - duration) * frame_s, end * frame_s)
+            for token, duration, end in zip(ids, durations, ends, strict=False)
+            if token != self.model.config.blank_token_id
+        ]
+        return self._words(tokens)
+
+    def _words(self, tokens: Iterable[tuple[int, float, float]]) -> list[SpokenWord]:
+        """Words of tokens that have times each: when they begin and end."""
+        # CTC's token between words is among the special ones.
+        special = {*self.tokenizer.all_special_ids} - {getattr(self.tokenizer, "word_delimiter_token_id", None)}
+        # Tokenizers of CTC would make one of two equal letters.
+        options = {} if self.kind == "text" else {"group_tokens": False}
         words: list[SpokenWord] = []
         text, kept = "", []
-        for token, last, end in zip(ids, [0.0, *times], times, strict=False):
+        for token, start, end in tokens:
             if token not in special:
                 kept.append(token)
-                whole = self.tokenizer.decode(kept)
-                words, text = _grown(words, text, whole, last, end), whole
+                whole = self.tokenizer.decode(kept, **options)
+                words, text = _grown(words, text, whole, start, end), whole
         return words
+
+
+def kind_of(config: Any) -> str | None:
+    """Of a speech model that writes what it hears: how it does; none of others."""
+    return next((kind for kind, (mapping, _) in _KINDS.items() if type(config) in mapping), None)
+
+
+def _check_alone(kind: str, config: Any, processor: Any) -> None:
+    """Whether samples are all that a model needs."""
+    if kind == "text" and not config.is_encoder_decoder:
+        raise ValueError("one decoder for audio and text in a row is not supported.")
+    if hasattr(processor, "apply_transcription_request"):
+        raise ValueError("it must be asked in words.")
+    rate = processor.feature_extractor.sampling_rate
+    if rate != RATE:
+        raise ValueError(f"it takes {rate} samples a second, not {RATE}.")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _grown(words: list[SpokenWord], text: str, whole: str, start_s: float, end_s: float) -> list[SpokenWord]:
