@@ -143,6 +143,12 @@ def test_clocks(monkeypatch):
     now[0] += 2.0
     wall.hear(1.0)
     assert wall.now_s() == 2.5
+    # A pipe that brings a recording faster than it was said: no word is there before it was heard.
+    now[0] += 1.0
+    wall.hear(60.0)
+    assert wall.now_s() == 60.0
+    now[0] += 1.0
+    assert wall.now_s() == 61.0
 
 
 @pytest.fixture
@@ -286,11 +292,13 @@ def test_a_recording_at_its_own_pace_is_heard_as_a_microphone_would(monkeypatch)
         ("missing.wav", "missing.wav: No such file"),
         ("text.wav", "must be a WAV, FLAC"),
         ("empty.wav", "at least one sample"),
+        ("nothing.wav", "at least one sample, but is an empty file"),
     ],
 )
 def test_audio_that_is_none_is_refused_before_anything_is_loaded(at_hand, capsys, name, message, monkeypatch):
     (at_hand / "text.wav").write_text("text")
     write("empty.wav", tone(0))
+    (at_hand / "nothing.wav").touch()
     monkeypatch.setattr(transcribers, "make_transcriber", lambda *_: pytest.fail("it was loaded"))
     status, _, err = run(capsys, "--audio", name)
     assert (status, message in err) == (1, True), err
@@ -361,15 +369,34 @@ def test_a_microphone_that_vanishes_is_told_of(at_hand, capsys, monkeypatch):
     assert (status, "there must be a microphone kitchen" in err) == (1, True)
 
 
+def test_what_was_heard_before_a_failure_is_translated_to_its_end(at_hand, capsys, monkeypatch):
+    """Within an utterance, and before its translation has caught up."""
+    write("whole.wav", say([*range(5)]))
+    _, expected, _ = run(capsys, "--audio", "whole.wav")
+    monkeypatch.setitem(sys.modules, "sounddevice", FakeSound(say([*range(5)])))
+    status, out, err = run(capsys, "--microphone", "--log", "instances.log")
+    assert (status, out) == (1, expected)
+    assert out.strip()
+    assert err.index("5 source words") < err.index("the microphone has vanished")
+    assert read_instances("instances.log")[0].prediction.split() == out.split()
+    samples = say([*range(5)]).astype("<f4")
+    data = numpy.append(samples, numpy.full(9000, numpy.nan, "<f4")).tobytes()
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(data)))
+    status, out, err = run(capsys, "--audio", "-", "--pcm-format", "f32le")
+    assert (status, "some are NaN" in err) == (1, True)
+    assert out.split()[:3] == expected.split()[:3]
+
+
 def test_a_microphone_ends_by_interrupt_and_the_rest_is_translated(at_hand, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", FakeSound(say([*range(6)], 1.0), ends=False))
     monkeypatch.setattr(microphone, "_GONE_S", 60.0)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    heard = Listener.hear
+    heard, interrupted = Listener.hear, []
 
     def hear(self, samples, is_last=False):
         event = heard(self, samples, is_last)
-        if self.heard_s > 3.3 and not is_last:
+        if self.heard_s > 3.3 and not interrupted:
+            interrupted.append(self.heard_s)
             signal.raise_signal(signal.SIGINT)
         return event
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from .client import check_extra, chosen_token, say_lost
@@ -99,7 +99,10 @@ def _listen(args: argparse.Namespace) -> int:
         if _is_server(args.model):
             stack.enter_context(_plain_server_errors())
         # What is wrong with the audio shows before the models are loaded.
-        blocks, is_live = _blocks(args, stack, stop)
+        with _warnings_to(_warn):
+            blocks, is_live = _blocks(args, stack, stop)
+        failed: list[Exception] = []
+        blocks = _until_failure(blocks, failed)
         listener = _make_listener(args, policy, is_live or args.real_time)
         session = _Session(args, reference, transcript, listener.processor, stack)
         stack.callback(listener.close)
@@ -109,6 +112,8 @@ def _listen(args: argparse.Namespace) -> int:
         for event in listener.listen(_paced(blocks) if args.real_time and not is_live else blocks):
             session.show(event)
         session.end(listener.heard_s, listener.worked_s)
+    if failed:
+        raise failed[0]
     return 0
 
 
@@ -143,6 +148,20 @@ def _blocks(args: argparse.Namespace, stack: contextlib.ExitStack, stop: threadi
 def _begun(blocks: Iterator[Any]) -> Iterator[Any]:
     """The same blocks; what is wrong with the first is raised here."""
     return itertools.chain([next(blocks)], blocks)
+
+
+def _until_failure(blocks: Iterator[Any], failed: list[Exception]) -> Iterator[Any]:
+    """The same blocks. If a microphone vanishes or a pipe breaks, they end, so that what was heard is translated; the
+    failure is kept. One before the first block is raised."""
+    heard = False
+    try:
+        for block in blocks:
+            heard = True
+            yield block
+    except (OSError, ValueError) as error:
+        if not heard:
+            raise
+        failed.append(error)
 
 
 def _paced(blocks: Iterator[Any]) -> Iterator[Any]:
@@ -230,12 +249,12 @@ def _ending_by_interrupt(stop: threading.Event) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _warnings_to(session: "_Session") -> Iterator[None]:
+def _warnings_to(warn: Callable[[str], None]) -> Iterator[None]:
     """What the parts that hear warn of, for instance that a recording was cut off."""
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            session.warn(record.getMessage())
+            warn(record.getMessage())
 
     logger, handler = logging.getLogger("transformers_simul.speech"), Handler(logging.WARNING)
     logger.addHandler(handler)
@@ -243,6 +262,10 @@ def _warnings_to(session: "_Session") -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 class _Session:
@@ -264,13 +287,13 @@ class _Session:
             _SubtitleFile(path, kind, stack) for kind, path in (("srt", args.srt), ("vtt", args.vtt)) if path
         ]
         self._is_mid_line = False
-        stack.enter_context(_warnings_to(self))
+        stack.enter_context(_warnings_to(self.warn))
 
     def warn(self, message: str) -> None:
         """A warning, on a line of its own."""
         if sys.stdout.isatty() and sys.stderr.isatty():
             self._print("")
-        print(f"warning: {message}", file=sys.stderr, flush=True)
+        _warn(message)
 
     def show(self, event: Any) -> None:
         """What came of a block."""

@@ -25,6 +25,7 @@ _FTYP, _MATROSKA = b"ftyp", b"\x1a\x45\xdf\xa3"
 # What libsndfile says of a header that promises more bytes than there are; a program that writes into a pipe promises
 # the most that a header can.
 _CUT_OFF, _UNKNOWN_SIZES = re.compile(r"^data : (\d+) \(should be \d+\)", re.MULTILINE), {0, 2**31 - 1, 2**32 - 1}
+_OPEN_END = "lacks an end-of-stream bit"
 # Share of samples at full scale from which a recording counts as clipped.
 _CLIPPED = 0.01
 
@@ -48,8 +49,9 @@ class AudioFile:
     def __init__(self, path: str | Path):
         soundfile = _soundfile()
         self.path = str(path)
-        with open(path, "rb"):
-            pass
+        with open(path, "rb") as file:
+            if not file.read(1):
+                raise ValueError(f"audio {self.path!r} must hold at least one sample, but is an empty file.")
         try:
             self._file = soundfile.SoundFile(self.path)
         except soundfile.LibsndfileError as error:
@@ -59,8 +61,9 @@ class AudioFile:
             ) from error
         if not self._file.frames:
             raise ValueError(f"audio {self.path!r} must hold at least one sample.")
-        if any(int(size) not in _UNKNOWN_SIZES for size in _CUT_OFF.findall(self._file.extra_info)):
-            _logger.warning("audio %r is shorter than its header says: it was cut off.", self.path)
+        said = self._file.extra_info
+        if _OPEN_END in said or any(int(size) not in _UNKNOWN_SIZES for size in _CUT_OFF.findall(said)):
+            _logger.warning("audio %r has no end, or is shorter than its header says: it was cut off.", self.path)
         self.duration_s = self._file.frames / self._file.samplerate
 
     def blocks(self, block_s: float, offset_s: float = 0.0, duration_s: float | None = None) -> Iterator[numpy.ndarray]:

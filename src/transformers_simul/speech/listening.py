@@ -50,15 +50,16 @@ class Clock(Protocol):
 
 
 class WallClock:
-    """For audio that arrives while it is said: it began when its first piece arrived, less the length of that piece."""
+    """For audio that arrives while it is said. It began at the latest when a piece arrived, less all audio up to that
+    piece's end; a pipe may bring a recording faster than it was said, whose words are no earlier for that."""
 
     def __init__(self) -> None:
         self._start: float | None = None
 
     def hear(self, heard_s: float) -> None:
         """See [`Clock`]."""
-        if self._start is None:
-            self._start = time.monotonic() - heard_s
+        start = time.monotonic() - heard_s
+        self._start = start if self._start is None else min(self._start, start)
 
     def now_s(self) -> float:
         """See [`Clock`]."""

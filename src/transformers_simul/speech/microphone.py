@@ -68,6 +68,7 @@ def microphone_blocks(
             if waiting is None:
                 raise OSError("the microphone has vanished: it gives no more audio.")
             yield convert(waiting)
+    yield convert.end()
 
 
 def _waiting(blocks: "queue.Queue[numpy.ndarray]", wait_s: float, ended: threading.Event) -> numpy.ndarray | None:
