@@ -37,6 +37,15 @@ def test_figures_equal_simuleval(name):
         assert ours[metric] == pytest.approx(value, abs=1e-9), metric
 
 
+def test_figures_of_speech_equal_simuleval():
+    """The same of a log in milliseconds, with computing and without; SimulEval has no YAAL."""
+    ours = report_line("speech", read_instances(RECORDED / "speech.log"), metrics=()).latency
+    theirs = json.loads((RECORDED / "speech.json").read_text())
+    assert {*ours} - {*theirs} == {"YAAL", "YAAL_CA"}
+    for metric, value in theirs.items():
+        assert ours[metric] == pytest.approx(value, abs=1e-6), metric
+
+
 @pytest.mark.parametrize("k", [1, 3, 5, 9])
 @pytest.mark.parametrize("length", [10, 25])
 def test_wait_k_on_equal_lengths_lags_k(k, length):

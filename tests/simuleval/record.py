@@ -8,7 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import torch
-from simuleval.evaluator.instance import TextToTextInstance
+from simuleval.evaluator.instance import LogInstance, TextToTextInstance
 from simuleval.evaluator.scorers.latency_scorer import ALScorer, APScorer, ATDScorer, DALScorer, LAALScorer
 
 HERE = Path(__file__).parent
@@ -53,6 +53,42 @@ def scores(log: list[dict]) -> dict[str, float]:
     return {name: scorer()(instances) for name, scorer in SCORERS.items()}
 
 
+def speech_log(recordings: int = 40) -> list[dict]:
+    """Milliseconds, as `listen --log` writes them: some words after the end of the recording, some recordings without."""
+    draw, log = random.Random(2), []
+    for index in range(recordings):
+        length, target = draw.uniform(500, 20_000), draw.randint(0 if index % 9 == 0 else 1, 30)
+        delays = sorted(round(min(length, draw.uniform(0, 1.2 * length)), 3) for _ in range(target))
+        late, elapsed = 0.0, []
+        for delay in delays:
+            late = max(late, delay) + draw.uniform(0, 400)
+            elapsed.append(round(late, 3))
+        log.append(
+            {
+                "index": index,
+                "prediction": " ".join(f"w{number}" for number in range(target)),
+                "delays": delays,
+                "elapsed": elapsed,
+                "prediction_length": target,
+                "reference": " ".join(f"r{number}" for number in range(draw.randint(1, 30))),
+                "source": [f"{index}.wav", "samplerate: 16000 Hz", "channels: 1"],
+                "source_length": round(length, 3),
+            }
+        )
+    return log
+
+
+def speech_scores(log: list[dict]) -> dict[str, float]:
+    """By SimulEval's own scorers, as `simuleval --score-only --source-type speech --target-type text` reads the log."""
+    instances = {line["index"]: LogInstance(json.dumps(line)) for line in log}
+    names = ("AL", "LAAL", "AP", "DAL")
+    return {
+        name + suffix: SCORERS[name](computation_aware=bool(suffix))(instances)
+        for suffix in ("", "_CA")
+        for name in names
+    }
+
+
 def agent_log() -> list[dict]:
     """A tiny random model through SimulEval's own program with our agent; it must equal our own decoding."""
     import subprocess
@@ -93,7 +129,11 @@ def agent_log() -> list[dict]:
 
 
 if __name__ == "__main__":
-    for name, log in (("random", random_log()), ("agent", agent_log())):
+    for name, log, scored in (
+        ("random", random_log(), scores),
+        ("speech", speech_log(), speech_scores),
+        ("agent", agent_log(), scores),
+    ):
         (HERE / f"{name}.log").write_text("".join(json.dumps(line) + "\n" for line in log))
-        (HERE / f"{name}.json").write_text(json.dumps(scores(log), indent=2) + "\n")
-        print(name, scores(log))
+        (HERE / f"{name}.json").write_text(json.dumps(scored(log), indent=2) + "\n")
+        print(name, scored(log))

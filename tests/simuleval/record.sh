@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Regenerates random.log, agent.log and SimulEval 1.1.4's scores of them, in an environment of its own, installed as
+# Regenerates random.log, speech.log, agent.log and SimulEval 1.1.4's scores of them, in an environment of its own, installed as
 # docs/evaluation.md says.
 # Usage: tests/simuleval/record.sh [FOLDER OF THE ENVIRONMENT]
 set -euo pipefail
