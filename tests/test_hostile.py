@@ -65,12 +65,11 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 # Messages as they should be, for the most part; so that what follows reaches further in.
-RIGHT = st.one_of(
-    st.builds(lambda text: {"type": "source", "text": text}, st.text("ab. \n\u00a0", max_size=30)),
-    st.sampled_from(
-        [{"type": "end_sentence"}, {"type": "ping"}, {"type": "ping", "id": 3}, {"type": "end"}, {"type": "cancel"}]
-    ),
-)
+TEXTS = st.one_of(st.sampled_from(["a dog ", "runs over the mea", "dow. ", "two children"]), st.text("ab. \n\u00a0"))
+SOURCES = st.builds(lambda text: {"type": "source", "text": text}, TEXTS)
+SIGNS = st.sampled_from([{"type": "end_sentence"}, {"type": "ping"}, {"type": "ping", "id": 3}])
+ENDS = st.sampled_from([{"type": "end"}, {"type": "cancel"}])
+RIGHT = st.one_of(SOURCES, SIGNS, ENDS)
 STARTS = st.builds(
     lambda policy, sentences, context, rest: {
         "type": "start",
@@ -121,8 +120,14 @@ def encoded(message):
 
 
 ANY = st.one_of(RIGHT, BROKEN, STARTS, st.text(max_size=40), st.binary(max_size=40)).map(encoded)
+# Some go on to the end; others are broken by what they say, or after it.
 CONVERSATIONS = st.tuples(
-    st.one_of(STARTS, STARTS, STARTS, BROKEN).map(encoded), st.lists(st.one_of(RIGHT.map(encoded), ANY), max_size=30)
+    st.one_of(st.just({"type": "start", "options": {"max_new_tokens": 4}}), STARTS, STARTS, BROKEN).map(encoded),
+    st.one_of(
+        st.lists(st.one_of(SOURCES, SOURCES, SIGNS).map(encoded), max_size=30),
+        st.lists(st.one_of(RIGHT.map(encoded), ANY), max_size=30),
+    ),
+    st.sampled_from([['{"type": "end"}'], ['{"type": "end"}', "no json"]]),
 )
 
 
@@ -170,9 +175,8 @@ def test_any_message_is_read_or_refused_in_a_short_line(counts, message):
 @quietly
 @given(CONVERSATIONS)
 def test_any_conversation_is_answered_by_the_protocol(server, counts, conversation):
-    first, others = conversation
-    # The last one breaks what may still be going on, so that every conversation ends.
-    messages = [first, *others, '{"type": "end"}', "no json"]
+    first, others, last = conversation
+    messages = [first, *others, *last]
     received = []
     with connect(server.ws + "/v1/stream", open_timeout=LIMIT_S, ping_timeout=LIMIT_S) as socket:
         with contextlib.suppress(ConnectionClosed):
@@ -184,6 +188,7 @@ def test_any_conversation_is_answered_by_the_protocol(server, counts, conversati
                 received.append(SERVER_MESSAGES.validate_json(socket.recv(timeout=LIMIT_S)))
         assert socket.close_code in (1000, 1008, 1012, 1013)
     counts["conversations"] += 1
+    counts["words received"] += sum(message.type == "word" for message in received)
     counts[f"ended with {getattr(received[-1], 'code', 'end')}"] += 1
     assert received[-1].type in ("end", "error")
     for message in received:
