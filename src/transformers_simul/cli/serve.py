@@ -96,9 +96,9 @@ def _serve(args: argparse.Namespace) -> int:
     tokens = Tokens(lines)
     if args.verbose:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
-    from ..models.policy_names import policy_from_name
+    from ..serving.track import check_policy
 
-    policy_from_name(args.policy)
+    check_policy(args.policy)
     return _run(args, models, settings, tokens)
 
 

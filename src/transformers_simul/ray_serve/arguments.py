@@ -62,8 +62,8 @@ NO_TOKEN = (
 
 def checked(args: Mapping[str, Any]) -> _Given:
     check_extra()
-    from ..models.policy_names import policy_from_name
     from ..serving.messages import what_is_wrong
+    from ..serving.track import check_policy
 
     try:
         given: _Given = _Arguments.model_validate(dict(args))
@@ -81,7 +81,7 @@ def checked(args: Mapping[str, Any]) -> _Given:
     if given.rooms is None:
         given.rooms = 0 if most > 1 else Settings.rooms
     check_rooms(given.rooms, most)
-    policy_from_name(settings_of(given.model_dump()).policy)
+    check_policy(settings_of(given.model_dump()).policy)
     # A file is looked at where it is needed: on the nodes.
     if given.token_file is None and not given.no_token and not token_lines(None):
         raise ValueError(NO_TOKEN)

@@ -43,12 +43,14 @@ class Served(NamedTuple):
         name (`str`): clients choose it by.
         engine (`StreamEngine`): of it.
         source_lang, target_lang (`str`): that it translates.
+        glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer where a client brings none.
     """
 
     name: str
     engine: StreamEngine
     source_lang: str
     target_lang: str
+    glossary: Any = None
 
     @property
     def unit(self) -> str:

@@ -19,6 +19,7 @@ from .rooms import Rooms
 from .session import Session
 from .settings import Settings
 from .tokens import Principal, Tokens
+from .track import check_policy
 
 _logger = logging.getLogger(__name__)
 _SWEEP_S = 5.0
@@ -35,7 +36,7 @@ class Service:
         segmenters (`Mapping[str, Callable]`, *optional*): as for [`Session`].
 
     Raises:
-        ValueError: without a model, or for a policy that is none.
+        ValueError: without a model, or for a policy that streams may not follow.
     """
 
     def __init__(
@@ -46,12 +47,10 @@ class Service:
         metrics: Metrics | None = None,
         segmenters: Mapping[str, EndsBetween] = MappingProxyType({}),
     ):
-        from ..models.policy_names import policy_from_name
-
         if not served:
             raise ValueError("served must hold at least one model, got none.")
         self.served, self.settings, self.tokens = list(served), settings or Settings(), tokens or Tokens()
-        policy_from_name(self.settings.policy)
+        check_policy(self.settings.policy)
         self.metrics, self.rooms = metrics or Metrics(), Rooms(self.settings)
         self.is_draining, self.segmenters = False, segmenters
         self._sessions: dict[Session, tuple[Principal, asyncio.TimerHandle]] = {}

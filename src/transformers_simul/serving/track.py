@@ -168,15 +168,11 @@ class Track:
             if start.sentences:
                 options["words_over"] = self.resume.source_words
         try:
-            words = policy_from_name(policy).draft_words
+            check_policy(policy)
         except ValueError as error:
             raise Failure("bad_policy", str(error)) from error
-        if words > _MOST_DRAFT_WORDS:
-            raise Failure(
-                "bad_policy", f"This server drafts at most {_MOST_DRAFT_WORDS} words, got {policy!r}, with {words}."
-            )
         try:
-            options["glossary"] = _glossary_of(start, self.target_lang)
+            options["glossary"] = _glossary_of(start, self.target_lang) or self.served.glossary
             return engine.open(
                 policy,
                 self.source,
@@ -287,6 +283,20 @@ class Track:
         self._stream.close()
 
 
+def check_policy(name: str) -> None:
+    """Check that streams may follow a policy.
+
+    Args:
+        name (`str`): of the policy.
+
+    Raises:
+        ValueError: for a name that is none, or a policy that drafts too many words.
+    """
+    words = policy_from_name(name).draft_words
+    if words > _MOST_DRAFT_WORDS:
+        raise ValueError(f"This server drafts at most {_MOST_DRAFT_WORDS} words, got {name!r}, with {words}.")
+
+
 def _glossary_of(start: Start, target_lang: str) -> Glossary | None:
     """The terms of one target language.
 
@@ -343,4 +353,4 @@ def _resume_of(start: Start, served: Served) -> TrackResume:
     return resume
 
 
-__all__ = ["Arrival", "Track"]
+__all__ = ["Arrival", "Track", "check_policy"]
