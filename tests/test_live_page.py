@@ -9,7 +9,6 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import aclosing
-from types import SimpleNamespace
 
 import pytest
 
@@ -22,6 +21,8 @@ from transformers_simul.live_page.examples import examples_of
 from transformers_simul.live_page.guard import MAX_BODY_BYTES, Guard
 from transformers_simul.live_page.translation import LiveTranslation
 from transformers_simul.live_page.visitors import MAX_CHARACTERS, Visitors
+from transformers_simul.serving.metrics import Metrics
+from transformers_simul.serving.models import Served
 
 TEXT = "a dog runs over the green meadow while two children watch him"
 
@@ -343,42 +344,72 @@ def test_nothing_to_play_says_so(engine):
     assert "Type or paste" in state
 
 
+def begun(engine, policy="wait-1"):
+    return LiveTranslation(Served("page", engine, "en", "de"), policy, Metrics())
+
+
 def test_a_stream_that_ends_while_it_is_fed_takes_no_more(engine):
-    live = LiveTranslation(engine, WaitKPolicy(1), timeout_s=60)
-    live.feed(["a"])
-    # Between two words, as an engine that ends it would.
-    live.cancel()
-    live.feed(["a", "dog"])
-    live.join()
-    assert live.source == ["a"]
-    assert not live.error
+    async def main():
+        live = begun(engine)
+        live.feed(["a"])
+        live.cancel()
+        live.feed(["a", "dog"])
+        await live.join()
+        live.feed(["a", "dog"])
+        assert live.source == ["a"]
+        assert not live.error
+
+    run(main())
 
 
-def test_an_error_inside_is_logged_and_not_shown(caplog):
-    def broken():
+def test_a_sentence_without_room_ends_its_translation_and_the_page_says_so(parts):
+    async def main(engine):
+        shown = await everything(Visitors(engine).play("one", " ".join(["dog"] * 40), 20, "full source", "nothing"))
+        assert "A sentence was too long for this page" in shown[-1][1]
+
+    with StreamEngine(*parts, max_streams=1, max_tokens=32) as engine:
+        run(main(engine))
+
+
+def test_an_error_inside_is_logged_and_not_shown(parts, caplog):
+    _, processor = parts
+    model = make_model(processor)
+
+    def breaks(module, args, output):
         raise RuntimeError("the secret of the house")
-        yield
 
-    stream = SimpleNamespace(words=broken(), stop_reason="error")
-    engine = SimpleNamespace(processor=SimpleNamespace(unit="word"), max_waiting=9, open=lambda *args, **kwargs: stream)
-    live = LiveTranslation(engine, WaitKPolicy(1))
-    live.join()
-    assert live.error == "The translation has ended with an error inside the page's server."
-    assert "the secret of the house" in caplog.text
+    model.register_forward_hook(breaks)
+
+    async def main(engine):
+        live = begun(engine)
+        live.feed(["a", "dog"])
+        live.end()
+        await live.join()
+        assert "ended with an error inside the server" in live.error
+        assert "secret" not in live.error
+        assert "the secret of the house" in caplog.text
+
+    with StreamEngine(model, processor, max_streams=1) as engine:
+        run(main(engine))
 
 
-def lagging(engine, source, delays):
-    live = LiveTranslation(engine, WaitKPolicy(1))
-    live.cancel()
-    live.join()
+def lagging(engine, source, delays, ends=()):
+    async def main():
+        live = begun(engine)
+        live.cancel()
+        await live.join()
+        return live
+
+    live = run(main())
     live.source = source.split()
+    live.sentence_ends = [*ends]
     live.target = [type("Written", (), {"delay": delay})() for delay in delays]
     return live
 
 
 def test_figures_are_defined_or_not_shown(engine):
     # Two sentences of four and three words under wait-1: LAAL 1 each.
-    live = lagging(engine, "a b c dog. e f green.", [1, 2, 3, 4, 5, 6, 7])
+    live = lagging(engine, "a b c dog. e f green.", [1, 2, 3, 4, 5, 6, 7], [4, 7])
     assert live.lagging_words() == 1
     assert live.untranslated_words() == 0
     # Stopped short: far below 0 by the formula.
@@ -386,7 +417,7 @@ def test_figures_are_defined_or_not_shown(engine):
     assert live.lagging_words() is None
     assert live.untranslated_words() == 47
     # A whole sentence without a word.
-    assert lagging(engine, "a dog. the meadow.", [1, 2]).untranslated_words() == 2
+    assert lagging(engine, "a dog. the meadow.", [1, 2], [2, 4]).untranslated_words() == 2
     html = boards([Panel("wait-1", ["a"] * 50, ["b"] * 3, [1, 2, 3], is_done=True, untranslated_words=47)])
     assert "For 47 source words nothing was written." in html
     assert "LAAL" not in html
@@ -433,7 +464,11 @@ def test_policies_by_name_are_chosen_from_and_translate(parts, engine):
         assert "confidence:0.5,max=4" in shown[-1][1]
 
     run(main())
-    for name, message in (("weit-3", "policy must be one of"), ("alignatt-2", "transformers-simul heads writes")):
+    for name, message in (
+        ("weit-3", "policy must be one of"),
+        ("alignatt-2", "transformers-simul heads writes"),
+        ("hold-20", "drafts at most 16 words"),
+    ):
         with pytest.raises(ValueError, match=message):
             build_page(*parts, policies=[name])
 

@@ -65,10 +65,8 @@ def _demo(args: argparse.Namespace) -> int:
     for name in args.policy:
         policy_from_name(name)
     glossary = chosen_glossary(args)
-    from ..live_page import build_page, check_gradio
-
-    # Before the model is loaded.
-    check_gradio()
+    # Before the model is loaded, it says which extra is missing.
+    from ..live_page import build_page
     from .loading import load
 
     page = build_page(

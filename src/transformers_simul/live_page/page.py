@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page itself, in Gradio: source typed or played, and two policies side by side. It runs as a Space as it is."""
 
-import importlib.util
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
 
 from ..models.glossary import bound_glossary
 from ..models.policy_names import named
+from ..serving.track import check_policy
 from ..streaming.engine import StreamEngine
 from .board import STYLE, status
 from .examples import examples_of
@@ -29,16 +29,6 @@ _PAGE_STYLE = """
   footer { display: none !important; }
 }
 """
-
-
-def check_gradio() -> None:
-    """Check early that Gradio is installed.
-
-    Raises:
-        ValueError: if it is not.
-    """
-    if importlib.util.find_spec("gradio") is None:
-        raise ValueError("the page needs gradio: pip install 'transformers_simul[page]'.")
 
 
 def build_page(
@@ -64,29 +54,31 @@ def build_page(
         glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer, whoever visits, beside the visitor's.
 
     Raises:
-        ValueError: without Gradio, for `max_streams` below 1, if the processor's unit is not words, for a policy that
+        ValueError: for `max_streams` below 1, if the processor's unit is not words, for a policy that
             is none or that the model cannot follow, or for a glossary that is none or cannot be written.
 
     Returns:
         `gradio.Blocks`
     """
-    check_gradio()
     if processor.unit != "word":
         raise ValueError(f"the page shows words: unit must be 'word', got {processor.unit!r}.")
     if max_streams < 1:
         raise ValueError(f"max_streams must be at least 1, got {max_streams}.")
-    chosen = {name: named(name, model) for name in policies}
+    for name in policies:
+        check_policy(name)
+        named(name, model)
+    further = dict(zip(policies, policies, strict=True))
     bound_glossary(glossary, processor.prompt)
     # Gradio is imported here only: it is an extra, and slow.
     from .blocks import LivePage
 
     engine = StreamEngine(model, processor, max_streams=max_streams)
     engine.start()
-    visitors = Visitors(engine, max_waiting=max_streams, policies=POLICIES | chosen, glossary=glossary)
+    visitors = Visitors(engine, max_waiting=max_streams, policies=POLICIES | further, glossary=glossary)
     languages = sorted(processor.target_langs, key=lambda language: language != processor.target_lang)
     title = f"Simultaneous translation, {processor.source_lang}\u00a0→\u00a0{', '.join(languages)}"
     samples = list(examples_of(processor.source_lang) if examples is None else examples)
-    right = next(iter(chosen), _RIGHT) if max_streams > 1 else NOTHING
+    right = next(iter(policies), _RIGHT) if max_streams > 1 else NOTHING
     with LivePage(visitors, host_names, title=title, analytics_enabled=False) as page:
         _fill(page, visitors, title, samples, languages, right)
     page.queue(max_size=100, api_open=False)
@@ -226,4 +218,4 @@ def _listen(visitors: Visitors, fields: _Fields, live: dict[str, Any], at_once: 
     fields.clear.click(on_clear, policies, [source, *outputs], **at_once)
 
 
-__all__ = ["build_page", "check_gradio"]
+__all__ = ["build_page"]

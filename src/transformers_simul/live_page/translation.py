@@ -1,115 +1,101 @@
 # SPDX-License-Identifier: Apache-2.0
 """One live translation as a page shows it: source words as they come, target words as they are written."""
 
-import logging
+import asyncio
 import statistics
-import threading
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from ..evaluation.latency import running_lagging
-from ..models.policies import Policy
-from ..models.streams import SourceStream
-from ..models.text import ends_sentence
-from ..streaming.engine import StreamEngine
-from ..streaming.streamer import Word
-
-_logger = logging.getLogger(__name__)
-
-# A text without punctuation is cut here, so that it fits into the engine's cache.
-MAX_SENTENCE_WORDS = 60
+from ..serving.failure import Failure
+from ..serving.messages import Ended, SentenceEnd, Start, WordMessage
+from ..serving.metrics import Metrics
+from ..serving.models import Served
+from ..serving.session import Session
+from ..serving.settings import Settings
 
 
 class LiveTranslation:
-    """Feeds one stream of an engine, sentence by sentence, and collects what it writes in a thread of its own.
+    """A stream of the server without a network, and what a page shows of it. All calls come from one event loop.
 
     Args:
-        engine (`StreamEngine`): started.
-        policy (`Policy`): when to READ and WRITE.
+        served (`Served`): the language pair; its engine is started.
+        policy (`str`): the name of the policy.
+        metrics (`Metrics`): gets the figures.
         title (`str`, *optional*): what the page calls it.
-        timeout_s (`float`, *optional*): the longest wait for a source word; then the translation ends by itself.
-        target_lang (`str`, *optional*): of those that the processor knows.
-        glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer.
+        idle_s (`float`, *optional*): the longest wait for a source word; then the translation ends by itself.
 
     Raises:
-        EngineFull: if the engine has no free place.
+        Failure: if the engine has no free place, or cannot follow the policy.
 
     Example:
 
     ```python
-    >>> from transformers_simul import StreamEngine, WaitKPolicy
+    >>> import asyncio
+    >>> from transformers_simul import StreamEngine
     >>> from transformers_simul.live_page.translation import LiveTranslation
-    >>> with StreamEngine(model, processor, max_streams=1) as engine:
-    ...     live = LiveTranslation(engine, WaitKPolicy(1))
+    >>> from transformers_simul.serving.metrics import Metrics
+    >>> from transformers_simul.serving.models import Served
+    >>> async def main(engine):
+    ...     live = LiveTranslation(Served("demo", engine, "en", "fr"), "wait-1", Metrics())
     ...     live.feed(["a", "dog"])
     ...     live.end()
-    ...     live.join()
-    >>> live.source, live.is_done
+    ...     await live.join()
+    ...     return live.source, live.is_done
+    >>> with StreamEngine(model, processor, max_streams=1) as engine:
+    ...     asyncio.run(main(engine))
     (['a', 'dog'], True)
 
     ```
     """
 
-    def __init__(
-        self,
-        engine: StreamEngine,
-        policy: Policy,
-        title: str = "",
-        timeout_s: float | None = None,
-        target_lang: str | None = None,
-        glossary: Any = None,
-    ):
+    def __init__(self, served: Served, policy: str, metrics: Metrics, title: str = "", idle_s: float = 60.0):
         self.title = title
         self.source: list[str] = []
-        self.target: list[Word] = []
+        self.target: list[WordMessage] = []
         # Milliseconds from the last word that a target word needed to the word itself.
         self.computing_ms: list[float] = []
         self.error = ""
-        self._arrived_s: list[float] = []
-        self._timeout_s = timeout_s
-        source = SourceStream(unit=engine.processor.unit, timeout_s=timeout_s, max_waiting=engine.max_waiting)
-        self._stream = engine.open(
-            policy,
-            source,
-            sentences=True,
-            max_sentence_words=MAX_SENTENCE_WORDS,
-            target_lang=target_lang,
-            glossary=glossary,
-        )
-        self._reader = threading.Thread(target=self._collect, daemon=True)
-        self._reader.start()
+        # Source words up to the end of each sentence.
+        self.sentence_ends: list[int] = []
+        self._idle_s = idle_s
+        self._session = Session([served], Start(policy=policy), Settings(), metrics, {})
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(idle_s, self._time_out)
+        self._reader = self._loop.create_task(self._collect())
 
     def feed(self, words: Sequence[str]) -> None:
-        """Feed what is new in the words of the source so far; do nothing once the translation has ended."""
+        """Feed what is new in the words of the source so far; do nothing once the source or the translation has
+        ended."""
         for word in words[len(self.source) :]:
-            # Noted first: the word that it leads to may be written before this thread goes on.
-            self.source.append(word)
-            self._arrived_s.append(time.monotonic())
-            try:
-                self._stream.source.put(f"{word} ")
-            except (ValueError, BufferError):
-                # Only the stream itself can say whether it still takes words; it may end at any moment.
-                self.source.pop()
-                self._arrived_s.pop()
+            if self.is_done or self._session.has_ended:
                 return
+            try:
+                self._session.put(f"{word} ", _now_ms())
+            except Failure as failure:
+                self._session.stop(failure)
+                return
+            self.source.append(word)
+            self._timer.cancel()
+            self._timer = self._loop.call_later(self._idle_s, self._time_out)
 
     def end(self) -> None:
         """Note that the source is complete."""
-        self._stream.source.end()
+        self._timer.cancel()
+        self._session.end()
 
     def cancel(self) -> None:
         """Give up the translation, and free its place."""
-        self._stream.source.cancel()
+        self._session.cancel()
 
-    def join(self) -> None:
+    async def join(self) -> None:
         """Wait until the last word is written."""
-        self._reader.join()
+        await self._reader
 
     @property
     def is_done(self) -> bool:
         """Whether nothing more will be written."""
-        return not self._reader.is_alive()
+        return self._reader.done()
 
     def lagging_words(self) -> float | None:
         """Return the mean [`running_lagging`] of the sentences for which there is one; None if there is none."""
@@ -135,29 +121,39 @@ class LiveTranslation:
         it."""
         delays = [word.delay for word in self.target]
         sentences, start = [], 0
-        for end, word in enumerate(self.source, start=1):
-            if ends_sentence(word) or end - start == MAX_SENTENCE_WORDS or end == len(self.source):
+        for end in [*self.sentence_ends, len(self.source)]:
+            if end > start:
                 sentences.append((end - start, [delay - start for delay in delays if start < delay <= end]))
-                start = end
+            start = end
         return sentences
 
-    def _collect(self) -> None:
-        written_s = 0.0
+    def _time_out(self) -> None:
+        self._session.stop(Failure("idle_timeout", f"No word came for {self._idle_s:.0f} seconds."))
+
+    async def _collect(self) -> None:
+        written_ms = 0.0
         try:
-            for word in self._stream.words:
-                now = time.monotonic()
-                needed = self._arrived_s[max(word.delay, 1) - 1]
-                self.computing_ms.append(1000 * (now - max(needed, written_s)))
-                self.target.append(word)
-                written_s = now
-        except Exception:
-            # Its text may hold anything: the log has it, the visitor does not. The engine goes on.
-            _logger.exception("a translation on the page ended with an error")
-            self.error = "The translation has ended with an error inside the page's server."
-        if self._stream.stop_reason.startswith("max_"):
-            self.error = "A sentence was too long for this page, and the translation ended with it."
-        if self._stream.stop_reason == "timeout":
-            self.error = f"No word came for {self._timeout_s:.0f} seconds, so the translation has ended."
+            async for message in self._session.messages():
+                match message:
+                    case WordMessage():
+                        now_ms = _now_ms()
+                        self.computing_ms.append(now_ms - max(message.source_at_ms or 0.0, written_ms))
+                        self.target.append(message)
+                        written_ms = now_ms
+                    case SentenceEnd():
+                        self.sentence_ends.append(message.source_words)
+                    case Ended() if message.reason.startswith("max_"):
+                        self.error = "A sentence was too long for this page, and the translation ended with it."
+        except Failure as failure:
+            # The log has what was wrong inside, the visitor does not.
+            self.error = f"The translation has ended: {failure}"
+        finally:
+            self._timer.cancel()
+            self._session.close()
+
+
+def _now_ms() -> float:
+    return 1000 * time.monotonic()
 
 
 __all__ = ["LiveTranslation"]

@@ -11,9 +11,11 @@ from typing import Any
 
 from ..models.glossary import Glossary, bound_glossary
 from ..models.glossary_terms import words_of
-from ..models.policies import OfflinePolicy, Policy, WaitKPolicy
 from ..models.text import split_words
-from ..streaming.engine import EngineFull, StreamEngine
+from ..serving.failure import Failure
+from ..serving.metrics import Metrics
+from ..serving.models import Served
+from ..streaming.engine import StreamEngine
 from .board import Panel, boards, status
 from .translation import LiveTranslation
 
@@ -23,7 +25,7 @@ WAIT_S, IDLE_S = 10.0, 60.0
 # Words per second: slowest, fastest, at first.
 RATES = (0.5, 20.0)
 RATE = 3.0
-POLICIES: dict[str, Policy] = {f"wait-{k}": WaitKPolicy(k) for k in (1, 2, 3, 5, 7)} | {"full source": OfflinePolicy()}
+POLICIES = {f"wait-{k}": f"wait-{k}" for k in (1, 2, 3, 5, 7)} | {"full source": "full"}
 NOTHING = "nothing"
 # So many new words at once were pasted, not typed.
 _PASTED_WORDS = 4
@@ -82,7 +84,7 @@ class Visitors:
     Args:
         engine (`StreamEngine`): started, and used by nobody else.
         max_waiting (`int`, *optional*): how many may wait for a place; further ones are refused at once.
-        policies (`Mapping[str, Policy]`, *optional*): what visitors choose from, by name.
+        policies (`Mapping[str, str]`, *optional*): what visitors choose from: for each title the policy's name.
         glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer, beside those of each visitor.
     """
 
@@ -90,10 +92,11 @@ class Visitors:
         self,
         engine: StreamEngine,
         max_waiting: int = 8,
-        policies: Mapping[str, Policy] = MappingProxyType(POLICIES),
+        policies: Mapping[str, str] = MappingProxyType(POLICIES),
         glossary: Any = None,
     ):
         self.engine, self.max_waiting, self.policies, self.glossary = engine, max_waiting, policies, glossary
+        self._metrics = Metrics()
         self._turns: dict[str, _Turn] = {}
         self._line: deque[_Turn] = deque()
         # In the order in which they left.
@@ -292,13 +295,17 @@ class Visitors:
     def _open(self, turn: _Turn) -> bool:
         """Take all places of a turn or none: two visitors with one place each would wait for each other."""
         panels: list[LiveTranslation] = []
+        processor = self.engine.processor
+        language = turn.language or processor.target_lang
+        served = Served("page", self.engine, processor.source_lang, language, turn.glossary)
         try:
             for title in turn.titles:
-                policy = self.policies[title]
-                panels.append(LiveTranslation(self.engine, policy, title, IDLE_S, turn.language, turn.glossary))
-        except EngineFull:
+                panels.append(LiveTranslation(served, self.policies[title], self._metrics, title, IDLE_S))
+        except Failure as failure:
             for panel in panels:
                 panel.cancel()
+            if failure.code != "full":
+                raise
             return False
         turn.panels = panels
         return True
