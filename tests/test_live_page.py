@@ -525,14 +525,18 @@ def test_a_broken_heartbeat_gives_the_places_back(served):
     page, url = served
     visitors = page.visitors
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=60) as line:
-        line.sendall(f"GET /gradio_api/heartbeat/gone HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-        received = b""
-        while b"ALIVE" not in received:
-            received += line.recv(1000)
-        run(first(visitors.type("gone", "a dog ", "wait-7", "wait-5")))
-        assert visitors.engine.active_streams == 2
-    run(until(lambda: not visitors.engine.active_streams))
+
+    async def main():
+        with socket.create_connection((host, int(port)), timeout=60) as line:
+            line.sendall(f"GET /gradio_api/heartbeat/gone HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            received = b""
+            while b"ALIVE" not in received:
+                received += line.recv(1000)
+            await first(visitors.type("gone", "a dog ", "wait-7", "wait-5"))
+            assert visitors.engine.active_streams == 2
+        await until(lambda: not visitors.engine.active_streams)
+
+    run(main())
 
 
 # As root it needs the first; the others keep it from looking for hosts of its maker.
