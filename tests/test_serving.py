@@ -16,6 +16,9 @@ from transformers_simul import StreamEngine
 from transformers_simul.cli.serve import assemble, named_segmenters
 from transformers_simul.serving.failure import Failure
 from transformers_simul.serving.messages import SERVER_MESSAGES
+from transformers_simul.serving.metrics import Metrics
+from transformers_simul.serving.models import serve_models
+from transformers_simul.serving.service import Service
 from transformers_simul.serving.settings import Settings
 from transformers_simul.serving.tokens import Tokens, bearer
 
@@ -168,6 +171,12 @@ class TestStreams:
                 await server.idle()
 
         run(main())
+
+
+def test_a_server_whose_own_policy_streams_may_not_follow_does_not_start(parts):
+    for policy, message in (("hold-20", "drafts at most 16 words"), ("weit-3", "policy must be one of")):
+        with pytest.raises(ValueError, match=message):
+            Service(serve_models({"one": parts}, Metrics()), Settings(policy=policy))
 
 
 class TestRefusals:
