@@ -151,7 +151,10 @@ class Start(_FromClient):
     )
     source_lang: Language | None = None
     target_langs: list[Language] | None = Field(
-        None, min_length=1, max_length=16, description="several: each is translated by itself, by a model that knows it"
+        default=None,
+        min_length=1,
+        max_length=16,
+        description="several: each is translated by itself, by a model that knows it",
     )
     policy: Name | None = Field(default=None, description='such as "wait-3"; the server\'s own without')
     sentences: bool = Field(
