@@ -22,7 +22,7 @@ from transformers_simul.text_files import write_text
 
 POLICIES = [
     *(f"wait-{k}" for k in (1, 2, 3, 4, 5, 7, 9)),
-    *(f"learned:{threshold}" for threshold in (0.05, 0.2, 0.5, 0.8, 0.95)),
+    *(f"learned:{threshold}" for threshold in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7)),
     *(f"confidence:{alpha}" for alpha in (0.2, 0.35, 0.5, 0.7, 0.9)),
     *(f"hold-{words}" for words in (1, 2, 3, 4, 5)),
     *(f"agree-2:min={lag}" for lag in (1, 2, 3, 4, 5)),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from tqdm import tqdm
 from transformers.trainer_utils import SchedulerType
 
 from ...auto import AutoSimulModel
@@ -281,7 +282,7 @@ class SpeechExperiment:
         logging.getLogger("faster_whisper").setLevel(logging.WARNING)
         transcriber = transcribers.make_transcriber(self.arguments.recogniser, self.data.source_lang)
         heard = []
-        for utterance in self.test_set:
+        for utterance in tqdm(self.test_set, desc="recognising", unit="utterance"):
             recogniser = LocalAgreementRecogniser(transcriber, voice.SileroVoice())
             words = recognise(recogniser, utterance, self.arguments.chunk_ms)
             if not transcriber.punctuates:
