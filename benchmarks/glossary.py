@@ -7,9 +7,16 @@ nouns, names and numbers. The table shows these sentences and the others, which 
 where source and reference have it, and is right where the translation has it, endings aside.
 
     python benchmarks/glossary.py output/mine test.en test.de --train train.en train.de --max_samples 500
+
+With `--numbers`, numbers are copied instead: on the sentences with a number that would be, a number counts where source
+and reference have it, and is right where the translation has it.
+
+    python benchmarks/glossary.py output/mine test.en test.de --numbers --max_samples 300
 """
 
+import argparse
 from collections import defaultdict
+from typing import Any
 
 from transformers_simul import AutoSimulModel, Glossary, SimulProcessor, policy_from_name
 from transformers_simul.cli.flags import CommandParser
@@ -17,6 +24,7 @@ from transformers_simul.corpora import Pair, read_pairs
 from transformers_simul.evaluation import quality
 from transformers_simul.evaluation.decode import translate_corpus
 from transformers_simul.evaluation.quality import paired_difference
+from transformers_simul.models.glossary_terms import number_in, times_written
 from transformers_simul.training.alignment import align_words
 
 
@@ -72,10 +80,15 @@ def main() -> None:
     parser.add_argument("--strength", nargs="+", type=float, default=[6.0])
     parser.add_argument("--most", type=int, default=5, help="a rarer word of the test set is a term")
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--numbers", action="store_true", help="copy numbers, and have no terms")
     args = parser.parse_args()
     model = AutoSimulModel.from_pretrained(args.model).eval()
     processor = SimulProcessor.from_pretrained(args.model)
-    pairs = read_pairs(args.files, "source", "target")[: args.max_samples]
+    pairs = read_pairs(args.files, "source", "target")
+    if args.numbers:
+        numbers(model, processor, [pair for pair in pairs if numbers_in(pair.source)][: args.max_samples], args)
+        return
+    pairs = pairs[: args.max_samples]
     more = read_pairs(args.train, "source", "target")[: args.train_samples] if args.train else []
     sources, targets = zip(*[(pair.source.split(), pair.target.split()) for pair in [*pairs, *more]], strict=True)
     links = align_words(sources, targets)
@@ -97,6 +110,38 @@ def main() -> None:
                 report(
                     name, half, strength, pairs[start::2], terms, *(texts[each][start::2] for each in (strength, 0.0))
                 )
+
+
+def numbers_in(text: str) -> list[str]:
+    """Numbers that are copied; each once."""
+    return list(dict.fromkeys(number for word in text.split() if (number := number_in(word))))
+
+
+def numbers(model: Any, processor: Any, pairs: list[Pair], args: argparse.Namespace) -> None:
+    """The table of numbers."""
+    places = [
+        (place, number)
+        for place, pair in enumerate(pairs)
+        for number in numbers_in(pair.source)
+        if times_written(number, pair.target.casefold().split())
+    ]
+    references = [pair.target for pair in pairs]
+    print(f"{len(pairs)} sentences with numbers, {len(places)} numbers that the references have too")
+    print("| policy | strength | numbers right | BLEU (95%) | minus without (95%) |\n|---|---|---|---|---|")
+    for name in args.policies:
+        plain: list[str] = []
+        for strength in (0.0, *args.strength):
+            glossary = Glossary(strength=strength, copy_numbers=True) if strength else None
+            log = translate_corpus(
+                model, processor, *zip(*pairs, strict=True), policy_from_name(name), args.batch_size, glossary=glossary
+            )
+            texts = [each.prediction for each in log]
+            plain = plain or texts
+            right = sum(times_written(number, texts[place].casefold().split()) > 0 for place, number in places)
+            difference, low, high = paired_difference(texts, plain, references)
+            score = quality(texts, references, names=["BLEU"])[0]
+            share = f"{right} of {len(places)}, {100 * right / len(places):.0f}%"
+            print(f"| {name} | {strength:g} | {share} | {score} | {difference:+.1f} ({low:+.1f} to {high:+.1f}) |")
 
 
 def report(

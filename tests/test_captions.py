@@ -119,7 +119,9 @@ def test_an_address_asks_for_terms_and_for_punctuation(parts, browser):
         tab = browser.new_page()
         tab.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
         tab.on("pageerror", lambda error: errors.append(str(error)))
-        tab.goto(f"{server.url}/captions?policy=wait-1&lines=9&punctuation=add&term=big dog=Dogge&term=x&term=a=b=c")
+        tab.goto(
+            f"{server.url}/captions?policy=wait-1&lines=9&punctuation=add&numbers=copy&term=big dog=Dogge&term=x&term=a=b=c"
+        )
         tab.locator("#source").press_sequentially("a dog runs two children watch him")
         tab.locator("#source").press("Enter")
         wanted = expected(parts, "A dog runs. Two children watch him.")
@@ -127,7 +129,8 @@ def test_an_address_asks_for_terms_and_for_punctuation(parts, browser):
             "wanted => document.querySelector('#captions').innerText == wanted", arg="\n".join(wanted)
         )
         terms = [{"source": "big dog", "target": "Dogge"}, {"source": "a", "target": "b=c"}]
-        assert json.loads(sent[0])["glossary"] == terms
+        start = json.loads(sent[0])
+        assert (start["glossary"], start["copy_numbers"]) == (terms, True)
         tab.close()
     assert not errors
 

@@ -56,6 +56,65 @@ def test_terms_are_found_in_any_case_with_punctuation_and_endings(processor):
     assert due(terms, "Rotes", processor) == {}
 
 
+def test_numbers_are_terms_that_stay_as_they_are(processor):
+    numbers = Glossary(copy_numbers=True)
+    source = "in (2018), $100 50% A380 dog 2018. 1,000 3.5 10:30 3rd -5 1990s"
+    assert due(numbers, source, processor) == {"2018": 2, "100": 1, "50": 1, "A380": 1}
+    assert due({"dog": "Dackel"}, source, processor) == {"Dackel": 1}
+    # What is part of a term is translated as the term says.
+    terms = Glossary({"42": "hoch", "7 dogs": "sieben"}, copy_numbers=True)
+    assert due(terms, "42 dogs, 7 dogs, 7 a", processor) == {"hoch": 1, "sieben": 1, "7": 1}
+    assert repr(numbers) == "Glossary({}, strength=6.0, copy_numbers=True)"
+    assert numbers != Glossary()
+
+
+def test_a_number_gets_a_bonus_until_it_is_written(processor):
+    numbers = Glossary(copy_numbers=True)
+
+    def is_changed(source, target, expected="start", **kwargs):
+        _, before, after = prefer(processor, numbers, source, target, expected, **kwargs)
+        return not torch.equal(before, after)
+
+    assert is_changed("a 2018", "")
+    assert not is_changed("a 2018", "", read=1)
+    for written in ("2018", "2018%", "2018er", "(2018)", "vor-2018"):
+        assert not is_changed("a 2018", f"a {written}"), written
+    assert is_changed("a 2018", "a 12018")
+    assert is_changed("a 2018 dog 2018", "a 2018 dog")
+    assert not is_changed("a 1,000", "")
+    # It ends where it ends: further digits would make it another.
+    ids, before, after = prefer(processor, numbers, "a 20 dog", "a 20", "any")
+    bonus = (after - before).nan_to_num()[0]
+    longer = processor.encode_piece("205")[0]
+    assert longer[:-1] == ids[1 - len(longer) :]
+    assert bonus[longer[-1]] == 0
+    assert bonus[processor.prompt.rule.ends_word].min() > 0
+
+
+def test_a_number_that_the_vocabulary_cannot_write_is_left_alone(processor, monkeypatch):
+    bound = bound_glossary(Glossary(copy_numbers=True), processor.prompt)
+    (ids,) = processor.encode("2018")
+    assert bound.number(ids).text == "2018"
+    monkeypatch.setattr(bound.rule, "may_hold", lambda token, expected: False)
+    assert bound.number(ids) is None
+
+
+def test_numbers_are_copied_and_the_logits_stay(model, processor):
+    numbers = Glossary(strength=30.0, copy_numbers=True)
+    sources = ["a 42 runs over him", "two children watch 7 7", "dog over the meadow 2018"]
+    plain = run(model, processor, sources, WaitKPolicy(2), logits_processor=None)
+    output = run(model, processor, sources, WaitKPolicy(2), logits_processor=None, glossary=numbers)
+    assert_streamed_equals_trained(model, processor, sources, [WaitKPolicy(2)] * 3, output)
+    for row, (source, number) in enumerate(zip(sources, ("42", "7", "2018"), strict=True)):
+        words = processor.words(output.words[row])
+        place = words.index(number)
+        assert output.delays[row][place] > source.split().index(number)
+        assert words[:place] == processor.words(plain.words[row])[:place]
+        assert words.count(number) <= source.split().count(number)
+    live = run(model, processor, feed_later(sources), WaitKPolicy(2), logits_processor=None, glossary=numbers)
+    assert live.words == output.words
+
+
 @pytest.mark.parametrize(
     ("terms", "strength", "message"),
     [
@@ -204,7 +263,8 @@ def test_unread_terms_change_nothing(model, processor):
 
 def prefer(processor, terms, source, target, expected, read=None, strength=2.0):
     """Scores, all 0 before, with one row's glossary."""
-    row = bound_glossary(Glossary(terms, strength), processor.prompt).row()
+    glossary = terms if isinstance(terms, Glossary) else Glossary(terms, strength)
+    row = bound_glossary(glossary, processor.prompt).row()
     reading = Reading([], head_is_fed=True)
     for word in processor.encode(source)[:read]:
         reading.read(word)
@@ -409,6 +469,13 @@ def test_the_command_line_takes_a_file(folder, model, processor, tmp_path, monke
     sources = ["a dog runs over him", "two children watch him"]
     (tmp_path / "text.en").write_text("".join(f"{source}\n" for source in sources))
     (tmp_path / "terms.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in TERMS.items()))
+    (tmp_path / "numbers.en").write_text("a dog runs over 42\n")
+    numbers = Glossary(strength=30.0, copy_numbers=True)
+    wanted = words_of(model, processor, "a dog runs over 42", numbers)[0]
+    assert "42" in wanted
+    copying = ["--wait-k", "2", "--copy-numbers", "--glossary-strength", "30"]
+    assert main(["translate", str(folder), str(tmp_path / "numbers.en"), *copying]) == 0
+    assert capsys.readouterr().out.split() == wanted
     flags = ["--wait-k", "2", "--glossary", str(tmp_path / "terms.tsv"), "--glossary-strength", "12"]
     wanted = [" ".join(each) for each in words_of(model, processor, sources, Glossary(TERMS, 12.0))]
     assert wanted != [" ".join(each) for each in words_of(model, processor, sources)]
@@ -425,7 +492,7 @@ def test_a_glossary_that_is_wrong_costs_no_model(folder, tmp_path, capsys):
     for flags, message in (
         (["--glossary", str(tmp_path / "terms.tsv")], "line 1: must be a source term"),
         (["--glossary", str(tmp_path / "none.tsv")], "none.tsv"),
-        (["--glossary-strength", "3"], "glossary-strength needs a glossary, got 3.0"),
+        (["--glossary-strength", "3"], "glossary-strength needs a glossary or copy-numbers, got 3.0"),
     ):
         assert main(["translate", str(folder), *flags]) == 1
         assert message in capsys.readouterr().err
@@ -441,7 +508,9 @@ def test_a_server_takes_terms_for_each_language():
     given = {"glossary": terms, "glossary_strength": 12.0}
     text = "a dog runs over him. two children watch. "
 
-    def alone(glossary):
+    numbers = "7 dog runs . "
+
+    def alone(glossary, text=text):
         with StreamEngine(*parts, max_streams=1) as engine:
             stream = engine.open(WaitKPolicy(1), sentences=True, glossary=glossary, max_new_tokens=12)
             stream.source.put(text)
@@ -456,12 +525,17 @@ def test_a_server_takes_terms_for_each_language():
             async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
                 body = {"text": text, "options": {"max_new_tokens": 12}, **given}
                 whole = (await client.post("/v1/translate", json=body)).json()
+                body = {"text": numbers, "copy_numbers": True, "glossary_strength": 30.0}
+                body["options"] = {"max_new_tokens": 12}
+                copied = (await client.post("/v1/translate", json=body)).json()["text"]
             async with server.connect() as socket:
                 twice = [{"source": "dog", "target": "x"}, {"source": "Dog", "target": "y"}]
                 await serving.say(socket, serving.start(glossary=twice))
                 (error,) = await serving.rest(socket)
         assert shown == whole["text"].split() == alone(Glossary({"dog": "Dackel", "two": "high"}, 12.0))
         assert shown != alone(None)
+        assert copied.split() == alone(Glossary(strength=30.0, copy_numbers=True), numbers)
+        assert copied.split() != alone(None, numbers)
         assert (error["code"], error["action"]) == ("bad_option", "fix")
         assert "'Dog' has 'x' and 'y'" in error["message"]
 

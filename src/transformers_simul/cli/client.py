@@ -72,6 +72,8 @@ def _client(args: argparse.Namespace) -> int:
         for name in ("room", "model", "policy", "source_lang", "max_sentence_words", "context_sentences", "glossary"):
             if getattr(args, name) is not None:
                 raise ValueError(f"listen takes no {name.replace('_', '-')}: the speaker chooses.")
+        if args.copy_numbers:
+            raise ValueError("listen takes no copy-numbers: the speaker chooses.")
     if len(args.target_lang or []) > 1 and not args.json:
         raise ValueError(f"target-lang may be given once without json, got {args.target_lang}.")
     args.terms = chosen_glossary(args)

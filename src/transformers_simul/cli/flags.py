@@ -108,7 +108,7 @@ def read_policy(name: str) -> Policy:
 
 
 def add_glossary_flags(parser: argparse.ArgumentParser) -> None:
-    """Add `--glossary` and `--glossary-strength` to a parser.
+    """Add `--glossary`, `--copy-numbers` and `--glossary-strength` to a parser.
 
     Args:
         parser (`argparse.ArgumentParser`): of a command.
@@ -116,26 +116,34 @@ def add_glossary_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--glossary", metavar="FILE", help="terms to prefer: a source term, a tab and its target term on each line"
     )
+    parser.add_argument(
+        "--copy-numbers",
+        action="store_true",
+        help="prefer numbers as the source has them, as terms that stay as they are",
+    )
     parser.add_argument("--glossary-strength", type=float, metavar="NATS", help="how much to prefer them (6)")
 
 
 def chosen_glossary(args: argparse.Namespace) -> Any:
-    """The glossary of these flags; None without a file.
+    """The glossary of these flags; None without terms and numbers.
 
     Args:
-        args (`argparse.Namespace`): with `glossary` and `glossary_strength`.
+        args (`argparse.Namespace`): with `glossary`, `copy_numbers` and `glossary_strength`.
 
     Raises:
-        ValueError: for a file that is wrong, naming the line, or a strength without a file or out of range.
+        ValueError: for a file that is wrong, naming the line, or a strength of nothing or out of range.
     """
-    if not args.glossary:
+    if not args.glossary and not args.copy_numbers:
         if args.glossary_strength is not None:
-            raise ValueError(f"glossary-strength needs a glossary, got {args.glossary_strength}.")
+            raise ValueError(f"glossary-strength needs a glossary or copy-numbers, got {args.glossary_strength}.")
         return None
     # Needs torch, which takes a moment.
     from ..models.glossary import STRENGTH, Glossary
 
-    return Glossary.from_file(args.glossary, STRENGTH if args.glossary_strength is None else args.glossary_strength)
+    strength = STRENGTH if args.glossary_strength is None else args.glossary_strength
+    if not args.glossary:
+        return Glossary(strength=strength, copy_numbers=True)
+    return Glossary.from_file(args.glossary, strength, args.copy_numbers)
 
 
 def wire_glossary(args: argparse.Namespace) -> dict[str, Any]:
@@ -146,7 +154,11 @@ def wire_glossary(args: argparse.Namespace) -> dict[str, Any]:
     """
     if args.terms is None:
         return {}
-    return {"glossary": args.terms.terms, "glossary_strength": args.glossary_strength}
+    return {
+        "glossary": args.terms.terms,
+        "copy_numbers": args.copy_numbers,
+        "glossary_strength": args.glossary_strength,
+    }
 
 
 def check_counts(args: argparse.Namespace, *names: str) -> None:

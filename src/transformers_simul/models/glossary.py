@@ -17,6 +17,7 @@ _MOST_WORDS = 10
 
 class Glossary:
     """Source terms and how each is to be translated. A term that stays as it is, such as a name, is its own target.
+    Numbers can be such terms without being listed.
 
     Once a source term has been READ, the tokens that begin or continue its target term get a bonus, until it is
     written; a greater one, the more of the term is written. A term that is copied as it stands also gets one for ending
@@ -28,11 +29,17 @@ class Glossary:
     have an ending of up to three ("Hauses" is "Haus"), and a target word any ending ("Hausbau" has written "Haus"):
     other inflection, such as "Häuser", is an entry of its own.
 
+    Numbers that are copied are digits, also with capitals ("2018", "A380", "COVID-19"), without the signs around them:
+    "$100" is "100". What other languages may write differently, such as "1,000", "3.5", "10:30" or "3rd", is left to
+    the model, as are numbers after a plus or minus.
+
     Args:
-        terms (`Mapping[str, str]` or iterable of pairs of `str`): the target term of each source term; of one or more
-            words.
+        terms (`Mapping[str, str]` or iterable of pairs of `str`, *optional*): the target term of each source term; of
+            one or more words.
         strength (`float`, *optional*, defaults to 6): the bonus, in nats: what is up to e^6 times less likely than the
             likeliest token is preferred to it.
+        copy_numbers (`bool`, *optional*, defaults to `False`): whether numbers of the source that are part of no term
+            are terms that stay as they are.
 
     Attributes:
         terms (`dict[str, str]`): the target term of each source term.
@@ -53,22 +60,29 @@ class Glossary:
     ```
     """
 
-    def __init__(self, terms: Mapping[str, str] | Iterable[tuple[str, str]], strength: float = STRENGTH):
+    def __init__(
+        self,
+        terms: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        strength: float = STRENGTH,
+        copy_numbers: bool = False,
+    ):
         if isinstance(strength, bool) or not isinstance(strength, (int, float)) or not 0 < strength < math.inf:
             raise ValueError(f"strength must be a number above 0, got {strength!r}.")
         self.terms: dict[str, str] = {}
-        self.strength = float(strength)
+        self.strength, self.copy_numbers = float(strength), copy_numbers
         self._targets: dict[tuple[str, ...], str] = {}
         for source, target in terms.items() if isinstance(terms, Mapping) else terms:
             self._add(source, target)
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], strength: float = STRENGTH) -> "Glossary":
+    def from_file(
+        cls, path: str | os.PathLike[str], strength: float = STRENGTH, copy_numbers: bool = False
+    ) -> "Glossary":
         """Read UTF-8 text: on each line a source term, a tab and its target term; empty lines are passed over.
 
         Args:
             path (`str` or `os.PathLike`): of the file.
-            strength (`float`, *optional*): of the glossary.
+            strength, copy_numbers (*optional*): of the glossary.
 
         Raises:
             OSError: if the file cannot be read.
@@ -87,7 +101,7 @@ class Glossary:
 
         ```
         """
-        glossary = cls({}, strength)
+        glossary = cls({}, strength, copy_numbers)
         try:
             text = Path(path).read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
@@ -115,7 +129,7 @@ class Glossary:
         Raises:
             ValueError: if the processor's units are not words, or for a target term that it cannot write.
         """
-        bound = BoundGlossary(self.terms, self.strength, prompt)
+        bound = BoundGlossary(self.terms, self.strength, prompt, self.copy_numbers)
         for target in self.terms.values() if at_once else ():
             bound.target(target)
         return bound
@@ -142,7 +156,8 @@ class Glossary:
         return hash(repr(self))
 
     def __repr__(self) -> str:
-        return f"Glossary({self.terms}, strength={self.strength})"
+        numbers = ", copy_numbers=True" if self.copy_numbers else ""
+        return f"Glossary({self.terms}, strength={self.strength}{numbers})"
 
 
 def bound_glossary(

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import torch
 
-from .glossary_terms import SHORTEST_STEM, TermTree, normalised, stands_at, words_of
+from .glossary_terms import SHORTEST_STEM, TermTree, normalised, number_in, stands_at, times_written, words_of
 from .row import Prompt, Reading
 from .text import split_words
 from .word_rule import Expected
 
-# What may follow a copied term within its word.
-_MARKS = (*".,;:!?…)-", "“", "”", "»", '"', "'")
+# What may follow a copied term or number within its word.
+_MARKS = (*".,;:!?…)-%", "“", "”", "»", '"', "'")
 
 
 class _Target(NamedTuple):
@@ -35,20 +35,21 @@ class BoundGlossary:
         terms (`Mapping[str, str]`): the target term of each source term.
         strength (`float`): the bonus, in nats.
         prompt (`Prompt`): of the processor, fitted to the model.
+        copy_numbers (`bool`, *optional*): whether numbers are terms that stay as they are.
 
     Raises:
         ValueError: if the processor's units are not words.
     """
 
-    def __init__(self, terms: Mapping[str, str], strength: float, prompt: Prompt):
+    def __init__(self, terms: Mapping[str, str], strength: float, prompt: Prompt, copy_numbers: bool = False):
         if prompt.encoder is None:
             raise ValueError("glossary needs words as units of source and target; this processor has others.")
         self.strength, self.rule, self._encoder = strength, prompt.rule, prompt.encoder
+        self.copy_numbers = copy_numbers
         # Tokens that start a word, by what is expected.
         self.starts = {name: ~prompt.rule.barred[name] for name in ("start", "bare")}  # type: ignore[index]
         for mask in self.starts.values():
             mask[prompt.rule.eos_token_id] = False
-        self._ends: dict[str, torch.Tensor] = {}
         self.terms = TermTree()
         self._targets: dict[str, _Target] = {}
         for source, target in terms.items():
@@ -72,8 +73,18 @@ class BoundGlossary:
             ValueError: if the processor cannot write it.
         """
         if text not in self._targets:
-            self._targets[text] = self._encoded(text)
+            target = self._encoded(text)
+            if target is None:
+                raise ValueError(
+                    f"glossary has a target term that the tokenizer does not write word by word: {text!r}."
+                )
+            self._targets[text] = target
         return self._targets[text]
+
+    def number(self, ids: Sequence[int]) -> _Target | None:
+        """The number that a source word holds and the target can hold as it is; None where numbers are no terms."""
+        text = number_in(self._encoder.decode(ids)) if self.copy_numbers else None
+        return None if text is None else self._encoded(text)
 
     def ends(self, term: _Target) -> torch.Tensor:
         """Tokens that end a word after this term, or go on with a mark.
@@ -81,25 +92,22 @@ class BoundGlossary:
         Returns:
             `torch.Tensor` of shape `(vocabulary,)`, bool.
         """
-        if term.text not in self._ends:
-            ends = self.rule.ends_word.clone()
-            for mark in _MARKS:
-                ids = self._encoder.words(f"{term.text}{mark}")
-                if ids[: len(term.ids)] == term.ids and len(ids) > len(term.ids):
-                    ends[ids[len(term.ids)]] = True
-            self._ends[term.text] = ends
-        return self._ends[term.text]
+        ends = self.rule.ends_word.clone()
+        for mark in _MARKS:
+            ids = self._encoder.words(f"{term.text}{mark}")
+            if ids[: len(term.ids)] == term.ids and len(ids) > len(term.ids):
+                ends[ids[len(term.ids)]] = True
+        return ends
 
-    def _encoded(self, target: str) -> _Target:
+    def _encoded(self, target: str) -> _Target | None:
+        """A target term; None if the tokenizer does not write it word by word."""
         words, rule = split_words(target), self.rule
         units = [self._encoder.word(word) for word in words]
         first = self._encoder.target_start(words[0]) if rule.first == "bare" else units[0]
         for number, unit in enumerate([first, *units]):
             expected: Expected = "start" if number else rule.first
             if not all(rule.may_hold(token, "continue" if place else expected) for place, token in enumerate(unit)):
-                raise ValueError(
-                    f"glossary has a target term that the tokenizer does not write word by word: {target!r}."
-                )
+                return None
         ids, rest = [token for unit in units for token in unit], [token for unit in units[1:] for token in unit]
         return _Target(target, words_of(target), ids, [*first, *rest])
 
@@ -111,8 +119,8 @@ class RowGlossary:
         bound (`BoundGlossary`): the terms.
 
     Attributes:
-        due (`Counter[str]`): how often each target term is due by what was READ. Of terms that overlap, the first and
-            longest counts.
+        due (`Counter[str]`): how often each target term is due by what was READ, numbers that are copied included. Of
+            terms that overlap, the first and longest counts.
     """
 
     def __init__(self, bound: BoundGlossary):
@@ -123,6 +131,9 @@ class RowGlossary:
         self._begun: list[tuple[int, TermTree]] = []
         # The longest term that starts at a word: the word after it, and its target.
         self._found: dict[int, tuple[int, str]] = {}
+        # The number that a word holds, by the word's place and by its text.
+        self._number_at: dict[int, _Target] = {}
+        self._numbers: dict[str, _Target] = {}
         self.due: Counter[str] = Counter()
         self._copied: list[_Target] = []
         self._texts: dict[tuple[int, ...], str] = {}
@@ -171,6 +182,8 @@ class RowGlossary:
         for ids in words:
             self._read += 1
             if text := self._text(ids):
+                if number := self._bound.number(ids):
+                    self._number_at[len(self._words)] = self._numbers[number.text] = number
                 self._look_up(text)
         self.due.clear()
         changed: set[str] = set()
@@ -181,9 +194,11 @@ class RowGlossary:
                 self.due[target] += 1
                 if tuple(self._words[place:end]) != self._bound.target(target).words:
                     changed.add(target)
+            elif place in self._number_at:
+                self.due[self._number_at[place].text] += 1
             place = end
         # Those that stand in the source as they are to be written.
-        self._copied = [self._bound.target(target) for target in self.due if target not in changed]
+        self._copied = [self._target(target) for target in self.due if target not in changed]
 
     def _look_up(self, word: str) -> None:
         begun = [*self._begun, (len(self._words), self._bound.terms)]
@@ -206,10 +221,16 @@ class RowGlossary:
         for place, word in enumerate(words):
             places[word[:SHORTEST_STEM]].append(place)
         for name, times in self.due.items():
-            term = self._bound.target(name)
-            written = sum(stands_at(place, words, term.words) for place in places[term.words[0][:SHORTEST_STEM]])
+            term = self._target(name)
+            if name in self._numbers:
+                written = times_written(name, words)
+            else:
+                written = sum(stands_at(place, words, term.words) for place in places[term.words[0][:SHORTEST_STEM]])
             if written < times:
                 yield term
+
+    def _target(self, name: str) -> _Target:
+        return self._numbers.get(name) or self._bound.target(name)
 
     def _text(self, ids: Sequence[int]) -> str:
         key = tuple(ids)

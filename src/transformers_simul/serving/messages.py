@@ -34,6 +34,10 @@ AddPunctuation = Annotated[
     ),
 ]
 
+CopyNumbers = Annotated[
+    bool, Field(description="prefer numbers as the source has them, as terms of the glossary that stay as they are")
+]
+
 ErrorCode = Literal[
     "bad_message",
     "bad_order",
@@ -167,6 +171,7 @@ class Start(_FromClient):
     add_punctuation: AddPunctuation = False
     options: Options = Options()
     glossary: list[Term] = Field(default_factory=list, max_length=MAX_TERMS, description="terms to prefer")
+    copy_numbers: CopyNumbers = False
     glossary_strength: float | None = Field(default=None, gt=0, le=100, description="the bonus of a term, in nats")
     resume: Resume | None = None
     room: RoomName | None = Field(default=None, description="publish into this room")
@@ -356,6 +361,7 @@ class TranslateRequest(_FromClient):
     add_punctuation: AddPunctuation = False
     options: Options = Options()
     glossary: list[Term] = Field(default_factory=list, max_length=MAX_TERMS)
+    copy_numbers: CopyNumbers = False
     glossary_strength: float | None = Field(default=None, gt=0, le=100)
     stream: bool = Field(default=False, description="answer with server-sent events")
 

@@ -298,13 +298,15 @@ def check_policy(name: str) -> None:
 
 
 def _glossary_of(start: Start, target_lang: str) -> Glossary | None:
-    """The terms of one target language.
+    """The terms of one target language; None without terms and numbers.
 
     Raises:
         ValueError: for terms that are none, or contradict one another.
     """
     terms = [(term.source, term.target) for term in start.glossary if term.target_lang in (None, target_lang)]
-    return Glossary(terms, start.glossary_strength or STRENGTH) if terms else None
+    if not terms and not start.copy_numbers:
+        return None
+    return Glossary(terms, start.glossary_strength or STRENGTH, start.copy_numbers)
 
 
 def _context_of(start: Start, served: Served) -> int:

@@ -41,6 +41,7 @@ async def translate(service: Service, wanted: TranslateRequest, request: Request
         add_punctuation=wanted.add_punctuation,
         options=wanted.options,
         glossary=wanted.glossary,
+        copy_numbers=wanted.copy_numbers,
         glossary_strength=wanted.glossary_strength,
     )
     if count > most:

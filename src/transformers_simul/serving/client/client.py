@@ -61,6 +61,7 @@ class SimulClient:
         add_punctuation: bool = False,
         options: dict[str, Any] | None = None,
         glossary: Mapping[str, str] | Sequence[dict[str, Any]] = (),
+        copy_numbers: bool = False,
         glossary_strength: float | None = None,
         room: str | None = None,
         wait_s: float = 0.0,
@@ -81,6 +82,7 @@ class SimulClient:
                 `top_p`, `repetition_penalty`, `seed`.
             glossary (`Mapping[str, str]` or `Sequence[dict]`, *optional*): the target term of each source term, or
                 entries with `source`, `target` and, of several target languages, `target_lang`.
+            copy_numbers (`bool`, *optional*): whether numbers of the source are terms that stay as they are.
             glossary_strength (`float`, *optional*): the bonus of a term, in nats; the server's own without.
             room (`str`, *optional*): publish into this room.
             wait_s (`float`, *optional*): how long to wait for a server and for a place; a refusal is raised at once
@@ -104,6 +106,7 @@ class SimulClient:
             "add_punctuation": add_punctuation,
             "options": options or {},
             "glossary": list(glossary),
+            "copy_numbers": copy_numbers,
             "glossary_strength": glossary_strength,
             "room": room,
         }

@@ -57,6 +57,7 @@ if (wanted.has("room")) {
   // As in term=dog=Dackel, once for each.
   const terms = wanted.getAll("term").map((term) => /^([^=]+)=([^]+)$/.exec(term)).filter(Boolean);
   if (terms.length) fields.glossary = terms.map(([, source, target]) => ({ source, target }));
+  if (wanted.get("numbers") === "copy") fields.copy_numbers = true;
   const stream = globalThis.simul = new SimulStream(base, fields, options);
   typing.hidden = false;
   source.focus();
