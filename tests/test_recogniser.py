@@ -7,6 +7,7 @@ import numpy
 import pytest
 
 from speech_helpers import GAP_S, RATE, WORD_S, Loudness, ToneTranscriber, say, tone
+from transformers_simul.models.text import ends_sentence
 from transformers_simul.speech.agreement import LocalAgreementRecogniser, without_loops
 from transformers_simul.speech.recogniser import FRAME, SpokenWord
 from transformers_simul.speech.writing import SentenceWriter
@@ -177,5 +178,8 @@ def test_text_without_punctuation_is_cut_and_cased():
     assert write(writer, "élan vital", is_last=True) == "Élan vital."
     assert write(SentenceWriter("de"), "i bin do", is_last=True) == "I bin do."
     assert SentenceWriter().write([], is_last=True) == []
+    # A full stop would be that of an initial or an abbreviation, and no end.
+    for text in ("so do i", "ask the dr", "on may 3"):
+        assert ends_sentence(write(SentenceWriter(), text, is_last=True).split()[-1]), text
     with pytest.raises(ValueError, match="max_words must be at least 1"):
         SentenceWriter(max_words=0)

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from ..models.text import ends_sentence
 from .recogniser import SpokenWord
 
 
@@ -10,9 +11,10 @@ class SentenceWriter:
     """Cuts and cases text of a recogniser that writes neither punctuation nor capitals.
 
     A sentence ends with a pause of the speaker, where a segmenter says so, and after `max_words` at the latest. Its
-    last word gets a full stop, its first a capital, as does the English "I"; other letters become small. So the newest
-    word waits for the next, or for the pause. Questions get a full stop too, names stay in small letters, and a pause
-    within a sentence ends it: all three cost quality.
+    last word gets a full stop, or an ellipsis where that would be taken for an initial's ("I."); its first a capital,
+    as does the English "I"; other letters become small. So the newest word waits for the next, or for the pause.
+    Questions get a full stop too, names stay in small letters, and a pause within a sentence ends it: all three cost
+    quality.
 
     Args:
         language (`str`, *optional*): code of what is spoken.
@@ -30,7 +32,7 @@ class SentenceWriter:
     >>> from transformers_simul.speech.writing import SentenceWriter
     >>> words = [SpokenWord(text, 0.0, 0.0) for text in ["WHERE", "AM", "I", "", "HERE", ""]]
     >>> [word.text for word in SentenceWriter().write(words)]
-    ['Where', 'am', 'I.', '', 'Here.', '']
+    ['Where', 'am', 'I…', '', 'Here.', '']
 
     ```
     """
@@ -79,7 +81,11 @@ class SentenceWriter:
 
     def _end(self) -> list[SpokenWord]:
         last, self._waiting, self._words = self._waiting, None, []
-        return [] if last is None else [last._replace(text=f"{last.text}.")]
+        if last is None:
+            return []
+        # Who reads the text, such as an engine, must see the end.
+        stop = "." if ends_sentence(f"{last.text}.") else "…"
+        return [last._replace(text=f"{last.text}{stop}")]
 
 
 __all__ = ["SentenceWriter"]
