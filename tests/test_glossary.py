@@ -91,6 +91,13 @@ def test_a_number_gets_a_bonus_until_it_is_written(processor):
     assert bonus[processor.prompt.rule.ends_word].min() > 0
 
 
+def test_a_visitors_terms_leave_numbers_to_be_copied(model, processor):
+    shared = Glossary({"two": "zwei"}, 12.0, copy_numbers=True)
+    visitors = Visitors(StreamEngine(model, processor, max_streams=1), glossary=shared)
+    own = visitors._glossary_of("dog = Dackel")
+    assert own == Glossary({"two": "zwei", "dog": "Dackel"}, 12.0, copy_numbers=True)
+
+
 def test_a_number_that_the_vocabulary_cannot_write_is_left_alone(processor, monkeypatch):
     bound = bound_glossary(Glossary(copy_numbers=True), processor.prompt)
     (ids,) = processor.encode("2018")

@@ -258,7 +258,7 @@ class Visitors:
         shared = self.glossary if isinstance(self.glossary, Glossary) else Glossary(self.glossary or {})
         mine = {words_of(source) for source in own}
         terms = {source: target for source, target in shared.terms.items() if words_of(source) not in mine} | own
-        glossary = Glossary(terms, shared.strength)
+        glossary = Glossary(terms, shared.strength, shared.copy_numbers)
         bound_glossary(glossary, self.engine.processor.prompt)
         return glossary
 
