@@ -362,6 +362,33 @@ def test_a_stream_that_ends_while_it_is_fed_takes_no_more(engine):
     run(main())
 
 
+@pytest.mark.parametrize("is_bare", [False, True])
+def test_source_without_punctuation_gets_it_where_the_visitor_says_so(engine, monkeypatch, is_bare):
+    words: list[str] = []
+    stream_opened = engine.open
+
+    def open_stream(policy, source, **options):
+        polled = source.poll
+
+        def poll():
+            found = polled()
+            if found[1] is not None:
+                words.append(found[1])
+            return found
+
+        source.poll = poll
+        return stream_opened(policy, source, max_new_tokens=5, **options)
+
+    monkeypatch.setattr(engine, "open", open_stream)
+
+    async def main():
+        visitors = Visitors(engine, ends_between=lambda before, following: following == "we")
+        await everything(visitors.play("one", "a dog runs we sleep", 20, "wait-1", "nothing", None, None, is_bare))
+
+    run(main())
+    assert words[:3] == (["A", "dog", "runs."] if is_bare else ["a", "dog", "runs"])
+
+
 def test_a_sentence_without_room_ends_its_translation_and_the_page_says_so(parts):
     async def main(engine):
         shown = await everything(Visitors(engine).play("one", " ".join(["dog"] * 40), 20, "full source", "nothing"))

@@ -52,6 +52,10 @@ def add_command(commands: Any) -> None:
         help="further policy to choose from, such as confidence:0.6,max=7 (docs/policies.md); repeat for more",
     )
     add_glossary_flags(parser)
+    parser.add_argument(
+        "--segmenter",
+        help="file of `segmenter`: visitors can have punctuation and capitals added to source without them",
+    )
     parser.set_defaults(run=_demo)
 
 
@@ -65,6 +69,11 @@ def _demo(args: argparse.Namespace) -> int:
     for name in args.policy:
         policy_from_name(name)
     glossary = chosen_glossary(args)
+    ends_between = None
+    if args.segmenter:
+        from ..streaming.segmenter import Segmenter
+
+        ends_between = Segmenter.load(args.segmenter)
     # Before the model is loaded, it says which extra is missing.
     from ..live_page import build_page
     from .loading import load
@@ -76,6 +85,7 @@ def _demo(args: argparse.Namespace) -> int:
         host_names=args.host_name,
         policies=args.policy,
         glossary=glossary,
+        ends_between=ends_between,
     )
     try:
         _, url, _ = page.launch(server_name=args.host, server_port=args.port, quiet=True, prevent_thread_lock=True)

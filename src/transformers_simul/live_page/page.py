@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ..models.glossary import bound_glossary
 from ..models.policy_names import named
+from ..serving.punctuation import EndsBetween
 from ..serving.track import check_policy
 from ..streaming.engine import StreamEngine
 from .board import STYLE, status
@@ -39,6 +40,7 @@ def build_page(
     host_names: Sequence[str] = (),
     policies: Sequence[str] = (),
     glossary: Any = None,
+    ends_between: EndsBetween | None = None,
 ) -> Any:
     """Build the page, ready for `launch()`. Its engine works until the process ends.
 
@@ -52,6 +54,8 @@ def build_page(
         policies (`Sequence[str]`, *optional*): further ones to choose from, by names that [`policy_from_name`] knows;
             the first is compared with wait-3 unless the visitor chooses.
         glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer, whoever visits, beside the visitor's.
+        ends_between (`Callable`, *optional*): such as a [`Segmenter`]; visitors can then have punctuation and capitals
+            added to source that has none.
 
     Raises:
         ValueError: for `max_streams` below 1, if the processor's unit is not words, for a policy that
@@ -74,7 +78,9 @@ def build_page(
 
     engine = StreamEngine(model, processor, max_streams=max_streams)
     engine.start()
-    visitors = Visitors(engine, max_waiting=max_streams, policies=POLICIES | further, glossary=glossary)
+    visitors = Visitors(
+        engine, max_waiting=max_streams, policies=POLICIES | further, glossary=glossary, ends_between=ends_between
+    )
     languages = sorted(processor.target_langs, key=lambda language: language != processor.target_lang)
     title = f"Simultaneous translation, {processor.source_lang}\u00a0→\u00a0{', '.join(languages)}"
     samples = list(examples_of(processor.source_lang) if examples is None else examples)
@@ -96,6 +102,7 @@ class _Fields(NamedTuple):
     right: Any
     language: Any
     terms: Any
+    is_bare: Any
     rate: Any
     outputs: list[Any]
 
@@ -108,7 +115,7 @@ def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], languag
     gradio.Markdown(
         f"# {title}\nThe translation is written **while the source arrives** and is never revised.", elem_id="intro"
     )
-    fields = _fields(list(visitors.policies), right, languages)
+    fields = _fields(list(visitors.policies), right, languages, visitors.ends_between is not None)
     at_once: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
     live = at_once | {"queue": True, "concurrency_limit": None, "trigger_mode": "multiple"}
     _listen(visitors, fields, live, at_once)
@@ -118,13 +125,14 @@ def _fill(page: Any, visitors: Visitors, title: str, samples: list[str], languag
                 components=["textbox"], samples=[[text] for text in samples], label="Examples: press one to play it"
             )
         filled = chosen.click(lambda sample: sample[0], chosen, fields.source, **at_once)
-        settings = [fields.source, fields.rate, fields.left, fields.right, fields.language, fields.terms]
+        policies = [fields.left, fields.right]
+        settings = [fields.source, fields.rate, *policies, fields.language, fields.terms, fields.is_bare]
         filled.then(_player(visitors), settings, fields.outputs, **live)
     # It does nothing; but without it, Gradio's pages keep no connection whose end says that they are left.
     page.unload(lambda: None)
 
 
-def _fields(names: list[str], right_policy: str, languages: list[str]) -> _Fields:
+def _fields(names: list[str], right_policy: str, languages: list[str], adds_punctuation: bool) -> _Fields:
     """Lay the page out from top to bottom, without the examples."""
     import gradio
 
@@ -161,11 +169,14 @@ def _fields(names: list[str], right_policy: str, languages: list[str]) -> _Field
                 max_length=MAX_CHARACTERS,
                 elem_id="terms",
             )
+            is_bare = gradio.Checkbox(
+                label="The source has no punctuation: add it", visible=adds_punctuation, elem_id="bare"
+            )
             rate = gradio.Slider(*RATES, value=RATE, step=0.5, label="Words per second (Play)", elem_id="rate")
     with gradio.Column(elem_id="output"):
         state = gradio.HTML(status(FIRST), elem_id="status", padding=False)
         boards = gradio.HTML(empty_boards(_LEFT, right_policy), elem_id="boards", padding=False)
-    return _Fields(source, play, stop, clear, left, right, language, terms, rate, [state, boards])
+    return _Fields(source, play, stop, clear, left, right, language, terms, is_bare, rate, [state, boards])
 
 
 async def _sent(events: AsyncIterator[Shown]) -> AsyncIterator[tuple[Any, Any]]:
@@ -180,9 +191,17 @@ def _player(visitors: Visitors) -> Callable[..., AsyncIterator[tuple[Any, Any]]]
 
     # Gradio passes the request by its annotation. What comes new takes the place of what runs.
     async def on_play(
-        text: str, rate: float, left: str, right: str, language: str, terms: str, request: gradio.Request
+        text: str,
+        rate: float,
+        left: str,
+        right: str,
+        language: str,
+        terms: str,
+        is_bare: bool,
+        request: gradio.Request,
     ):
-        async for shown in _sent(visitors.play(str(request.session_hash), text, rate, left, right, language, terms)):
+        played = visitors.play(str(request.session_hash), text, rate, left, right, language, terms, is_bare)
+        async for shown in _sent(played):
             yield shown
 
     return on_play
@@ -192,12 +211,18 @@ def _listen(visitors: Visitors, fields: _Fields, live: dict[str, Any], at_once: 
     """Connect keys and buttons; `live` and `at_once` are options of events that last and of those that do not."""
     import gradio
 
-    async def on_type(text: str, left: str, right: str, language: str, terms: str, request: gradio.Request):
-        async for shown in _sent(visitors.type(str(request.session_hash), text, left, right, language, terms=terms)):
+    async def on_type(
+        text: str, left: str, right: str, language: str, terms: str, is_bare: bool, request: gradio.Request
+    ):
+        typed = visitors.type(str(request.session_hash), text, left, right, language, False, terms, is_bare)
+        async for shown in _sent(typed):
             yield shown
 
-    async def on_enter(text: str, left: str, right: str, language: str, terms: str, request: gradio.Request):
-        async for shown in _sent(visitors.type(str(request.session_hash), text, left, right, language, True, terms)):
+    async def on_enter(
+        text: str, left: str, right: str, language: str, terms: str, is_bare: bool, request: gradio.Request
+    ):
+        typed = visitors.type(str(request.session_hash), text, left, right, language, True, terms, is_bare)
+        async for shown in _sent(typed):
             yield shown
 
     async def on_stop(request: gradio.Request):
@@ -209,7 +234,7 @@ def _listen(visitors: Visitors, fields: _Fields, live: dict[str, Any], at_once: 
         return "", status(FIRST), empty_boards(left, right)
 
     source, policies, outputs = fields.source, [fields.left, fields.right], fields.outputs
-    ways = [*policies, fields.language, fields.terms]
+    ways = [*policies, fields.language, fields.terms, fields.is_bare]
     fields.play.click(_player(visitors), [source, fields.rate, *ways], outputs, **live)
     # Not `input`, which comes with keys alone: text is also pasted, dictated, or deleted.
     source.change(on_type, [source, *ways], outputs, **live)

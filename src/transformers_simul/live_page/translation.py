@@ -11,6 +11,7 @@ from ..serving.failure import Failure
 from ..serving.messages import Ended, SentenceEnd, Start, WordMessage
 from ..serving.metrics import Metrics
 from ..serving.models import Served
+from ..serving.punctuation import EndsBetween
 from ..serving.session import Session
 from ..serving.settings import Settings
 
@@ -24,6 +25,7 @@ class LiveTranslation:
         metrics (`Metrics`): gets the figures.
         title (`str`, *optional*): what the page calls it.
         idle_s (`float`, *optional*): the longest wait for a source word; then the translation ends by itself.
+        ends_between (`Callable`, *optional*): where sentences end in source without punctuation, which is then added.
 
     Raises:
         Failure: if the engine has no free place, or cannot follow the policy.
@@ -49,7 +51,15 @@ class LiveTranslation:
     ```
     """
 
-    def __init__(self, served: Served, policy: str, metrics: Metrics, title: str = "", idle_s: float = 60.0):
+    def __init__(
+        self,
+        served: Served,
+        policy: str,
+        metrics: Metrics,
+        title: str = "",
+        idle_s: float = 60.0,
+        ends_between: EndsBetween | None = None,
+    ):
         self.title = title
         self.source: list[str] = []
         self.target: list[WordMessage] = []
@@ -59,7 +69,8 @@ class LiveTranslation:
         # Source words up to the end of each sentence.
         self.sentence_ends: list[int] = []
         self._idle_s = idle_s
-        self._session = Session([served], Start(policy=policy), Settings(), metrics, {})
+        start = Start(policy=policy, add_punctuation=ends_between is not None)
+        self._session = Session([served], start, Settings(), metrics, {"": ends_between} if ends_between else {})
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(idle_s, self._time_out)
         self._reader = self._loop.create_task(self._collect())

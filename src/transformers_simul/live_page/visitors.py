@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..models.glossary import Glossary, bound_glossary
 from ..models.glossary_terms import words_of
@@ -15,6 +15,7 @@ from ..models.text import split_words
 from ..serving.failure import Failure
 from ..serving.metrics import Metrics
 from ..serving.models import Served
+from ..serving.punctuation import EndsBetween
 from ..streaming.engine import StreamEngine
 from .board import Panel, boards, status
 from .translation import LiveTranslation
@@ -45,12 +46,20 @@ _WAITING = "All places are taken; waiting for one …"
 Shown = tuple[str | None, str | None]
 
 
+class _Ways(NamedTuple):
+    """What a visitor has chosen: titles of policies, the target language, terms, and whether punctuation is added."""
+
+    titles: list[str]
+    language: str | None
+    terms: str
+    is_bare: bool
+
+
 class _Turn:
     """One translation, or comparison, of a visitor, until the visitor begins another."""
 
-    def __init__(self, titles: list[str], is_typed: bool, language: str | None, terms: str, glossary: Any):
-        self.titles, self.is_typed, self.language = titles, is_typed, language
-        self.terms, self.glossary = terms, glossary
+    def __init__(self, ways: _Ways, is_typed: bool, glossary: Any):
+        self.ways, self.is_typed, self.glossary = ways, is_typed, glossary
         self.panels: list[LiveTranslation] = []
         self.wait_until = time.monotonic() + WAIT_S
         self.words: list[str] = []
@@ -86,6 +95,8 @@ class Visitors:
         max_waiting (`int`, *optional*): how many may wait for a place; further ones are refused at once.
         policies (`Mapping[str, str]`, *optional*): what visitors choose from: for each title the policy's name.
         glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer, beside those of each visitor.
+        ends_between (`Callable`, *optional*): such as a [`Segmenter`]: where sentences end in source that a visitor
+            says to have no punctuation.
     """
 
     def __init__(
@@ -94,7 +105,9 @@ class Visitors:
         max_waiting: int = 8,
         policies: Mapping[str, str] = MappingProxyType(POLICIES),
         glossary: Any = None,
+        ends_between: EndsBetween | None = None,
     ):
+        self.ends_between = ends_between
         self.engine, self.max_waiting, self.policies, self.glossary = engine, max_waiting, policies, glossary
         self._metrics = Metrics()
         self._turns: dict[str, _Turn] = {}
@@ -111,6 +124,7 @@ class Visitors:
         right: str,
         language: str | None = None,
         terms: str | None = None,
+        is_bare: bool = False,
     ) -> AsyncIterator[Shown]:
         """Feed the words of a text at a steady rate, until the visitor stops, leaves or begins anew.
 
@@ -121,6 +135,7 @@ class Visitors:
             left, right (`str`): names of policies; `right` may be `"nothing"`.
             language (`str`, *optional*): the target language; the processor's own without.
             terms (`str`, *optional*): the visitor's glossary, with `source term = target term` on each line.
+            is_bare (`bool`, *optional*): whether the source has no punctuation and capitals, which are then added.
 
         Yields:
             `tuple[str | None, str | None]`: HTML of the state and of the boards whenever they change; None for what
@@ -134,7 +149,7 @@ class Visitors:
             yield status("Type or paste a source first, or choose an example."), None
             return
         try:
-            turn = self._begin(visitor, left, right, language, _clean(terms), is_typed=False)
+            turn = self._begin(visitor, _Ways(_titles(left, right), language, _clean(terms), is_bare), is_typed=False)
         except ValueError as error:
             yield status(f"Terms: {error}"), None
             return
@@ -167,13 +182,14 @@ class Visitors:
         language: str | None = None,
         is_complete: bool = False,
         terms: str | None = None,
+        is_bare: bool = False,
     ) -> AsyncIterator[Shown]:
         """Feed what was typed: words that a space or line end follows.
 
         Many words at once, or a change of what was read, start nothing by themselves: the state says what to do next.
 
         Args:
-            visitor, left, right, language, terms: as in [`Visitors.play`].
+            visitor, left, right, language, terms, is_bare: as in [`Visitors.play`].
             text (`str`): all the text in the field.
             is_complete (`bool`, *optional*): whether the source ends with it, as after Enter.
 
@@ -186,8 +202,8 @@ class Visitors:
         if last is not None and last.text == text and not is_complete:
             # An example, or Enter: what it leads to has begun before the change of the field was heard of.
             return
-        terms = _clean(terms)
-        turn = _going_on(last, words, (_titles(left, right), language, terms), is_complete)
+        ways = _Ways(_titles(left, right), language, _clean(terms), is_bare)
+        turn = _going_on(last, words, ways, is_complete)
         if turn is None:
             self.stop(visitor)
             if not words:
@@ -198,7 +214,7 @@ class Visitors:
                 yield status(f"{count} words: Play reads them one by one, Enter translates them at once."), None
                 return
             try:
-                turn = self._begin(visitor, left, right, language, terms, is_typed=True)
+                turn = self._begin(visitor, ways, is_typed=True)
             except ValueError as error:
                 yield status(f"Terms: {error}"), None
                 return
@@ -228,13 +244,13 @@ class Visitors:
         if turn is not None:
             turn.give_up()
 
-    def _begin(self, visitor: str, left: str, right: str, language: str | None, terms: str, is_typed: bool) -> _Turn:
+    def _begin(self, visitor: str, ways: _Ways, is_typed: bool) -> _Turn:
         self.stop(visitor)
-        glossary = self._glossary_of(terms)
+        glossary = self._glossary_of(ways.terms)
         if len(self._turns) > _TURNS:
             # Visitors whose leaving nobody noticed.
             self._turns = {name: turn for name, turn in self._turns.items() if not turn.is_done}
-        turn = _Turn(_titles(left, right), is_typed, language, terms, glossary)
+        turn = _Turn(ways, is_typed, glossary)
         if visitor in self._gone:
             turn.give_up()
         else:
@@ -296,11 +312,12 @@ class Visitors:
         """Take all places of a turn or none: two visitors with one place each would wait for each other."""
         panels: list[LiveTranslation] = []
         processor = self.engine.processor
-        language = turn.language or processor.target_lang
+        language = turn.ways.language or processor.target_lang
+        bare = self.ends_between if turn.ways.is_bare else None
         served = Served("page", self.engine, processor.source_lang, language, turn.glossary)
         try:
-            for title in turn.titles:
-                panels.append(LiveTranslation(served, self.policies[title], self._metrics, title, IDLE_S))
+            for title in turn.ways.titles:
+                panels.append(LiveTranslation(served, self.policies[title], self._metrics, title, IDLE_S, bare))
         except Failure as failure:
             for panel in panels:
                 panel.cancel()
@@ -334,14 +351,12 @@ def empty_boards(left: str, right: str) -> str:
     return boards([Panel(title) for title in _titles(left, right)], HINT)
 
 
-def _going_on(
-    turn: _Turn | None, words: list[str], ways: tuple[list[str], str | None, str], is_complete: bool
-) -> _Turn | None:
+def _going_on(turn: _Turn | None, words: list[str], ways: _Ways, is_complete: bool) -> _Turn | None:
     """Return the turn if it can take these words: it was typed, it runs, and they do not contradict what it has
     read."""
     if turn is None or not turn.is_typed or turn.is_done or turn.has_ended:
         return None
-    if (turn.titles, turn.language, turn.terms) != ways:
+    if turn.ways != ways:
         return None
     common = len(turn.words) if is_complete else min(len(turn.words), len(words))
     return turn if words and words[:common] == turn.words[:common] else None
