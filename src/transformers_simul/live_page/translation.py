@@ -39,7 +39,7 @@ class LiveTranslation:
     >>> from transformers_simul.serving.metrics import Metrics
     >>> from transformers_simul.serving.models import Served
     >>> async def main(engine):
-    ...     live = LiveTranslation(Served("demo", engine, "en", "fr"), "wait-1", Metrics())
+    ...     live = LiveTranslation(Served("demo", engine, "en", "de"), "wait-1", Metrics())
     ...     live.feed(["a", "dog"])
     ...     live.end()
     ...     await live.join()
