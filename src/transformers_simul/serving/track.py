@@ -172,7 +172,9 @@ class Track:
         except ValueError as error:
             raise Failure("bad_policy", str(error)) from error
         try:
-            options["glossary"] = _glossary_of(start, self.target_lang) or self.served.glossary
+            own = _glossary_of(start, self.target_lang)
+            # One that only copies numbers has no terms, and is empty.
+            options["glossary"] = self.served.glossary if own is None else own
             return engine.open(
                 policy,
                 self.source,
