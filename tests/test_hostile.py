@@ -38,10 +38,8 @@ from transformers_simul.serving.messages import (
 )
 
 EXAMPLES = int(os.environ.get("SIMUL_FUZZ_EXAMPLES", "60"))
-# A deadline for an example would be one for this machine; nothing is reproduced from files.
-quietly = settings(
-    max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=[*HealthCheck], derandomize=True
-)
+# Nothing is reproduced from files.
+quietly = settings(max_examples=EXAMPLES, database=None, suppress_health_check=[*HealthCheck], derandomize=True)
 
 # Values that fields may have, on both sides of their bounds, and what no field has.
 NAMES = st.sampled_from(

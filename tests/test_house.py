@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import transformers_simul
 
@@ -94,3 +95,7 @@ def test_rooms_are_read_from_imports_of_any_form(tmp_path):
     assert set(tool.arrows(rooms).edges) == {("cli/", "models/"), ("cli/", "alone.py"), ("research/", "cli/")}
     with pytest.raises(ValueError, match="must not import one another in a circle"):
         tool.arrows(rooms | {"models/": {"research/"}})
+
+
+def test_no_property_depends_on_the_speed_of_a_machine():
+    assert settings().deadline is None

@@ -50,9 +50,7 @@ def requests(schema):
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
-@settings(
-    max_examples=4 * EXAMPLES, deadline=None, database=None, derandomize=True, suppress_health_check=[*HealthCheck]
-)
+@settings(max_examples=4 * EXAMPLES, database=None, derandomize=True, suppress_health_check=[*HealthCheck])
 @given(data=st.data())
 def test_every_answer_is_one_that_the_description_promises(requests, counts, mode, data):
     case = data.draw(requests[mode])

@@ -26,7 +26,7 @@ def width(text):
     return len(text) + text.count("日")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.tuples(WORD, st.sampled_from([0.0, 0.1, 0.4, 3.0]), st.booleans()), max_size=40),
     st.sampled_from([1, 2]),

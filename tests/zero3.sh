@@ -8,7 +8,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 "${PYTHON:-python3}" -m venv "$work/environment"
 export PATH="$work/environment/bin:$PATH"
-pip install --quiet --disable-pip-version-check --constraint constraints.txt -e ".[lora]" pytest
+pip install --quiet --disable-pip-version-check --constraint constraints.txt -e ".[lora]" pytest hypothesis
 # Its own build looks at the torch that is there.
 DS_BUILD_OPS=0 pip install --quiet --disable-pip-version-check --no-build-isolation setuptools wheel "deepspeed>=0.19"
 python -m pytest -p no:cacheprovider tests/test_distributed.py -k "zero3"
