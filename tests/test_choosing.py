@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import GenerationConfig
 
 from helpers import make_model, make_processor, random_sentence
 from test_adaptive import ADAPTIVE
@@ -15,6 +16,7 @@ from test_engine import finish
 from test_generation import POLICIES, sentences
 from transformers_simul import AlignAttPolicy, StreamEngine, WaitKPolicy
 from transformers_simul.models.choosing import answers_of
+from transformers_simul.models.configuration_generation import SimulGenerationConfig
 from transformers_simul.models.row_decoder import RowDecoder
 from transformers_simul.models.schedule import CONTINUES, EOS, NEVER, STARTS
 from transformers_simul.models.word_rule import WordRule
@@ -195,6 +197,36 @@ def test_every_policy_asks_the_same_and_is_told_the_same(babbler, processor, pol
     )
     for field in ("words", "delays", "queries", "stop_reasons"):
         assert at_once[field] == by_row[field]
+
+
+@pytest.mark.parametrize("config", [GenerationConfig, SimulGenerationConfig])
+def test_the_callers_configuration_says_where_eos_is_likely_enough(babbler, processor, config, monkeypatch):
+    """Above the model's; of streams of one engine, each has its own."""
+    source, options = "a dog runs over him", {"max_new_tokens": 20, "return_dict_in_generate": True}
+
+    def words(threshold):
+        monkeypatch.setattr(babbler.generation_config, "eos_threshold", threshold)
+        return babbler.generate(**processor(source=source), wait_k=2, **options).words[0]
+
+    def asked(own):
+        return config(**options) if own is None else config(eos_threshold=own, **options)
+
+    likeliest, unlikely = words(None), words(0.9)
+    assert len(likeliest) < len(unlikely)
+    for own, models, wanted in ((0.9, None, unlikely), (None, 0.9, unlikely), (0, 0.9, likeliest)):
+        monkeypatch.setattr(babbler.generation_config, "eos_threshold", models)
+        output = babbler.generate(**processor(source=source), wait_k=2, generation_config=asked(own))
+        assert output.words[0] == wanted
+    monkeypatch.setattr(babbler.generation_config, "eos_threshold", None)
+    with StreamEngine(babbler, processor) as engine:
+        streams = [engine.open("wait-2", generation_config=asked(own)) for own in (0.9, None)]
+        for stream in streams:
+            stream.source.put(source)
+            stream.source.end()
+        assert [[word.text for word in stream] for stream in streams] == [*map(processor.words, (unlikely, likeliest))]
+        wrong = GenerationConfig(eos_threshold=2)
+        with pytest.raises(ValueError, match="eos_threshold must be at least 0 and below 1, got 2"):
+            engine.open("wait-2", generation_config=wrong)
 
 
 class Scalars(TorchDispatchMode):

@@ -23,6 +23,7 @@ from transformers_simul import AutoSimulModel, SimulCache, SimulProcessor, Sourc
 from transformers_simul.models.decoding import decode_step
 from transformers_simul.models.policies import WaitKPolicy
 from transformers_simul.models.row_decoder import RowDecoder
+from transformers_simul.streaming.options import decoder_options
 
 
 @entrypoint
@@ -60,6 +61,7 @@ class SimulAgent(TextToTextAgent):
             policy=WaitKPolicy(self.wait_k),
             prompt=self.processor.prompt.fit(self.model),
             on_word=lambda ids, delay, elapsed_ms: self.written.append(ids),
+            **decoder_options(self.model, self.processor),
         )
         self.run = row.run()
 

@@ -76,11 +76,11 @@ def answers_of(logits: torch.Tensor, rules: Sequence[WordRule | None]) -> list[A
     is_nan = logits.amax(-1).isnan()
     table = logits.new_zeros(len(rules), 8)
     table[:, 0] = is_nan
-    # Rows of one language share a rule, and mostly there is but one.
+    # Rules of one language share their tables, and mostly there is but one.
     groups: dict[int, tuple[WordRule, list[int]]] = {}
     for index, rule in enumerate(rules):
         if rule is not None:
-            groups.setdefault(id(rule), (rule, []))[1].append(index)
+            groups.setdefault(id(rule.parts), (rule, []))[1].append(index)
     for rule, indices in groups.values():
         if len(indices) == len(rules):
             table[:, 1:] = _tabulate(logits, rule)

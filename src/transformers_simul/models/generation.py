@@ -213,6 +213,7 @@ class SimulGenerationMixin(GenerationMixin):
             "max_new_tokens": None if limit >= _FROM_SOURCE else limit,
             "max_word_tokens": max_word_tokens,
             "keeps_logits": bool(generation_config.output_logits),
+            "eos_threshold": getattr(generation_config, "eos_threshold", None),
             "started": started,
         }
         rows = make_rows(row_decoder or RowDecoder, columns, shared, streamer)

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 
-from .configuration_generation import SimulGenerationConfig
 from .encoding import TextEncoder
 from .head_attention import HeadAttention
 from .seam import DecodingModel
@@ -35,13 +34,12 @@ class Prompt:
         """The same prompt with the rule for a model's vocabulary, on its device.
 
         Args:
-            model: gives vocabulary size, device and `eos_threshold`.
+            model: gives vocabulary size and device.
 
         Raises:
             ValueError: if the model's vocabulary is smaller than the tokenizer's.
         """
-        threshold = SimulGenerationConfig.of(model.generation_config).eos_threshold
-        return replace(self, rule=self.rule.fit(model.config.vocab_size, model.device, threshold))
+        return replace(self, rule=self.rule.fit(model.config.vocab_size, model.device))
 
 
 class Ask(NamedTuple):

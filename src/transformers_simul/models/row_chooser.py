@@ -20,6 +20,7 @@ class RowChooser:
         processors (`Sequence[Callable]`): logits processors.
         generator (`torch.Generator`, *optional*): samples with it.
         glossary (`BoundGlossary`, *optional*): terms to prefer once they were read.
+        eos_threshold (`float`, *optional*): EOS is the likeliest token only above it, see [`SimulGenerationConfig`].
 
     Attributes:
         target (`list[int]`): ids that were written; while a policy drafts, with the draft so far.
@@ -32,8 +33,9 @@ class RowChooser:
         processors: Sequence[Callable[..., torch.Tensor]],
         generator: torch.Generator | None,
         glossary: BoundGlossary | None,
+        eos_threshold: float | None,
     ):
-        self.head, self.tail, self.rule = prompt.head, prompt.tail, prompt.rule
+        self.head, self.tail, self.rule = prompt.head, prompt.tail, prompt.rule.with_threshold(eos_threshold)
         self.reading, self.processors, self.generator = reading, processors, generator
         self.glossary = None if glossary is None else glossary.row()
         self.target: list[int] = []

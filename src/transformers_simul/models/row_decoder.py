@@ -46,6 +46,7 @@ class RowDecoder(RowChooser):
         glossary (`BoundGlossary`, *optional*): terms to prefer once they were read.
         context (`Sequence[int]`, *optional*): ids that the cache holds before the head: sentences that have ended.
         is_over (`bool`, *optional*): whether the committed words are all of the target: nothing more is written.
+        eos_threshold (`float`, *optional*): see [`SimulGenerationConfig`].
 
     Attributes:
         feeds_ahead (`bool`): whether source may be fed before it is read, since it is hidden: all of it if it is known,
@@ -81,11 +82,13 @@ class RowDecoder(RowChooser):
         glossary: BoundGlossary | None = None,
         context: Sequence[int] = (),
         is_over: bool = False,
+        eos_threshold: float | None = None,
     ):
         for name, given in (("committed words need", committed), ("context needs", context)):
             if given and not self.feeds_ahead:
                 raise ValueError(f"{name} a decoder that keeps its cache, got {type(self).__name__}.")
-        super().__init__(prompt, Reading(prompt.head, head_is_fed, context), processors, generator, glossary)
+        reading = Reading(prompt.head, head_is_fed, context)
+        super().__init__(prompt, reading, processors, generator, glossary, eos_threshold)
         self.source, self.policy, self.criteria = source, policy, criteria
         self.max_new_tokens, self.max_word_tokens = max_new_tokens, max_word_tokens
         self.keeps_logits, self.on_word, self.committed, self.is_over = keeps_logits, on_word, committed, is_over

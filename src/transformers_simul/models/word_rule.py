@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keep words whole: a rule about which tokens may follow, and a logits processor that applies it in stock decoding."""
 
+import copy
 from typing import Literal
 
 import torch
@@ -78,18 +79,23 @@ class WordRule:
             "continue": kinds != CONTINUES,
         }
 
-    def fit(self, vocab_size: int, device: torch.device, eos_threshold: float | None = None) -> "WordRule":
+    def fit(self, vocab_size: int, device: torch.device) -> "WordRule":
         """Return the same rule for a model with this vocabulary, on its device.
 
         Args:
             vocab_size (`int`): the model's.
             device (`torch.device`): the model's.
-            eos_threshold (`float`, *optional*): the model's, see [`SimulGenerationConfig`].
 
         Raises:
             ValueError: if the table is larger than the vocabulary.
         """
-        return WordRule(self.token_kinds.to(device), vocab_size, self.first == "bare", eos_threshold)
+        return WordRule(self.token_kinds.to(device), vocab_size, self.first == "bare", self.eos_threshold)
+
+    def with_threshold(self, eos_threshold: float | None) -> "WordRule":
+        """Return the same rule with this threshold. Its tables, as large as the vocabulary, are shared."""
+        rule = copy.copy(self)
+        rule.eos_threshold = eos_threshold
+        return rule
 
     def bar(self, scores: torch.Tensor, expected: Expected) -> torch.Tensor:
         """Set the scores of tokens that may not follow to minus infinity.

@@ -8,6 +8,7 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
+from ..models.configuration_generation import SimulGenerationConfig
 from ..models.modes import check_mode
 from ..models.processing import SimulProcessor
 from ..models.rows import row_generators
@@ -50,7 +51,7 @@ def decoder_options(
     """
     if kwargs.get("wait_k") is not None:
         raise ValueError(f"wait_k must not stand beside a policy, got {kwargs['wait_k']}.")
-    chosen = generation_config or model.generation_config
+    chosen = SimulGenerationConfig.of(generation_config or model.generation_config)
     lengths = [kwargs.get(name, getattr(chosen, name)) for name in ("max_new_tokens", "max_length")]
     if generation_config is None:
         # Otherwise Transformers warns that `output_logits` stands alone.
@@ -87,6 +88,7 @@ def decoder_options(
         "max_new_tokens": limit,
         "max_word_tokens": max_word_tokens,
         "keeps_logits": bool(config.output_logits),
+        "eos_threshold": getattr(config, "eos_threshold", None),
     }
 
 
