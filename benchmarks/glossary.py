@@ -119,14 +119,12 @@ def numbers_in(text: str) -> list[str]:
 
 def numbers(model: Any, processor: Any, pairs: list[Pair], args: argparse.Namespace) -> None:
     """The table of numbers."""
+    found = [(place, number) for place, pair in enumerate(pairs) for number in numbers_in(pair.source)]
     places = [
-        (place, number)
-        for place, pair in enumerate(pairs)
-        for number in numbers_in(pair.source)
-        if times_written(number, pair.target.casefold().split())
+        (place, number) for place, number in found if times_written(number, pairs[place].target.casefold().split())
     ]
     references = [pair.target for pair in pairs]
-    print(f"{len(pairs)} sentences with numbers, {len(places)} numbers that the references have too")
+    print(f"{len(pairs)} sentences with {len(found)} numbers, of which the references have {len(places)} too")
     print("| policy | strength | numbers right | BLEU (95%) | minus without (95%) |\n|---|---|---|---|---|")
     for name in args.policies:
         plain: list[str] = []
