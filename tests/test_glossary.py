@@ -66,6 +66,15 @@ def test_numbers_are_terms_that_stay_as_they_are(processor):
     assert due(terms, "42 dogs, 7 dogs, 7 a", processor) == {"hoch": 1, "sieben": 1, "7": 1}
     assert repr(numbers) == "Glossary({}, strength=6.0, copy_numbers=True)"
     assert numbers != Glossary()
+    # No glossary counts as none given.
+    assert numbers
+    assert Glossary()
+
+
+@pytest.mark.parametrize("sign", "-+−±–‑")
+def test_a_number_after_a_sign_is_left_to_the_model(processor, sign):
+    source = f"{sign}5 ({sign}5) {sign}$5 $7 8{sign}"
+    assert due(Glossary(copy_numbers=True), source, processor) == {"7": 1, "8": 1}
 
 
 def test_a_number_gets_a_bonus_until_it_is_written(processor):
@@ -159,7 +168,6 @@ def test_a_file_is_read_whatever_its_line_ends(tmp_path):
     (tmp_path / "terms.tsv").write_bytes("\ufeffdog\tDackel\r\n\r\ngreen meadow \t Wiese\r\n".encode())
     read = Glossary.from_file(tmp_path / "terms.tsv", strength=2)
     assert read == Glossary({"dog": "Dackel", "green meadow": "Wiese"}, 2) != Glossary({"dog": "Dackel"}, 2)
-    assert len(read) == 2
 
 
 def test_a_glossary_needs_a_policy_words_and_terms(model, processor):

@@ -31,7 +31,7 @@ class Glossary:
 
     Numbers that are copied are digits, also with capitals ("2018", "A380", "COVID-19"), without the signs around them:
     "$100" is "100". What other languages may write differently, such as "1,000", "3.5", "10:30" or "3rd", is left to
-    the model, as are numbers after a plus or minus.
+    the model, as are numbers after a plus, a minus or a dash.
 
     Args:
         terms (`Mapping[str, str]` or iterable of pairs of `str`, *optional*): the target term of each source term; of
@@ -145,9 +145,6 @@ class Glossary:
         if known != target:
             raise ValueError(f"a source term must have one target term, but {source!r} has {known!r} and {target!r}.")
         self.terms[source] = target
-
-    def __len__(self) -> int:
-        return len(self.terms)
 
     def __eq__(self, other: object) -> bool:
         return repr(self) == repr(other)

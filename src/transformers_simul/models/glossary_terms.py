@@ -10,7 +10,7 @@ _EDGES = ".,;:!?…\"'()[]{}„“”‘’‚«»‹›¿¡–—\u00a0\u202f"
 # A shorter word stands for itself alone; a source word may have so many letters more than its term ("des Hauses").
 SHORTEST_STEM, _LONGEST_ENDING = 3, 3
 # What languages write alike: digits and capitals, neither "1,000" nor "3rd". A sign before it may be part of its value.
-_NUMBER = re.compile(r"(?:\W*[^\w+−-]|)((?:[A-Z]+-)?(?=[A-Z]*[0-9])[0-9A-Z]+)[\W_]*")
+_NUMBER = re.compile(r"[^\w+−±–‑-]*((?:[A-Z]+-)?(?=[A-Z]*[0-9])[0-9A-Z]+)[\W_]*")
 
 
 class TermTree:

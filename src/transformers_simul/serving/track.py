@@ -173,7 +173,6 @@ class Track:
             raise Failure("bad_policy", str(error)) from error
         try:
             own = _glossary_of(start, self.target_lang)
-            # One that only copies numbers has no terms, and is empty.
             options["glossary"] = self.served.glossary if own is None else own
             return engine.open(
                 policy,
