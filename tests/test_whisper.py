@@ -266,6 +266,8 @@ def test_a_model_that_needs_more_than_audio_is_refused_before_anything_is_heard(
     model, processor = moonshine_streaming()
     model.save_pretrained("folder")
     processor.save_pretrained("folder")
+    # Before weights are read.
+    (tmp_path / "folder" / "model.safetensors").unlink()
     with monkeypatch.context() as patched:
         patched.setattr(MoonshineStreamingProcessor, "apply_transcription_request", None, raising=False)
         with pytest.raises(ValueError, match="by audio alone, but 'folder' .* does not: it must be asked in words"):
@@ -276,6 +278,21 @@ def test_a_model_that_needs_more_than_audio_is_refused_before_anything_is_heard(
         ValueError, match=r"by audio alone, but 'folder' \(moonshine_streaming\) does not: it takes 24000 samples"
     ):
         make_transcriber("folder")
+
+
+def test_a_folder_that_lacks_weights_or_processor_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model, processor = moonshine_streaming()
+    model.save_pretrained("folder")
+    says = "recogniser must be a folder or a name on the Hub with weights and a processor, got 'folder': "
+    with pytest.raises(ValueError, match=says):
+        make_transcriber("folder")
+    processor.save_pretrained("folder")
+    weights = tmp_path / "folder" / "model.safetensors"
+    for damage in (lambda: weights.write_bytes(b"{"), weights.unlink):
+        damage()
+        with pytest.raises(ValueError, match=says):
+            make_transcriber("folder")
 
 
 def test_tokens_of_a_transducer_become_words_at_their_frames(monkeypatch):

@@ -2,8 +2,9 @@
 """Speech models of Transformers by name: Whisper and others that generate text, transducers, and models with a CTC
 head."""
 
+import contextlib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy
@@ -63,32 +64,31 @@ class StockTranscriber:
             language (`str`, *optional*): code of what is spoken.
 
         Raises:
-            ValueError: if there is none of that name, it is no speech model that writes text, or it cannot do so by
-                audio alone.
+            ValueError: if there is none of that name, weights or processor are missing, it is no speech model that
+                writes text, or it cannot do so by audio alone.
         """
-        try:
+        with _must(f"be a folder or a name on the Hub, got {name!r}"):
             config = AutoConfig.from_pretrained(name)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"recogniser must be a folder or a name on the Hub, got {name!r}: {_first_line(error)}"
-            ) from error
         kind = kind_of(config)
         if kind is None:
             raise ValueError(f"recogniser must be a speech model that writes text, got {name!r}: {config.model_type}.")
         has_gpu = torch.cuda.is_available()
-        try:
+        is_whole, hears = (
+            f"be a folder or a name on the Hub with weights and a processor, got {name!r}",
+            f"write text by audio alone, but {name!r} ({config.model_type}) does not",
+        )
+        with _must(is_whole):
+            processor = AutoProcessor.from_pretrained(name)
+        # Before the weights, which may be large.
+        with _must(hears):
+            _check_alone(kind, config, processor)
+        with _must(is_whole):
             # Half of the usual checkpoints are float16, in which CPUs do not compute well.
             model = _KINDS[kind][1].from_pretrained(name, dtype="auto" if has_gpu else torch.float32)
-            processor = AutoProcessor.from_pretrained(name)
-            _check_alone(kind, config, processor)
-            made = cls(model.to("cuda" if has_gpu else "cpu"), processor, language)
+        made = cls(model.to("cuda" if has_gpu else "cpu"), processor, language)
+        # Whatever a model may want, it shows here, not in the middle of a talk.
+        with _must(hears):
             made.transcribe(numpy.zeros(RATE, dtype=numpy.float32), "")
-        except Exception as error:
-            # Whatever a model may want, it shows here, not in the middle of a talk.
-            raise ValueError(
-                f"recogniser must write text by audio alone, but {name!r} ({config.model_type}) does not: "
-                f"{_first_line(error)}"
-            ) from error
         return made
 
     @torch.inference_mode()
@@ -168,8 +168,14 @@ def _check_alone(kind: str, config: Any, processor: Any) -> None:
         raise ValueError(f"it takes {rate} samples a second, not {RATE}.")
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+@contextlib.contextmanager
+def _must(rule: str) -> Iterator[None]:
+    """Whatever fails says which rule of a recogniser was broken."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f"recogniser must {rule}: {reason}") from error
 
 
 def _grown(words: list[SpokenWord], text: str, whole: str, start_s: float, end_s: float) -> list[SpokenWord]:
