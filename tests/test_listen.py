@@ -333,13 +333,16 @@ class FakeSound(types.ModuleType):
         self.audio, self.ends = audio, ends
 
     def query_devices(self, device, kind):
-        if device not in (None, "desk"):
+        if device not in (None, "desk", "busy"):
             raise ValueError(f"No input device matching {device!r}")
         return {"default_samplerate": 48000.0}
 
     def InputStream(self, rate, blocksize, device, channels, dtype, callback, finished_callback):
         class Stream:
             def __enter__(stream):
+                if device == "busy":
+                    raise self.PortAudioError("Error starting stream: Device unavailable")
+
                 def play():
                     audio = numpy.repeat(self.audio, 3)[:, None]
                     for at in range(0, len(audio), blocksize):
@@ -365,8 +368,9 @@ def test_a_microphone_that_vanishes_is_told_of(at_hand, capsys, monkeypatch):
     # What was heard before is there.
     assert "w0." in out
     assert (at_hand / "a.vtt").read_text().startswith("WEBVTT")
-    status, _, err = run(capsys, "--microphone", "kitchen")
-    assert (status, "there must be a microphone kitchen" in err) == (1, True)
+    for device in ("kitchen", "busy"):
+        status, _, err = run(capsys, "--microphone", device)
+        assert (status, f"there must be a microphone {device}" in err) == (1, True)
 
 
 def test_what_was_heard_before_a_failure_is_translated_to_its_end(at_hand, capsys, monkeypatch):

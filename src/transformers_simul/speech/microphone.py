@@ -33,7 +33,8 @@ def microphone_blocks(
         `numpy.ndarray`: float32, `(samples,)`.
 
     Raises:
-        ValueError: if there is no such microphone, or PortAudio or the package sounddevice is missing.
+        ValueError: if there is no such microphone, it does not start, or PortAudio or the package sounddevice is
+            missing.
         OSError: if it vanishes while it is heard.
     """
     sounddevice = _sounddevice()
@@ -48,21 +49,23 @@ def microphone_blocks(
             blocks.put_nowait(samples.copy())
             _logger.warning("the recogniser is %.0f s late: audio is left out.", _MOST_WAITING_S)
 
-    try:
-        rate = int(sounddevice.query_devices(device, "input")["default_samplerate"])
-        stream = sounddevice.InputStream(
-            rate,
-            blocksize=round(block_s * rate),
-            device=device,
-            channels=1,
-            dtype="float32",
-            callback=take,
-            finished_callback=ended.set,
-        )
-    except (sounddevice.PortAudioError, ValueError) as error:
-        raise ValueError(f"there must be a microphone {device if device is not None else ''}: {error}") from error
-    convert = Converter(rate, 1)
-    with stream:
+    with contextlib.ExitStack() as stack:
+        try:
+            rate = int(sounddevice.query_devices(device, "input")["default_samplerate"])
+            stream = sounddevice.InputStream(
+                rate,
+                blocksize=round(block_s * rate),
+                device=device,
+                channels=1,
+                dtype="float32",
+                callback=take,
+                finished_callback=ended.set,
+            )
+            # It may be there and not start, for instance where another program has it.
+            stack.enter_context(stream)
+        except (sounddevice.PortAudioError, ValueError) as error:
+            raise ValueError(f"there must be a microphone {device if device is not None else ''}: {error}") from error
+        convert = Converter(rate, 1)
         while not stop.is_set():
             waiting = _waiting(blocks, min(_GONE_S, 10 * block_s + 1), ended)
             if waiting is None:
