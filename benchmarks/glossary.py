@@ -119,6 +119,8 @@ def numbers_in(text: str) -> list[str]:
 
 def numbers(model: Any, processor: Any, pairs: list[Pair], args: argparse.Namespace) -> None:
     """The table of numbers."""
+    if not pairs:
+        raise SystemExit("error: SOURCE must have sentences with a number that would be copied, and has none.")
     found = [(place, number) for place, pair in enumerate(pairs) for number in numbers_in(pair.source)]
     places = [
         (place, number) for place, number in found if times_written(number, pairs[place].target.casefold().split())
@@ -135,11 +137,8 @@ def numbers(model: Any, processor: Any, pairs: list[Pair], args: argparse.Namesp
             )
             texts = [each.prediction for each in log]
             plain = plain or texts
-            right = sum(times_written(number, texts[place].casefold().split()) > 0 for place, number in places)
-            difference, low, high = paired_difference(texts, plain, references)
-            score = quality(texts, references, names=["BLEU"])[0]
-            share = f"{right} of {len(places)}, {100 * right / len(places):.0f}%"
-            print(f"| {name} | {strength:g} | {share} | {score} | {difference:+.1f} ({low:+.1f} to {high:+.1f}) |")
+            right = [times_written(number, texts[place].casefold().split()) > 0 for place, number in places]
+            print(f"| {name} | {cells(strength, right, texts, plain, references)} |")
 
 
 def report(
@@ -152,13 +151,16 @@ def report(
     plain: list[str],
 ) -> None:
     """A line of the table."""
-    places = occurrences(pairs, terms)
-    right = sum(has(bare(texts[number]), term) for number, term in places)
-    references = [pair.target for pair in pairs]
-    difference, low, high = paired_difference(texts, plain, references)
+    right = [has(bare(texts[number]), term) for number, term in occurrences(pairs, terms)]
+    print(f"| {policy} | {half} | {cells(strength, right, texts, plain, [pair.target for pair in pairs])} |")
+
+
+def cells(strength: float, right: list[bool], texts: list[str], plain: list[str], references: list[str]) -> str:
+    """What both tables have of each strength."""
+    share = f"{sum(right)} of {len(right)}" + (f", {100 * sum(right) / len(right):.0f}%" if right else "")
     score = quality(texts, references, names=["BLEU"])[0]
-    share = f"{right} of {len(places)}" + (f", {100 * right / len(places):.0f}%" if places else "")
-    print(f"| {policy} | {half} | {strength:g} | {share} | {score} | {difference:+.1f} ({low:+.1f} to {high:+.1f}) |")
+    difference, low, high = paired_difference(texts, plain, references)
+    return f"{strength:g} | {share} | {score} | {difference:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 if __name__ == "__main__":

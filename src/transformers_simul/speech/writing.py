@@ -11,10 +11,10 @@ class SentenceWriter:
     """Cuts and cases text of a recogniser that writes neither punctuation nor capitals.
 
     A sentence ends with a pause of the speaker, where a segmenter says so, and after `max_words` at the latest. Its
-    last word gets a full stop, or an ellipsis where that would be taken for an initial's ("I."); its first a capital,
-    as does the English "I"; other letters become small. So the newest word waits for the next, or for the pause.
-    Questions get a full stop too, names stay in small letters, and a pause within a sentence ends it: all three cost
-    quality.
+    last word gets a full stop, or an ellipsis where that would make an initial ("I.") or an abbreviation ("No."); its
+    first a capital, as does the English "I"; other letters become small. So the newest word waits for the next, or for
+    the pause. Questions get a full stop too, names stay in small letters, and a pause within a sentence ends it: all
+    three cost quality.
 
     Args:
         language (`str`, *optional*): code of what is spoken.
