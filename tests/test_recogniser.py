@@ -177,6 +177,7 @@ def test_text_without_punctuation_is_cut_and_cased():
     assert write(writer, "_").strip() == "Not."
     assert write(writer, "élan vital", is_last=True) == "Élan vital."
     assert write(SentenceWriter("de"), "i bin do", is_last=True) == "I bin do."
+    assert write(SentenceWriter(), "now? yes. so", is_last=True) == "Now? Yes. So."
     assert SentenceWriter().write([], is_last=True) == []
     # A full stop would be that of an initial or an abbreviation, and no end.
     for text in ("so do i", "ask the dr", "on may 3"):

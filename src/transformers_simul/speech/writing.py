@@ -10,11 +10,11 @@ from .recogniser import SpokenWord
 class SentenceWriter:
     """Cuts and cases text of a recogniser that writes neither punctuation nor capitals.
 
-    A sentence ends with a pause of the speaker, where a segmenter says so, and after `max_words` at the latest. Its
-    last word gets a full stop, or an ellipsis where that would make an initial ("I.") or an abbreviation ("No."); its
-    first a capital, as does the English "I"; other letters become small. So the newest word waits for the next, or for
-    the pause. Questions get a full stop too, names stay in small letters, and a pause within a sentence ends it: all
-    three cost quality.
+    A sentence ends with a pause of the speaker, where a segmenter says so, with a word that shows an end ("now?"), and
+    after `max_words` at the latest. Any other last word gets a full stop, or an ellipsis where that would make an
+    initial ("I.") or an abbreviation ("No."); the first gets a capital, as does the English "I"; other letters become
+    small. So the newest word waits for the next, or for the pause. Questions get a full stop too, names stay in small
+    letters, and a pause within a sentence ends it: all three cost quality.
 
     Args:
         language (`str`, *optional*): code of what is spoken.
@@ -72,6 +72,9 @@ class SentenceWriter:
                 written.append(self._waiting)
             self._waiting = word._replace(text=self._cased(word.text))
             self._words.append(word.text)
+            if ends_sentence(self._waiting.text):
+                # Who reads the text sees an end there too.
+                written += self._end()
         return written + self._end() if is_last else written
 
     def _cased(self, text: str) -> str:
@@ -84,8 +87,8 @@ class SentenceWriter:
         if last is None:
             return []
         # Who reads the text, such as an engine, must see the end.
-        stop = "." if ends_sentence(f"{last.text}.") else "…"
-        return [last._replace(text=f"{last.text}{stop}")]
+        stops = ("", ".", "…")
+        return [last._replace(text=next(text for stop in stops if ends_sentence(text := f"{last.text}{stop}")))]
 
 
 __all__ = ["SentenceWriter"]
