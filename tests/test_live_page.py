@@ -13,6 +13,7 @@ from contextlib import aclosing
 import pytest
 
 from helpers import make_model, make_processor
+from serving import taught
 from transformers_simul import StreamEngine, WaitKPolicy
 from transformers_simul.live_page import build_page
 from transformers_simul.live_page import visitors as visitors_module
@@ -23,6 +24,7 @@ from transformers_simul.live_page.translation import LiveTranslation
 from transformers_simul.live_page.visitors import MAX_CHARACTERS, Visitors
 from transformers_simul.serving.metrics import Metrics
 from transformers_simul.serving.models import Served
+from transformers_simul.serving.track import Track
 
 TEXT = "a dog runs over the green meadow while two children watch him"
 
@@ -417,6 +419,80 @@ def test_an_error_inside_is_logged_and_not_shown(parts, caplog):
         assert "the secret of the house" in caplog.text
 
     with StreamEngine(model, processor, max_streams=1) as engine:
+        run(main(engine))
+
+
+@pytest.mark.parametrize("event", ["play", "type"])
+def test_what_a_segmenter_raises_is_told_and_holds_no_place(engine, event):
+    def breaks(words, following):
+        raise KeyError("the secret of the house")
+
+    async def main():
+        visitors = Visitors(engine, ends_between=breaks)
+        if event == "play":
+            shown = visitors.play("one", "a dog", 20, "wait-1", "nothing", None, None, True)
+        else:
+            shown = visitors.type("one", "a dog", "wait-1", "nothing", None, True, None, True)
+        _, drawn = (await everything(shown))[-1]
+        assert "ended with an error inside the server" in drawn
+        assert "secret" not in drawn
+        await until(lambda: not engine.active_streams)
+
+    run(main())
+
+
+def test_an_event_that_fails_holds_no_place_and_keeps_nobody_out(engine):
+    async def main():
+        visitors, began = Visitors(engine), time.monotonic()
+        with pytest.raises(KeyError):
+            await everything(visitors.type("one", "a dog", "wait-1", "no policy", None, True))
+        await until(lambda: not engine.active_streams)
+        await first(visitors.type("two", "a dog", "wait-1", "nothing", None, True))
+        assert time.monotonic() - began < visitors_module.WAIT_S / 2
+
+    run(main())
+
+
+def test_an_engine_that_has_stopped_is_told_of(parts):
+    with StreamEngine(*parts, max_streams=1) as engine:
+        visitors = Visitors(engine)
+
+    async def main():
+        shown = await everything(visitors.type("one", "a dog", "wait-1", "nothing", None, True))
+        assert "There is no translation: The engine of this model has stopped." in shown[-1][0]
+
+    run(main())
+
+
+def test_a_message_that_cannot_be_told_ends_the_translation(engine, monkeypatch):
+    def breaks(track, event):
+        raise KeyError("the secret of the house")
+
+    monkeypatch.setattr(Track, "messages", breaks)
+
+    async def main():
+        live = begun(engine)
+        live.feed(["a", "dog"])
+        live.end()
+        await live.join()
+        assert "ended with an error inside the server" in live.error
+        await until(lambda: not engine.active_streams)
+
+    run(main())
+
+
+def test_computing_begins_once_a_word_is_certain():
+    async def main(engine):
+        served = Served("page", engine, "en", "de")
+        live = LiveTranslation(served, "full", Metrics(), ends_between=lambda words, following: False)
+        live.feed(["dog"])
+        await asyncio.sleep(0.5)
+        began = time.monotonic()
+        live.end()
+        await live.join()
+        assert 0 < sum(live.computing_ms) <= 1000 * (time.monotonic() - began)
+
+    with StreamEngine(*taught(), max_streams=1) as engine:
         run(main(engine))
 
 

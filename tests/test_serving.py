@@ -11,14 +11,15 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from serving import END, rest, run, running, say, source, start, tiny, translate, until, words
+from serving import END, rest, run, running, say, source, start, taught, tiny, translate, until, words
 from transformers_simul import StreamEngine
 from transformers_simul.cli.serve import assemble, named_segmenters
 from transformers_simul.serving.failure import Failure
-from transformers_simul.serving.messages import SERVER_MESSAGES
+from transformers_simul.serving.messages import SERVER_MESSAGES, Start
 from transformers_simul.serving.metrics import Metrics
 from transformers_simul.serving.models import serve_models
 from transformers_simul.serving.service import Service
+from transformers_simul.serving.session import Session
 from transformers_simul.serving.settings import Settings
 from transformers_simul.serving.tokens import Tokens, bearer
 
@@ -231,6 +232,17 @@ class TestRefusals:
 
         run(main())
 
+    def test_words_count_also_where_the_first_target_language_is_over(self, parts):
+        async def main():
+            models = {"de": parts, "nl": tiny(target_lang="nl")}
+            served = serve_models(models, Metrics(), 1, 64)
+            session = Session(served, Start(), Settings(burst_words=2, words_per_second=0.001), Metrics(), {})
+            session.tracks[0].close()
+            with pytest.raises(Failure, match="More source than 0.001 words a second"):
+                session.put("a dog runs ")
+
+        run(main())
+
     def test_too_fast_idle_total_and_frames_that_are_too_big(self, parts):
         async def main():
             async with running({"one": parts}, burst_words=20, words_per_second=0.001) as server:
@@ -421,6 +433,68 @@ class TestPunctuation:
             async with running({"one": parts}, waiting_words=20) as server:
                 messages = await translate(server, "a" * 30, add_punctuation=True)
                 assert messages[-1]["code"] == "too_much_waiting"
+
+        run(main())
+
+    def test_what_a_segmenter_raises_ends_its_stream_alone(self, parts, caplog):
+        def breaks(words, following):
+            raise KeyError("the secret of the house")
+
+        async def main():
+            async with running({"one": parts}, segmenters={"": breaks}) as server:
+                async with server.connect() as other:
+                    await say(other, start(), source("a dog "))
+                    (*_, error) = await translate(server, self.SAID, add_punctuation=True)
+                    await say(other, END)
+                    messages = await rest(other)
+                body = {"text": self.SAID, "add_punctuation": True}
+                async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+                    answer = await client.post("/v1/translate", json=body)
+                await server.idle()
+            return error, messages, answer
+
+        error, messages, answer = run(main())
+        assert (error["code"], answer.status_code, answer.json()["error"]["code"]) == ("internal", 500, "internal")
+        assert "secret" not in str(error) + answer.text
+        assert len([record for record in caplog.records if record.exc_info and record.exc_info[0] is KeyError]) == 2
+        assert shown(messages) == alone(parts, "a dog")
+
+    def test_words_come_when_they_came_not_when_they_were_certain(self, parts):
+        async def main():
+            async with running({"one": parts}) as server, server.connect() as socket:
+                await say(socket, start(add_punctuation=True, policy="full"))
+                await say(socket, *[source(f"{word} ", at_ms=100 + n) for n, word in enumerate(self.SAID.split())], END)
+                return words(await rest(socket))
+
+        assert {word["source_at_ms"] for word in run(main())} == {106}
+
+    def test_a_source_with_ends_of_its_own_goes_on_as_it_was(self):
+        parts = taught()
+        said = "a dog runs. two children watch him"
+
+        async def main():
+            async with running({"one": parts}) as server:
+                messages = await translate(server, said, add_punctuation=True)
+                end = next(message for message in messages if message["type"] == "sentence_end")
+                counts = {name: end[name] for name in ("source_words", "target_words", "sentences")}
+                resume = {"source_words": 3, "tracks": [counts]}
+                return messages, await translate(server, said[12:], add_punctuation=True, resume=resume)
+
+        messages, again = run(main())
+        read = [word for message in messages for word in message.get("read", [])]
+        assert " ".join(read) == self.WRITTEN
+        assert shown(again) == [(text, delay) for text, delay in shown(messages) if delay > 3] != []
+
+    @pytest.mark.parametrize("end", [Session.end_sentence, Session.end])
+    def test_too_much_that_waits_at_the_end_is_told(self, parts, end):
+        async def main():
+            # Its engine does not run: nothing is read.
+            served = serve_models({"one": parts}, Metrics(), 1, 64)
+            session = Session(served, Start(add_punctuation=True), Settings(waiting_words=2), Metrics(), {})
+            session.put("a dog ")
+            session.put("runs ")
+            with pytest.raises(Failure, match="More than 2 source words would wait unread"):
+                end(session)
 
         run(main())
 

@@ -63,7 +63,9 @@ class LiveTranslation:
         self.title = title
         self.source: list[str] = []
         self.target: list[WordMessage] = []
-        # Milliseconds from the last word that a target word needed to the word itself.
+        # When the engine got each source word.
+        self._given_ms: list[float] = []
+        # Milliseconds from the last word that a target word needed, once the engine had it, to the word itself.
         self.computing_ms: list[float] = []
         self.error = ""
         # Source words up to the end of each sentence.
@@ -82,18 +84,28 @@ class LiveTranslation:
             if self.is_done or self._session.has_ended:
                 return
             try:
-                self._session.put(f"{word} ", _now_ms())
+                self._session.put(f"{word} ")
             except Failure as failure:
                 self._session.stop(failure)
                 return
             self.source.append(word)
+            self._note_given()
             self._timer.cancel()
             self._timer = self._loop.call_later(self._idle_s, self._time_out)
 
     def end(self) -> None:
         """Note that the source is complete."""
         self._timer.cancel()
-        self._session.end()
+        try:
+            self._session.end()
+        except Failure as failure:
+            self._session.stop(failure)
+        self._note_given()
+
+    def _note_given(self) -> None:
+        # A word that waits for the next, which may begin another sentence, is not given yet.
+        given = self._session.tracks[0].source.put_units
+        self._given_ms += [_now_ms()] * (given - len(self._given_ms))
 
     def cancel(self) -> None:
         """Give up the translation, and free its place."""
@@ -148,7 +160,7 @@ class LiveTranslation:
                 match message:
                     case WordMessage():
                         now_ms = _now_ms()
-                        self.computing_ms.append(now_ms - max(message.source_at_ms or 0.0, written_ms))
+                        self.computing_ms.append(now_ms - max(self._given_ms[message.delay - 1], written_ms))
                         self.target.append(message)
                         written_ms = now_ms
                     case SentenceEnd():

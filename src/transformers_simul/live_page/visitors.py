@@ -64,7 +64,9 @@ class _Turn:
         self.wait_until = time.monotonic() + WAIT_S
         self.words: list[str] = []
         self.text = ""
-        self.has_ended = self.is_over = self.is_refused = False
+        self.has_ended = self.is_over = False
+        # Why it got no place; empty while it may.
+        self.refusal = ""
         # Only the newest of a turn's events shows it.
         self.watcher: object | None = None
 
@@ -78,6 +80,10 @@ class _Turn:
         self.is_over = True
         for panel in self.panels:
             panel.cancel()
+
+    def refuse(self, why: str) -> None:
+        self.refusal = why
+        self.give_up()
 
     @property
     def is_done(self) -> bool:
@@ -289,8 +295,8 @@ class Visitors:
                 is_said = True
                 yield status(_WAITING), None
             await asyncio.sleep(_TICK_S)
-        if turn.is_refused and turn.watcher is me:
-            yield status(_FULL), None
+        if turn.refusal and turn.watcher is me:
+            yield status(turn.refusal), None
 
     def _comes_next(self, turn: _Turn) -> bool:
         """Put a turn into the queue, and return whether it is the first. Turns that have waited too long are
@@ -303,8 +309,7 @@ class Visitors:
         stay = [each for each in waits if now <= each.wait_until][: self.max_waiting + 1]
         for each in waits:
             if each not in stay:
-                each.is_refused = True
-                each.give_up()
+                each.refuse(_FULL)
         self._line = deque(stay)
         return bool(stay) and stay[0] is turn
 
@@ -318,11 +323,15 @@ class Visitors:
         try:
             for title in turn.ways.titles:
                 panels.append(LiveTranslation(served, self.policies[title], self._metrics, title, IDLE_S, bare))
-        except Failure as failure:
+        except BaseException as error:
             for panel in panels:
                 panel.cancel()
-            if failure.code != "full":
+            if not isinstance(error, Failure):
+                # Nobody waits for this turn any more.
+                turn.give_up()
                 raise
+            if error.code != "full":
+                turn.refuse(f"There is no translation: {error}")
             return False
         turn.panels = panels
         return True
@@ -341,7 +350,7 @@ class Visitors:
             if is_done or time.monotonic() >= until:
                 return
             await asyncio.sleep(_TICK_S)
-        if is_last and not turn.is_refused:
+        if is_last and not turn.refusal:
             # Something newer is shown by now, and Gradio repeats the last of a generator when it ends.
             yield None, None
 

@@ -48,6 +48,11 @@ class Punctuation:
         self._heard.put(text)
         return self._written(is_last=False)
 
+    @property
+    def put_words(self) -> int:
+        """Words that came, complete ones."""
+        return self._heard.put_units
+
     def complete(self) -> str:
         """The rest, at the end of a sentence or of all."""
         self._heard.end_sentence()

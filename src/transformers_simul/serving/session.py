@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from .failure import Failure
@@ -100,17 +100,34 @@ class Session:
             at_ms (`float`, *optional*): when it came to the client.
 
         Raises:
-            Failure: if the source has ended, comes too fast, or too much of it waits.
+            Failure: if the source has ended, comes too fast, too much of it waits, or something inside is wrong.
         """
         if self._has_ended:
             raise Failure("bad_order", "source came after end or cancel.")
-        before = self.tracks[0].source.put_units
-        try:
+        with self._taking(at_ms):
             self._give(text if self._punctuation is None else self._punctuation.put(text))
+
+    @contextlib.contextmanager
+    def _taking(self, at_ms: float | None = None) -> Iterator[None]:
+        """Say what is wrong as the protocol does, and note what came."""
+        before = self._put_words
+        try:
+            yield
         except BufferError as error:
             most = self.settings.waiting_words
             raise Failure("too_much_waiting", f"More than {most} source words would wait unread.") from error
-        self._note(before, at_ms)
+        except Exception as error:
+            # A segmenter is anybody's.
+            raise self._internal(error) from error
+        self._note(self._put_words - before, at_ms)
+
+    @property
+    def _put_words(self) -> int:
+        """Source words that came, those included that wait for a next one."""
+        if self._punctuation is not None:
+            return self._punctuation.put_words
+        # A track that is over takes none.
+        return max(track.source.put_units for track in self.tracks)
 
     def _give(self, text: str) -> None:
         for track in self.tracks:
@@ -127,25 +144,27 @@ class Session:
         """A sentence is complete.
 
         Raises:
-            Failure: if the source has ended.
+            Failure: as [`Session.put`].
         """
         if self._has_ended:
             raise Failure("bad_order", "end_sentence came after end or cancel.")
-        before = self.tracks[0].source.put_units
-        self._complete()
-        for track in self.tracks:
-            track.source.end_sentence()
-        self._note(before, None)
+        with self._taking():
+            self._complete()
+            for track in self.tracks:
+                track.source.end_sentence()
 
     def end(self) -> None:
-        """The source is complete; once more is no error."""
-        before = self.tracks[0].source.put_units
-        if not self._has_ended:
-            self._complete()
-        self._has_ended = True
-        for track in self.tracks:
-            track.source.end()
-        self._note(before, None)
+        """The source is complete; once more is no error.
+
+        Raises:
+            Failure: as [`Session.put`].
+        """
+        with self._taking():
+            if not self._has_ended:
+                self._complete()
+            self._has_ended = True
+            for track in self.tracks:
+                track.source.end()
 
     @property
     def has_ended(self) -> bool:
@@ -198,7 +217,11 @@ class Session:
                 if track is None:
                     yield event
                     continue
-                for message in track.messages(event):
+                try:
+                    said = list(track.messages(event))
+                except Exception as error:
+                    raise self._internal(error) from error
+                for message in said:
                     yield message
                 if track.stop_reason:
                     running -= 1
@@ -218,9 +241,8 @@ class Session:
         """Events that wait for the client."""
         return len(self._events)
 
-    def _note(self, before: int, at_ms: float | None) -> None:
+    def _note(self, new: int, at_ms: float | None) -> None:
         """Note when words were complete, and hold who sends too many."""
-        new = self.tracks[0].source.put_units - before
         if not new:
             return
         self._words += new
@@ -238,9 +260,12 @@ class Session:
         if isinstance(failure, ValueError) and "committed" in str(failure):
             self.stop(Failure("bad_resume", str(failure)))
             return
+        self.stop(self._internal(failure))
+
+    def _internal(self, error: BaseException) -> Failure:
         # Its text may hold anything; the log has it, the client does not.
-        _logger.error("stream %s ended with an error", self.name, exc_info=failure)
-        self.stop(Failure("internal", f"The stream {self.name} ended with an error inside the server."))
+        _logger.error("stream %s ended with an error", self.name, exc_info=error)
+        return Failure("internal", f"The stream {self.name} ended with an error inside the server.")
 
     def _hand_over(self, track: Track, event: Any) -> None:
         """In an engine's thread."""

@@ -51,10 +51,12 @@ async def translate(service: Service, wanted: TranslateRequest, request: Request
     try:
         try:
             session.put(wanted.text)
+            session.end()
         except Failure as failure:
+            if failure.code == "internal":
+                raise
             # Characters are units too.
             raise Failure("message_too_big", str(failure)) from failure
-        session.end()
         if wanted.stream or "text/event-stream" in request.headers.get("accept", ""):
             response = Pieces(_events(service, session), "text/event-stream", lambda: service.release(session))
             response.headers["x-accel-buffering"] = "no"
