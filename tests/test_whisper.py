@@ -21,6 +21,8 @@ from transformers import (
     NemotronAsrStreamingProcessor,
     ParakeetFeatureExtractor,
     ParakeetProcessor,
+    SeamlessM4TFeatureExtractor,
+    Wav2Vec2BertProcessor,
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Processor,
@@ -128,16 +130,28 @@ def test_voice_activity_hears_no_speech_in_silence_noise_and_music():
         assert numpy.mean([voice.probability(sound[at : at + 512]) for at in range(0, len(sound) - 512, 512)]) < 0.3
 
 
-def ctc():
+def ctc(kind="wav2vec2"):
     vocabulary = {token: n for n, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghij"])}
     with open("vocab.json", "w") as file:
         json.dump(vocabulary, file)
     tokenizer = Wav2Vec2CTCTokenizer("vocab.json", word_delimiter_token="|")
     config = AutoConfig.for_model(
-        "wav2vec2", hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=15,
+        kind, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=15,
         conv_dim=[8] * 7, num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2, pad_token_id=0,
+        feature_projection_input_dim=160,
     )  # fmt: skip
-    return AutoModelForCTC.from_config(config), Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer)
+    model = AutoModelForCTC.from_config(config)
+    if kind == "wav2vec2-bert":
+        return model, Wav2Vec2BertProcessor(SeamlessM4TFeatureExtractor(), tokenizer)
+    return model, Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer)
+
+
+def hubert():
+    return ctc("hubert")
+
+
+def wav2vec2_bert():
+    return ctc("wav2vec2-bert")
 
 
 class Processor:
@@ -193,7 +207,7 @@ def moonshine_streaming():
     return AutoModelForSpeechSeq2Seq.from_config(config), MoonshineStreamingProcessor(extractor, make_tokenizer())
 
 
-def transducer(kind):
+def of_nvidia(kind):
     tokenizer = make_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<blank>"]})
     tokens, blank = len(tokenizer), tokenizer.convert_tokens_to_ids("<blank>")
@@ -201,6 +215,9 @@ def transducer(kind):
         "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
         "subsampling_conv_channels": 8, "num_mel_bins": 80,
     }  # fmt: skip
+    if kind == "parakeet_ctc":
+        config = AutoConfig.for_model(kind, vocab_size=tokens, pad_token_id=blank, encoder_config=encoder)
+        return AutoModelForCTC.from_config(config), ParakeetProcessor(ParakeetFeatureExtractor(), tokenizer)
     config = AutoConfig.for_model(
         kind, vocab_size=tokens, pad_token_id=0, blank_token_id=blank, decoder_start_token_id=blank,
         decoder_hidden_size=16, num_decoder_layers=1, max_symbols_per_step=3, encoder_config=encoder,
@@ -216,20 +233,25 @@ def transducer(kind):
     return model, ParakeetProcessor(ParakeetFeatureExtractor(), tokenizer, decoder_type=kind.removeprefix("parakeet_"))
 
 
+def parakeet_ctc():
+    return of_nvidia("parakeet_ctc")
+
+
 def parakeet_rnnt():
-    return transducer("parakeet_rnnt")
+    return of_nvidia("parakeet_rnnt")
 
 
 def parakeet_tdt():
-    return transducer("parakeet_tdt")
+    return of_nvidia("parakeet_tdt")
 
 
 def nemotron_asr_streaming():
-    return transducer("nemotron_asr_streaming")
+    return of_nvidia("nemotron_asr_streaming")
 
 
 ARCHITECTURES = [
-    ctc, whisper_of_transformers, moonshine, moonshine_streaming, parakeet_rnnt, parakeet_tdt, nemotron_asr_streaming,
+    ctc, hubert, wav2vec2_bert, whisper_of_transformers, moonshine, moonshine_streaming, parakeet_ctc, parakeet_rnnt,
+    parakeet_tdt, nemotron_asr_streaming,
 ]  # fmt: skip
 
 
@@ -239,7 +261,7 @@ def test_architectures_of_transformers(make, tmp_path, monkeypatch, caplog):
     torch.manual_seed(0)
     model, processor = make()
     transcriber = StockTranscriber(model, processor)
-    assert transcriber.punctuates is (make is not ctc)
+    assert transcriber.punctuates is (make not in (ctc, hubert, wav2vec2_bert))
     words = transcriber.transcribe(say([1, 2, 3]), "")
     times = [time for word in words for time in word[1:]]
     assert times == sorted(times)
