@@ -195,6 +195,27 @@ def test_cards_and_page_list_the_languages(model, processor, tmp_path):
     assert "en\u00a0→\u00a0de, fr, nl" in page.title
 
 
+def test_a_server_finds_the_source_language_that_has_all_targets():
+    pytest.importorskip("starlette")
+    from transformers_simul.serving.failure import Failure
+    from transformers_simul.serving.messages import Start
+    from transformers_simul.serving.metrics import Metrics
+    from transformers_simul.serving.models import choose, serve_models
+
+    processor = make_processor(
+        source_lang="en", target_lang="fr", source_langs=["en", "de"], target_langs=["fr", "en"], template=HEAD_TEMPLATE
+    )
+    served = serve_models({"one": (make_model(processor), processor)}, Metrics())
+
+    def chosen(*targets):
+        return [(each.source_lang, each.target_lang) for each in choose(served, Start(target_langs=[*targets]))]
+
+    assert chosen("fr") == [("en", "fr")]
+    assert chosen("fr", "en") == [("de", "fr"), ("de", "en")]
+    with pytest.raises(Failure, match="No such model here translates from any one language to fr and nl"):
+        chosen("fr", "nl")
+
+
 def test_a_server_translates_into_each_language_of_a_model(processor, model):
     pytest.importorskip("starlette")
     from serving import END, rest, running, say, source, start, until, words

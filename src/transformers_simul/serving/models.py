@@ -136,15 +136,15 @@ def choose(served: Sequence[Served], start: Start) -> list[Served]:
         return spoken[:1]
     if len(set(start.target_langs)) < len(start.target_langs):
         raise Failure("bad_message", "start.target_langs must name each language once.")
-    chosen: list[Served] = []
-    for target in start.target_langs:
-        # What the first target is translated from, the others are too.
-        source = chosen[0].source_lang if chosen else None
-        found = [each for each in spoken if each.target_lang == target and source in (None, each.source_lang)]
-        if not found:
-            pair = f"from {start.source_lang or source or 'any language'} to {target!r}"
-            raise Failure("unknown_model", f"No such model here translates {pair}.")
-        chosen.append(found[0])
+    # What the first target is translated from, the others are too.
+    for source in [each.source_lang for each in spoken if each.target_lang == start.target_langs[0]]:
+        found = {each.target_lang: each for each in reversed(spoken) if each.source_lang == source}
+        if found.keys() >= {*start.target_langs}:
+            break
+    else:
+        pair = f"from {start.source_lang or 'any one language'} to {' and '.join(start.target_langs)}"
+        raise Failure("unknown_model", f"No such model here translates {pair}.")
+    chosen = [found[target] for target in start.target_langs]
     if len({each.unit for each in chosen}) > 1:
         raise Failure("unknown_model", "These models count different units, and cannot share a source.")
     return chosen
