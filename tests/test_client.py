@@ -518,6 +518,7 @@ class TestCommand:
                 (["nowhere"], "error: url must be an address"),
                 ([server.url, "--token-file", "/none"], "error: token-file must be a file that can be read"),
                 ([server.url, "--listen", "x", "--policy", "wait-1"], "error: listen takes no policy"),
+                ([server.url, "--listen", "x", "--add-punctuation"], "error: listen takes no add-punctuation"),
                 ([server.url, "--target-lang", "de", "--target-lang", "fr"], "error: target-lang may be given once"),
             ):
                 status, out, err = self.call("a dog", monkeypatch, capsys, tmp_path, *arguments)

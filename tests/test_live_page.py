@@ -15,6 +15,7 @@ import pytest
 from helpers import make_model, make_processor
 from serving import taught
 from transformers_simul import StreamEngine, WaitKPolicy
+from transformers_simul.cli import loading, main
 from transformers_simul.live_page import build_page
 from transformers_simul.live_page import visitors as visitors_module
 from transformers_simul.live_page.board import Panel, boards
@@ -550,6 +551,14 @@ def test_a_page_of_characters_says_so(parts):
     model, _ = parts
     with pytest.raises(ValueError, match="unit must be 'word', got 'char'"):
         build_page(model, make_processor(unit="char"))
+
+
+def test_a_policy_that_drafts_too_much_is_refused_before_the_model_is_loaded(parts, tmp_path, monkeypatch, capsys):
+    for part in parts:
+        part.save_pretrained(tmp_path)
+    monkeypatch.setattr(loading, "load", None)
+    assert main(["demo", str(tmp_path), "--policy", "agree-30"]) == 1
+    assert "This server drafts at most 16 words, got 'agree-30'" in capsys.readouterr().err
 
 
 def test_policies_by_name_are_chosen_from_and_translate(parts, engine):

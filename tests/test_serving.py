@@ -22,6 +22,7 @@ from transformers_simul.serving.service import Service
 from transformers_simul.serving.session import Session
 from transformers_simul.serving.settings import Settings
 from transformers_simul.serving.tokens import Tokens, bearer
+from transformers_simul.streaming.segmenter import Segmenter
 
 TEXT = "a dog runs over the meadow. two children watch him jumping today. a green dog"
 TOKEN, OTHER, LISTENS = "0123456789abcdef", "another-token-of-many", "who-may-listen-only"
@@ -498,13 +499,21 @@ class TestPunctuation:
 
         run(main())
 
-    def test_files_of_segmenters(self):
+    def test_files_of_segmenters(self, parts, tmp_path):
         assert named_segmenters(["a", "en=b", "fr=c"]) == {"": "a", "en": "b", "fr": "c"}
         with pytest.raises(ValueError, match="segmenter must be one for each language"):
             named_segmenters(["en=a", "en=b"])
         limits = {"max_streams": 1, "max_tokens": 64, "trust_remote_code": False, "decoding_weights": None}
+        limits |= {"origins": [], "host_names": []}
         with pytest.raises(ValueError, match=r"segmenter must be a file that Segmenter.save has written, got 'none'"):
-            assemble({}, Settings(), Tokens([]), segmenters=["en=none"], origins=[], host_names=[], **limits)
+            assemble({}, Settings(), Tokens([]), segmenters=["en=none"], **limits)
+        model, processor = parts
+        model.save_pretrained(tmp_path / "model")
+        processor.save_pretrained(tmp_path / "model")
+        Segmenter.train(["It rains.", "We stay."]).save(tmp_path / "segmenter")
+        with pytest.raises(ValueError, match=r"of a source language of a model, \['en'\], got \['eng'\]"):
+            models = {"one": str(tmp_path / "model")}
+            assemble(models, Settings(), Tokens([]), segmenters=[f"eng={tmp_path / 'segmenter'}"], **limits)
 
 
 class TestHttp:

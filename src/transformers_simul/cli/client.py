@@ -18,6 +18,18 @@ from .keyboard import Terminal, key_by_key, typed_words, write
 
 TOKEN = "TRANSFORMERS_SIMUL_TOKEN"
 _EXTRA = ("anyio", "pydantic", "tenacity", "websockets")
+# What a listener cannot choose.
+_SPEAKERS = (
+    "room",
+    "model",
+    "policy",
+    "source_lang",
+    "max_sentence_words",
+    "context_sentences",
+    "add_punctuation",
+    "glossary",
+    "copy_numbers",
+)
 EXAMPLES = f"""
 examples:
   transformers-simul client http://127.0.0.1:8000                  # type; words come out while you do
@@ -69,11 +81,9 @@ def add_command(commands: Any) -> None:
 def _client(args: argparse.Namespace) -> int:
     check_extra()
     if args.listen is not None:
-        for name in ("room", "model", "policy", "source_lang", "max_sentence_words", "context_sentences", "glossary"):
-            if getattr(args, name) is not None:
+        for name in _SPEAKERS:
+            if getattr(args, name) not in (None, False):
                 raise ValueError(f"listen takes no {name.replace('_', '-')}: the speaker chooses.")
-        if args.copy_numbers:
-            raise ValueError("listen takes no copy-numbers: the speaker chooses.")
     if len(args.target_lang or []) > 1 and not args.json:
         raise ValueError(f"target-lang may be given once without json, got {args.target_lang}.")
     args.terms = chosen_glossary(args)

@@ -64,18 +64,18 @@ def _demo(args: argparse.Namespace) -> int:
     if args.port is not None:
         check_port(args.host, args.port)
     find_model(args.model)
-    from ..models.policy_names import policy_from_name
+    # Before the model is loaded, it says which extra is missing.
+    from ..live_page import build_page
+    from ..serving.track import check_policy
 
     for name in args.policy:
-        policy_from_name(name)
+        check_policy(name)
     glossary = chosen_glossary(args)
     ends_between = None
     if args.segmenter:
         from ..streaming.segmenter import Segmenter
 
         ends_between = Segmenter.load(args.segmenter)
-    # Before the model is loaded, it says which extra is missing.
-    from ..live_page import build_page
     from .loading import load
 
     page = build_page(

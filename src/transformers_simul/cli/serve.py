@@ -170,6 +170,9 @@ def assemble(
         name: load(folder, trust_remote_code, decoding_weights=decoding_weights) for name, folder in models.items()
     }
     served = serve_models(loaded, metrics, max_streams, max_tokens)
+    spoken = {each.source_lang for each in served}
+    if others := ends_between.keys() - spoken - {""}:
+        raise ValueError(f"segmenter must be of a source language of a model, {sorted(spoken)}, got {sorted(others)}.")
     return build_app(Service(served, settings, tokens, metrics, ends_between), origins, None if tokens else host_names)
 
 
