@@ -15,6 +15,7 @@ from test_generation import TOLERANCE, feed_later, run, sentences
 from transformers_simul import (
     AdaptivePolicy,
     AlignAttPolicy,
+    AutoSimulModel,
     Evidence,
     HoldPolicy,
     Progress,
@@ -25,6 +26,7 @@ from transformers_simul import (
 )
 from transformers_simul.models.schedule import training_row
 from transformers_simul.research.baselines import ConverseDecoder, RecomputingDecoder
+from transformers_simul.training.fine_tuning import save_trained
 
 HEADS = ((1, 2), (0, 1), (1, 0))
 
@@ -222,6 +224,15 @@ def test_heads_that_the_model_lacks(model, processor, heads, message):
 def test_generation_configurations_that_are_wrong(settings, message):
     with pytest.raises(ValueError, match=message):
         SimulGenerationConfig(**settings)
+
+
+def test_a_model_with_a_default_policy_is_trained_further(processor, tmp_path):
+    model = make_model(processor)
+    model.generation_config.default_policy = "confidence:0.6,max=5"
+    model.generation_config.eos_threshold = 0.5
+    save_trained(model, None, processor, tmp_path, wait_k=3)
+    saved = AutoSimulModel.from_pretrained(tmp_path).generation_config
+    assert (saved.wait_k, saved.default_policy, saved.eos_threshold) == (3, None, 0.5)
 
 
 def test_a_configuration_without_ours_stays_stock():

@@ -160,7 +160,8 @@ def save_trained(
     context_sentences: int | None = None,
     eos_threshold: float | None = None,
 ) -> None:
-    """Save a trained model and its processor as a folder like any other.
+    """Save a trained model and its processor as a folder like any other. Of the generation configuration, what is None
+    here stays as it was before.
 
     Args:
         model: of any family; a `peft.PeftModel` is merged, since the adapters alone are in the checkpoints.
@@ -178,7 +179,8 @@ def save_trained(
             model = _whole_adapters(model, weights)
         model, weights = model.merge_and_unload(), None
     if wait_k is not None:
-        model.generation_config.wait_k = wait_k
+        # Instead of a policy that training started with: the two contradict one another.
+        model.generation_config.wait_k, model.generation_config.default_policy = wait_k, None
     if context_sentences is not None:
         model.generation_config.context_sentences = context_sentences
     if eos_threshold is not None:
