@@ -51,7 +51,8 @@ def babbler(processor):
 
 
 def plain_choice(scores, kinds, expected, eos_threshold=None):
-    """The oracle: a loop over the vocabulary, and one without EOS where that has too little of the probability."""
+    """The oracle: a loop over the vocabulary, and one without EOS where that has too little of the probability: of all
+    that may follow, or if a word would start instead, of what may start there."""
     allowed = {
         "any": lambda kind: kind != NEVER,
         "start": lambda kind: kind not in (NEVER, CONTINUES),
@@ -59,15 +60,22 @@ def plain_choice(scores, kinds, expected, eos_threshold=None):
         "continue": lambda kind: kind == CONTINUES,
     }[expected]
     may_follow = [token for token, kind in enumerate(kinds) if allowed(kind)]
-    total = sum(math.exp(scores[token].item()) for token in may_follow)
-    best = None
-    for token in may_follow:
-        share = math.exp(scores[token].item()) / total
-        if kinds[token] == EOS and eos_threshold is not None and share <= eos_threshold and len(may_follow) > 1:
-            continue
-        if best is None or scores[token].item() > scores[best].item():
-            best = token
-    return best
+
+    def likeliest(tokens):
+        best = None
+        for token in tokens:
+            if best is None or scores[token].item() > scores[best].item():
+                best = token
+        return best
+
+    def mass(tokens):
+        return sum(math.exp(scores[token].item()) for token in tokens)
+
+    best, other = likeliest(may_follow), likeliest([token for token in may_follow if kinds[token] != EOS])
+    if best is None or kinds[best] != EOS or eos_threshold is None or other is None:
+        return best
+    rivals = may_follow if kinds[other] == CONTINUES else [each for each in may_follow if kinds[each] != CONTINUES]
+    return other if mass([best]) <= eos_threshold * mass(rivals) else best
 
 
 def plain_share_of_ends(scores, kinds):
@@ -227,6 +235,19 @@ def test_the_callers_configuration_says_where_eos_is_likely_enough(babbler, proc
         wrong = GenerationConfig(eos_threshold=2)
         with pytest.raises(ValueError, match="eos_threshold must be at least 0 and below 1, got 2"):
             engine.open("wait-2", generation_config=wrong)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5])
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: repr(policy).split(" object")[0])
+def test_a_resumed_row_ends_where_it_would_have(babbler, processor, policy, threshold, monkeypatch):
+    """Once a word has ended, EOS has a greater share than within it."""
+    monkeypatch.setattr(babbler.generation_config, "eos_threshold", threshold)
+    inputs, options = processor(source=sentences(3, 4)), {"max_new_tokens": 30, "return_dict_in_generate": True}
+    whole = babbler.generate(**inputs, policy=policy, **options)
+    for count in range(1, 4):
+        shown = [[*zip(*row, strict=True)][:count] for row in zip(whole.words, whole.delays, strict=True)]
+        resumed = babbler.generate(**inputs, policy=policy, committed=shown, **options)
+        assert (resumed.words, resumed.delays) == (whole.words, whole.delays)
 
 
 class Scalars(TorchDispatchMode):

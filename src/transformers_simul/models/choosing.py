@@ -114,13 +114,13 @@ def _best_and_mass(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Te
 
 def _choice(found: _Columns, rule: WordRule) -> Choice:
     _, eos, start, goes_on, start_token, goes_on_token, start_mass, goes_on_mass = found
-    first, later = (start, int(start_token)), (goes_on, int(goes_on_token))
     end_mass = _log_sum(eos, start_mass)
+    first, later = (start, int(start_token), end_mass), (goes_on, int(goes_on_token))
 
-    def best(mass: float, *tokens: tuple[float, int]) -> int:
-        """The likeliest of these and EOS; `mass` is the logarithm of that of all that may follow."""
+    def best(*tokens: tuple[float, int, float]) -> int:
+        """The likeliest of these and EOS; each with the logarithm of the mass that EOS is to have a share of."""
         # The first of equals, as in argmax.
-        score, token = max(tokens, key=lambda each: (each[0], -each[1]))
+        score, token, mass = max(tokens, key=lambda each: (each[0], -each[1]))
         if (eos, -rule.eos_token_id) < (score, -token):
             return token
         is_unlikely = rule.eos_threshold is not None and math.exp(eos - mass) <= rule.eos_threshold
@@ -128,9 +128,9 @@ def _choice(found: _Columns, rule: WordRule) -> Choice:
 
     return Choice(
         word_ends=end_mass > goes_on_mass,
-        any=best(_log_sum(end_mass, goes_on_mass), first, later),
-        start=best(end_mass, first),
-        bare=best(_log_sum(eos, goes_on_mass), later),
+        any=best(first, (*later, _log_sum(end_mass, goes_on_mass))),
+        start=best(first),
+        bare=best((*later, _log_sum(eos, goes_on_mass))),
         continues=later[1],
     )
 

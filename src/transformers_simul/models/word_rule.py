@@ -24,7 +24,8 @@ class WordRule:
         vocab_size (`int`, *optional*): size of the model's vocabulary, which may be padded beyond the tokenizer's.
         bare_first_word (`bool`, *optional*): whether the target begins without a space.
         eos_threshold (`float`, *optional*): EOS is written only where it has more than this share of the probability of
-            all that may follow; without it, where it is the likeliest token.
+            all that may follow, or if the likeliest other token starts a word, of EOS and word starts; without it,
+            where it is the likeliest token.
 
     Attributes:
         eos_token_id (`int`): the table's EOS.
@@ -116,8 +117,11 @@ class WordRule:
         if token == self.eos_token_id and self.eos_threshold is not None:
             others = scores.clone()
             others[token] = -torch.inf
-            if scores.softmax(-1)[token] <= self.eos_threshold and others.isfinite().any():
-                return int(others.argmax())
+            other = int(others.argmax())
+            # Where the word ends either way, only what may follow it counts, as it does for one that is resumed after.
+            rivals = scores.masked_fill(~self.ends_word, -torch.inf) if self.is_start(other) else scores
+            if rivals.softmax(-1)[token] <= self.eos_threshold and others.isfinite().any():
+                return other
         return token
 
     def may_hold(self, token: int, expected: Expected) -> bool:
