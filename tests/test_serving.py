@@ -511,8 +511,8 @@ class TestPunctuation:
         model.save_pretrained(tmp_path / "model")
         processor.save_pretrained(tmp_path / "model")
         Segmenter.train(["It rains.", "We stay."]).save(tmp_path / "segmenter")
+        models = {"one": str(tmp_path / "model")}
         with pytest.raises(ValueError, match=r"of a source language of a model, \['en'\], got \['eng'\]"):
-            models = {"one": str(tmp_path / "model")}
             assemble(models, Settings(), Tokens([]), segmenters=[f"eng={tmp_path / 'segmenter'}"], **limits)
 
 
