@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import logging
+import queue
 import signal
 import sys
 import threading
@@ -429,6 +430,21 @@ def test_a_microphone_that_is_heard_too_slowly_loses_the_oldest(monkeypatch, cap
         listen()
     assert sum(heard) < 100 * 0.4 * RATE
     assert "audio is left out" in caplog.text
+
+
+def test_audio_that_was_taken_while_it_was_late_ends_no_microphone(monkeypatch):
+    class TakenMeanwhile(queue.Queue):
+        is_first = True
+
+        def put_nowait(self, item):
+            if self.is_first:
+                self.is_first = False
+                raise queue.Full
+            super().put_nowait(item)
+
+    monkeypatch.setattr(queue, "Queue", TakenMeanwhile)
+    monkeypatch.setitem(sys.modules, "sounddevice", FakeSound(say([1, 2])))
+    assert len(next(microphone_blocks())) > 0
 
 
 def test_extras_that_are_missing_are_named(monkeypatch):

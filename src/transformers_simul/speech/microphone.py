@@ -45,7 +45,9 @@ def microphone_blocks(
         try:
             blocks.put_nowait(samples.copy())
         except queue.Full:
-            blocks.get_nowait()
+            # What waited may have been taken meanwhile; an error would end the stream.
+            with contextlib.suppress(queue.Empty):
+                blocks.get_nowait()
             blocks.put_nowait(samples.copy())
             _logger.warning("the recogniser is %.0f s late: audio is left out.", _MOST_WAITING_S)
 
