@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers.generation.configuration_utils import GenerationConfig
 from transformers.generation.logits_process import LogitsProcessorList, PrefixConstrainedLogitsProcessor
-from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, StoppingCriteriaList
+from transformers.generation.stopping_criteria import StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationMixin
 
@@ -24,7 +24,7 @@ from .policy_names import named
 from .room import check_room
 from .row import Prompt, Query
 from .row_decoder import RowDecoder
-from .rows import glossaries, make_rows, of_rows, per_row, row_generators, shown_words
+from .rows import glossaries, make_rows, of_rows, per_row, row_generators, row_options, shown_words
 from .source import Source
 
 # Stands for "no limit given": the decoder then bounds each row by what it has read.
@@ -208,13 +208,9 @@ class SimulGenerationMixin(GenerationMixin):
             "glossary": glossaries(glossary, prompts),
         }
         shared = {
-            "processors": list(logits_processor),
-            "criteria": [c for c in stopping_criteria if not isinstance(c, (MaxLengthCriteria, EosTokenCriteria))],
             "max_new_tokens": None if limit >= _FROM_SOURCE else limit,
-            "max_word_tokens": max_word_tokens,
-            "keeps_logits": bool(generation_config.output_logits),
-            "eos_threshold": getattr(generation_config, "eos_threshold", None),
             "started": started,
+            **row_options(generation_config, logits_processor, stopping_criteria, max_word_tokens),
         }
         rows = make_rows(row_decoder or RowDecoder, columns, shared, streamer)
         forwards = decode_rows(self, cache, rows, synced_gpus)

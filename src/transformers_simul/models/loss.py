@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .schedule import BLANK_START, EOS, READS, STARTS, TARGET_ENDS
+from .schedule import EOS, READS, TARGET_ENDS, ends_word
 
 
 def word_end_log_probability(logits: torch.Tensor, token_kinds: torch.Tensor) -> torch.Tensor:
@@ -29,8 +29,7 @@ def word_end_log_probability(logits: torch.Tensor, token_kinds: torch.Tensor) ->
 
     ```
     """
-    ends = (token_kinds == STARTS) | (token_kinds == BLANK_START) | (token_kinds == EOS)
-    return logits.masked_fill(~ends, -torch.inf).logsumexp(-1) - logits.logsumexp(-1)
+    return logits.masked_fill(~ends_word(token_kinds), -torch.inf).logsumexp(-1) - logits.logsumexp(-1)
 
 
 def simul_loss(

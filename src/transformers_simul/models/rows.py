@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from transformers.generation.configuration_utils import GenerationConfig
+from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 from transformers.generation.streamers import BaseStreamer
 
 from .committed import Committed, committed_words
-from .glossary import bound_glossary
+from .glossary import Glossary, bound_glossary
 from .glossary_row import BoundGlossary
 from .row import Prompt
 from .row_decoder import RowDecoder
@@ -52,13 +54,39 @@ def make_rows(
     return rows
 
 
+def row_options(
+    config: GenerationConfig,
+    processors: Sequence[Callable[..., torch.Tensor]],
+    criteria: Sequence[Callable[..., torch.Tensor]],
+    max_word_tokens: int,
+) -> dict[str, Any]:
+    """Return the arguments of a [`RowDecoder`] that follow from a call's generation configuration, for all of its rows.
+
+    Args:
+        config (`GenerationConfig`): as the stock `generate()` has prepared it.
+        processors, criteria (`Sequence[Callable]`): likewise; the decoder itself sees to length and EOS.
+        max_word_tokens (`int`): most tokens of a word.
+    """
+    return {
+        "processors": list(processors),
+        "criteria": [each for each in criteria if not isinstance(each, (MaxLengthCriteria, EosTokenCriteria))],
+        "max_word_tokens": max_word_tokens,
+        "keeps_logits": bool(config.output_logits),
+        # A stock configuration that the caller brings does not have it.
+        "eos_threshold": getattr(config, "eos_threshold", None),
+    }
+
+
 def shown_words(committed: Sequence[Sequence[Any]] | None, prompts: Sequence[Prompt]) -> list[list[Committed]]:
     """The words of each row that were shown before."""
     given = per_row("committed", committed or [()] * len(prompts), len(prompts))
     return [committed_words(words, each.rule) for words, each in zip(given, prompts, strict=True)]
 
 
-def glossaries(glossary: Any, prompts: Sequence[Prompt]) -> list[BoundGlossary | None]:
+def glossaries(
+    glossary: Glossary | Mapping[str, str] | Sequence[Glossary | Mapping[str, str] | None] | None,
+    prompts: Sequence[Prompt],
+) -> list[BoundGlossary | None]:
     """The glossary of each row; what several rows share is bound once."""
     given = of_rows("glossary", glossary, len(prompts))
     pairs = {(id(each), id(prompt)): (each, prompt) for each, prompt in zip(given, prompts, strict=True)}
@@ -100,4 +128,4 @@ def _word_callback(
     return lambda ids, delay, elapsed_ms: streamer.put(torch.tensor(ids))
 
 
-__all__ = ["glossaries", "make_rows", "of_rows", "per_row", "row_generators", "shown_words"]
+__all__ = ["glossaries", "make_rows", "of_rows", "per_row", "row_generators", "row_options", "shown_words"]

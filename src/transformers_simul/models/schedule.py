@@ -32,6 +32,25 @@ READS = 3
 CONTINUES, STARTS, EOS, NEVER, BLANK_START = range(5)
 
 
+def ends_word(token_kinds: torch.Tensor) -> torch.Tensor:
+    """Whether tokens end the word before them: those that start a word, and EOS.
+
+    Args:
+        token_kinds (`torch.Tensor` of any shape, int): what each token is, from the processor's table.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.models.schedule import CONTINUES, EOS, STARTS, ends_word
+    >>> ends_word(torch.tensor([EOS, STARTS, CONTINUES])).tolist()
+    [True, True, False]
+
+    ```
+    """
+    return (token_kinds == STARTS) | (token_kinds == BLANK_START) | (token_kinds == EOS)
+
+
 class Schedule(NamedTuple):
     """Who sees whom: one number of each kind per token.
 
@@ -299,5 +318,6 @@ __all__ = [
     "due_decisions",
     "due_peeks",
     "early_decisions",
+    "ends_word",
     "training_row",
 ]

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from transformers.generation.logits_process import LogitsProcessor
 
-from .schedule import BLANK_START, CONTINUES, EOS, NEVER, STARTS
+from .schedule import BLANK_START, CONTINUES, EOS, NEVER, ends_word
 
 # What may come: any token of a text; a word start or EOS; a bare word's start or EOS; a continuation.
 Expected = Literal["any", "start", "bare", "continue"]
@@ -71,7 +71,8 @@ class WordRule:
             raise ValueError(f"token_kinds must mark one token as EOS ({EOS}), got {eos}.")
         self.eos_token_id: int = eos[0]
         self.first: Expected = "bare" if bare_first_word else "start"
-        self.ends_word = (kinds == STARTS) | (kinds == BLANK_START) | (kinds == EOS)
+        self.ends_word = ends_word(kinds)
+        self._ends_word: list[bool] = self.ends_word.tolist()
         self.parts = (self.ends_word & (kinds != EOS)).nonzero()[:, 0], (kinds == CONTINUES).nonzero()[:, 0]
         self.barred = {
             "any": kinds == NEVER,
@@ -140,7 +141,7 @@ class WordRule:
 
     def is_start(self, token: int) -> bool:
         """Whether the token starts a word or is EOS, so that the word before it has ended."""
-        return self._kinds[token] in (STARTS, BLANK_START, EOS)
+        return self._ends_word[token]
 
 
 class SimulLogitsProcessor(LogitsProcessor):

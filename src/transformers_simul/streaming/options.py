@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
-from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 
 from ..models.configuration_generation import SimulGenerationConfig
 from ..models.modes import check_mode
 from ..models.processing import SimulProcessor
-from ..models.rows import row_generators
+from ..models.rows import row_generators, row_options
 from ..models.seam import StreamingModel
 
 
@@ -82,13 +81,9 @@ def decoder_options(
     if limit is not None and limit < 1:
         raise ValueError(f"max_length must be above the prompt's {prompt.shape[1]} tokens, got {config.max_length}.")
     return {
-        "processors": list(processors),
-        "criteria": [each for each in criteria if not isinstance(each, (MaxLengthCriteria, EosTokenCriteria))],
         "generator": row_generators(generators, 1, model.device)[0] if config.do_sample else None,
         "max_new_tokens": limit,
-        "max_word_tokens": max_word_tokens,
-        "keeps_logits": bool(config.output_logits),
-        "eos_threshold": getattr(config, "eos_threshold", None),
+        **row_options(config, processors, criteria, max_word_tokens),
     }
 
 
