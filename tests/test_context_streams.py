@@ -454,7 +454,7 @@ def test_a_resumed_stream_gets_the_context_of_what_is_put_again(model, processor
     # Every sentence has words, and the last word of some was written before all of its source had been read.
     assert len(lengths) == 4
     assert min(lengths) > 0
-    assert any(each.delays[-1] < each.reading.words for each in Recorded.made[:3])
+    assert any(each.delays[-1] < each.reading.source_words for each in Recorded.made[:3])
     for shown in (lengths[0] + 1, sum(lengths[:2]) + 1, sum(lengths[:3]) + 1):
         rest, again = stream(committed=words[:shown])
         assert [(word.ids, word.delay) for word in rest] == [(word.ids, word.delay) for word in words[shown:]]

@@ -52,7 +52,7 @@ def read(sentences, processor):
         words = []
         while (polled := sentences.poll()) != (True, None):
             words += [polled[1]] if polled[0] else []
-        assert len(words) == sentences.words
+        assert len(words) == sentences.units
         found.append(processor.text(words))
     return found
 
@@ -62,7 +62,7 @@ def test_a_word_that_comes_between_look_and_read_is_counted_and_may_end_its_sent
     coming = [lambda word=word: stream.put(word) for word in ["a ", "dog. ", "two ", "children. "]]
     sentences = SentenceReader(Meanwhile(stream, processor, [*coming, stream.end]))
     assert read(sentences, processor) == ["a dog.", "two children."]
-    assert (sentences.words_before, sentences.words) == (2, 2)
+    assert (sentences.words_before, sentences.units) == (2, 2)
 
 
 def test_a_sentence_ended_between_look_and_read_does_not_get_the_next_words(processor):

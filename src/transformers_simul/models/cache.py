@@ -5,13 +5,16 @@ CacheStep says where the tokens of one forward are stored."""
 from collections.abc import Sequence
 from dataclasses import fields
 from itertools import pairwise
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import torch
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .schedule import Schedule
+
+if TYPE_CHECKING:
+    from .head_attention import AttentionProbe
 
 _FIRST_TOKENS = 64
 # What Transformers calls a cache among arguments and in outputs: before 5.24 `past_key_values`. Ours take both.
@@ -62,8 +65,8 @@ class CacheStep(Cache):
     ):
         super().__init__(layers=[])
         self.cache, self.rows, self.counts, self.tokens, self.keys = cache, rows, counts, tokens, keys
-        # An AttentionProbe, where a policy looks at attention heads.
-        self.probe: Any = None
+        # Where a policy looks at attention heads.
+        self.probe: AttentionProbe | None = None
 
     def split(self, tokens: torch.Tensor) -> torch.Tensor:
         """Split the step's tokens by stream: `(1, tokens, ...)` to `(streams, longest, ...)`, with zeros after the
@@ -158,7 +161,7 @@ class SimulCache(Cache):
         self._keys: list[torch.Tensor] = []
         self._values: list[torch.Tensor] = []
         # For each slot: whether it is taken, `in_target` and `offsets`.
-        self._places = torch.zeros(3, batch_size, self._capacity, dtype=torch.int32)
+        self._entries = torch.zeros(3, batch_size, self._capacity, dtype=torch.int32)
         # For each row: its slots in order of arrival, those it gave back, and how many it ever took.
         self._taken: list[list[int]] = [[] for _ in range(batch_size)]
         self._free: list[list[int]] = [[] for _ in range(batch_size)]
@@ -203,13 +206,13 @@ class SimulCache(Cache):
         self._reserve(stored)
 
         device = queries.offsets.device
-        self._places = self._places.to(device)
+        self._entries = self._entries.to(device)
         tokens = StepTokens(*torch.tensor([homes, slots, columns], device=device))
-        places = torch.stack([queries.pair_ids[0], queries.in_target[0], queries.offsets[0]]).to(torch.int32)
-        self._places[:, tokens.rows, tokens.slots] = places
+        entries = torch.stack([queries.pair_ids[0], queries.in_target[0], queries.offsets[0]]).to(torch.int32)
+        self._entries[:, tokens.rows, tokens.slots] = entries
 
         chosen = None if len(rows) == self.batch_size else torch.tensor(list(rows), device=device)
-        held = self._places.narrow(2, 0, stored)
+        held = self._entries.narrow(2, 0, stored)
         taken, in_target, offsets = held if chosen is None else held.index_select(1, chosen)
         nothing = torch.zeros_like(offsets)
         return CacheStep(
@@ -235,10 +238,10 @@ class SimulCache(Cache):
             self._wipe(row, left)
             self._free[row] += left
             self._moved.add(row)
-        slots = torch.tensor(self._taken[row], device=self._places.device, dtype=torch.long)
-        _, in_target, offsets = self._places[:, row, slots]
-        self._places[2, row, slots] = offsets + in_target * source_tokens - leaving
-        self._places[1, row, slots] = 0
+        slots = torch.tensor(self._taken[row], device=self._entries.device, dtype=torch.long)
+        _, in_target, offsets = self._entries[:, row, slots]
+        self._entries[2, row, slots] = offsets + in_target * source_tokens - leaving
+        self._entries[1, row, slots] = 0
 
     @torch.inference_mode()
     def clear(self, row: int, keep: int = 0) -> None:
@@ -306,7 +309,7 @@ class SimulCache(Cache):
         gives a value weight zero, and NaN or infinity would survive both."""
         for table in (*self._keys, *self._values):
             table[row, :, slots] = 0
-        self._places[:, row, slots] = 0
+        self._entries[:, row, slots] = 0
 
     def _reserve(self, capacity: int) -> None:
         if capacity <= self._capacity:
@@ -314,7 +317,7 @@ class SimulCache(Cache):
         grow = max(capacity, 2 * self._capacity) - self._capacity
         self._keys = [torch.nn.functional.pad(keys, (0, 0, 0, grow)) for keys in self._keys]
         self._values = [torch.nn.functional.pad(values, (0, 0, 0, grow)) for values in self._values]
-        self._places = torch.nn.functional.pad(self._places, (0, grow))
+        self._entries = torch.nn.functional.pad(self._entries, (0, grow))
         self._capacity += grow
 
 

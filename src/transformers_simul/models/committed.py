@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from .text_units import TextUnits
 from .word_rule import Expected, WordRule
 
 
@@ -23,7 +24,7 @@ class Committed(NamedTuple):
 def committed_words(
     words: Iterable[Any],
     rule: WordRule,
-    encode: Callable[[str, int], Any] | None = None,
+    encode: Callable[[str, int], list[int]] | None = None,
     words_before: int = 0,
     sentences: bool = False,
 ) -> list[Committed]:
@@ -77,14 +78,14 @@ def committed_words(
     return found
 
 
-def encoded_unit(processor: Any) -> Callable[[str, int], Any]:
+def encoded_unit(processor: TextUnits) -> Callable[[str, int], list[int]]:
     """Return the function that makes a committed unit's text ids, as the tokenizer would write it.
 
     Args:
         processor (`SimulProcessor`): saved beside the model.
     """
 
-    def encode(text: str, number: int) -> Any:
+    def encode(text: str, number: int) -> list[int]:
         if processor.unit == "token":
             raise ValueError(f"committed[{number}] must be token ids with token units, got the text {text!r}.")
         if processor.unit == "char" and text == " ":

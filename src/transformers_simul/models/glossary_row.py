@@ -211,7 +211,7 @@ class RowGlossary:
 
     def _missing(self, reading: Reading, target: list[int]) -> Iterator[_Target]:
         """Terms that were READ more often than they are written."""
-        if reading.words > self._read:
+        if reading.source_words > self._read:
             ends = reading.ends[self._read :]
             self.read([reading.ids[start:end] for start, end in pairwise(ends)])
         if not self.due:

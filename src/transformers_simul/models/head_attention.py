@@ -55,9 +55,9 @@ class AttentionProbe:
         self._found: dict[tuple[Head, ...], dict[Head, torch.Tensor]] = {}
         for stream, ((wish, answers), count) in enumerate(zip(wishes, step.counts, strict=True)):
             if wish is not None:
-                place = _Wish(wish, stream, range(count - answers, count))
-                self._groups.setdefault(wish.heads, []).append(place)
-        self._places = {
+                part = _Wish(wish, stream, range(count - answers, count))
+                self._groups.setdefault(wish.heads, []).append(part)
+        self._asking = {
             heads: torch.tensor(
                 [(each.stream, column) for each in group for column in each.columns], device=step.tokens.rows.device
             ).unbind(1)
@@ -80,7 +80,7 @@ class AttentionProbe:
             query, key, mask, scale: as in [`attend`], after the step was split into streams.
             far (`torch.Tensor`, *optional*): with own-frame positions, queries as they meet source keys.
         """
-        for wished, (streams, columns) in self._places.items():
+        for wished, (streams, columns) in self._asking.items():
             heads = [head for at, head in wished if at == layer]
             if not heads:
                 continue

@@ -16,7 +16,8 @@ from .schedule import Schedule
 
 
 def take_schedule(schedule: Schedule | None, arguments: dict[str, Any]) -> Schedule | None:
-    """Return the schedule of a model without head, which may also be called with the collator's five tensors.
+    """Return the schedule of a model without head, which may also be called with the collator's tensors, one
+    for each field.
 
     Args:
         schedule (`Schedule`, *optional*): given by our own models.
@@ -28,7 +29,7 @@ def take_schedule(schedule: Schedule | None, arguments: dict[str, Any]) -> Sched
     fields = [arguments.pop(name, None) for name in Schedule._fields]
     found = Schedule.of_fields(*fields)
     if found is not None and schedule is not None:
-        raise ValueError("schedule must not stand beside its five fields: give one or the other.")
+        raise ValueError(f"schedule must not stand beside its fields {Schedule._fields}: give one or the other.")
     return schedule if found is None else found
 
 

@@ -4,9 +4,12 @@
 import random
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .seam import DecodingModel
+
+if TYPE_CHECKING:
+    from .adaptive import Evidence
 
 
 class Progress(NamedTuple):
@@ -51,7 +54,7 @@ class Policy:
         None if that takes a look at what the model predicts."""
         raise NotImplementedError
 
-    def reads_after(self, evidence: Any) -> bool:
+    def reads_after(self, evidence: "Evidence") -> bool:
         """Return True to READ or False to WRITE where `reads` returned None; see [`AdaptivePolicy`].
 
         Args:

@@ -177,14 +177,14 @@ class Questions:
 
     def _note(self, stored: Stored) -> Answer:
         self.attention = stored.attention
-        self.queries.append(Query(len(self.tail) + len(self.target) - 1, self.reading.words))
+        self.queries.append(Query(len(self.tail) + len(self.target) - 1, self.reading.source_words))
         if self.keeps_logits:
             self.logits.append(stored.answer.logits)
         return stored.answer
 
     def _note_draft(self, target: list[int], stored: Stored) -> None:
         if self.keeps_logits:
-            query = Query(len(self.tail) + len(target) - 1, self.reading.words)
+            query = Query(len(self.tail) + len(target) - 1, self.reading.source_words)
             self.drafts.asked.append((query, target, stored.answer.logits))
 
 

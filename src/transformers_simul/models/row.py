@@ -135,7 +135,7 @@ class Reading:
         self.ends.append(self.visible)
 
     @property
-    def words(self) -> int:
+    def source_words(self) -> int:
         """Source words that were read."""
         return len(self.ends) - 1
 

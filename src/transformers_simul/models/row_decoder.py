@@ -185,7 +185,7 @@ class RowDecoder(RowChooser):
             if ids := [*newest, *word[:-1]]:
                 yield from self.questions.ask(self.feed(ids))
             self.target += word[-1:]
-            self._commit(word, self.reading.words, is_shown=True)
+            self._commit(word, self.reading.source_words, is_shown=True)
             newest = word[-1:]
         if self.committed and (reason := self._limit_reached()):
             raise RowStopped(reason)
@@ -201,17 +201,17 @@ class RowDecoder(RowChooser):
 
     def _reads_committed(self, delay: int | None) -> bool:
         """Whether more was read before the next committed word."""
-        reads = self._reads(len(self.words)) if delay is None else self.reading.words < delay
+        reads = self._reads(len(self.words)) if delay is None else self.reading.source_words < delay
         if reads is None or (reads and self.reading.is_over):
             raise ValueError(
                 f"committed words must have delays, with {self.policy!r}, within the source, but word "
-                f"{len(self.words)} has {delay} and the source {self.reading.words} words."
+                f"{len(self.words)} has {delay} and the source {self.reading.source_words} words."
             )
         return reads
 
     def _write_word(self, token: int) -> Generator[Ask | None, list[Answer], int]:
         """Write the word that `token` starts; returns the token that starts the next, or EOS."""
-        delay, word = self.reading.words, []
+        delay, word = self.reading.source_words, []
         while True:
             word.append(token)
             self.target.append(token)
@@ -267,10 +267,10 @@ class RowDecoder(RowChooser):
         # When to READ is no question of terms.
         log_probs = self.scores(answer.logits, self.next_start, prefers_terms=False).log_softmax(-1)
         first = log_probs if first is None else first
-        progress = Progress(self.reading.words, len(self.words))
+        progress = Progress(self.reading.source_words, len(self.words))
         if self.policy.draft_words:
             least = self.policy.words_to_draft(progress)
-            if not self.drafts.begin(self.reading.words, least):
+            if not self.drafts.begin(self.reading.source_words, least):
                 self.drafts.add((yield from self._draft(answer, least)))
         newest, *earlier = self.drafts.words or [[]]
         seen = self.questions.attention
@@ -314,10 +314,10 @@ class RowDecoder(RowChooser):
         if self.reading.is_over:
             return False
         delay = self.committed[written].delay if written < len(self.committed) else None
-        if delay is not None and self.reading.words >= delay:
+        if delay is not None and self.reading.source_words >= delay:
             # It was written then, whatever the policy says now.
             return False
-        return self.policy.reads(Progress(self.reading.words, written))
+        return self.policy.reads(Progress(self.reading.source_words, written))
 
     def _read_until_write(self) -> Generator[None, None, None]:
         while self._reads(len(self.words)):
@@ -337,7 +337,7 @@ class RowDecoder(RowChooser):
         words: list[list[int]] = []
         due: list[int] = []
         while len(due) < most:
-            reads = self.policy.reads(Progress(self.reading.words + len(words), written))
+            reads = self.policy.reads(Progress(self.reading.source_words + len(words), written))
             if words and not reads:
                 due.append(len(words))
             ready, word = (True, None) if reads is False else self.source.peek(len(words))

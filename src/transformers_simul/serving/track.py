@@ -12,7 +12,7 @@ import torch
 from ..models.glossary import STRENGTH, Glossary
 from ..models.policy_names import policy_from_name
 from ..models.streams import SourceStream
-from ..streaming.engine import EngineFull
+from ..streaming.engine import EngineFull, EngineStream
 from ..streaming.streamer import SimulStreamer
 from .failure import Failure
 from .messages import Context, SentenceEnd, Start, TrackEnd, TrackResume, WordMessage
@@ -154,7 +154,7 @@ class Track:
         streamer = _Streamer(served.engine.processor, lambda event: hand_on(self, event))
         self._stream = self._open(start, policy, settings.sentence_words, streamer)
 
-    def _open(self, start: Start, policy: str, sentence_words: int, streamer: SimulStreamer) -> Any:
+    def _open(self, start: Start, policy: str, sentence_words: int, streamer: SimulStreamer) -> EngineStream:
         engine = self.served.engine
         options = start.options.model_dump(exclude_none=True, exclude={"seed"})
         if options.get("do_sample"):

@@ -30,7 +30,7 @@ class SentenceReader:
 
     Attributes:
         words_before (`int`): units read before this sentence.
-        words (`int`): units of it that were read.
+        units (`int`): units of it that were read.
 
     Raises:
         ValueError: if `max_words` is below 1, the source is no text, or `ends_between` meets other units than words.
@@ -45,7 +45,7 @@ class SentenceReader:
     >>> while reader.begin():
     ...     while reader.poll()[1] is not None:
     ...         pass
-    ...     print(reader.words_before, reader.words)
+    ...     print(reader.words_before, reader.units)
     0 2
     2 2
 
@@ -69,7 +69,7 @@ class SentenceReader:
             raise ValueError(f"ends_between needs word units, got {reader.stream.unit!r}.")
         self.reader, self.max_words, self.ends_sentence = reader, max_words, ends_sentence
         self.ends_between = ends_between
-        self.words_before = self.words = 0
+        self.words_before = self.units = 0
         # Each unit is looked at once: how many were, whether the last completes one of the stream's, and how many of
         # these there are then.
         self._seen, self._is_whole, self._stream_units = 0, False, 0
@@ -91,7 +91,7 @@ class SentenceReader:
         begun = self.reader.begin()
         if begun:
             self.reader.stream.forget_sentence_ends(self.reader.units)
-            self.words_before, self.words = self.words_before + self.words, 0
+            self.words_before, self.units = self.words_before + self.units, 0
             self._seen, self._is_whole, self._stream_units = 0, False, self.reader.units
             self._length, self._characters = None, ""
             self._texts, self._denied = [], 0
@@ -102,17 +102,17 @@ class SentenceReader:
         polled = self.peek(0)
         self.reader.note_wait(not polled[0])
         if polled[1] is not None:
-            self._look_at(self.words + 1)
+            self._look_at(self.units + 1)
             # What was peeked is what is read: a unit that comes meanwhile stands after it.
             self.reader.poll()
-            self.words += 1
+            self.units += 1
         return polled
 
     def peek(self, index: int) -> tuple[bool, list[int] | None]:
         """Do as the reader, but return `(True, None)` at the sentence's end."""
         # The unit first, then the ends: one that the caller put before the unit came is seen then.
         peeked = self.reader.peek(index)
-        return (True, None) if self._ends_before(self.words + index) else peeked
+        return (True, None) if self._ends_before(self.units + index) else peeked
 
     def _ends_before(self, unit: int) -> bool:
         """Whether the sentence ends before its unit with this number."""
@@ -126,7 +126,7 @@ class SentenceReader:
             if self._is_whole and self.reader.stream.sentence_ends_at(self._stream_units):
                 self._length = self._seen
                 return
-            ahead = self._seen - self.words
+            ahead = self._seen - self.units
             if ahead == self.reader.units_ahead:
                 return
             text = self.reader.text(ahead)

@@ -81,7 +81,7 @@ class StreamLife:
         if stopped not in _SOURCE_LOST:
             # A decoder that stopped early leaves the rest of its sentence unread.
             yield from pass_over(reader)
-            self.stream.words.end_sentence(self._before_sentence + reader.words, stopped)
+            self.stream.words.end_sentence(self._before_sentence + reader.units, stopped)
         return stopped
 
     def _decode(

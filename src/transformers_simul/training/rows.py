@@ -151,7 +151,7 @@ def join_sentences(sentences: Sequence[Row], context_sentences: int) -> Row:
     starts = [0]
     for index, sentence in enumerate(sentences):
         start, context_start = starts[-1], starts[max(0, index - context_sentences)]
-        row = _behind_context(sentence, start, context_start)
+        row = _after_context(sentence, start, context_start)
         starts.append(max(row["places"]) + 1)
         last = max(joined["pair_ids"]) if joined else 0
         row["pair_ids"] = [last + number for number in row["pair_ids"]]
@@ -160,7 +160,7 @@ def join_sentences(sentences: Sequence[Row], context_sentences: int) -> Row:
     return joined
 
 
-def _behind_context(sentence: Row, start: int, context_start: int) -> Row:
+def _after_context(sentence: Row, start: int, context_start: int) -> Row:
     """The row of a sentence that begins at a place, and sees what stands before it from another on."""
     pairs, context_tokens = max(sentence["pair_ids"]), start - context_start
     own = [pair == 1 and not peek for pair, peek in zip(sentence["pair_ids"], sentence["peeks"], strict=True)]
