@@ -31,7 +31,7 @@ def parts():
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
-    monkeypatch.setattr(connection, "_backoff_s", lambda number: 0.02)
+    monkeypatch.setattr(connection, "backoff_s", lambda number: 0.02)
 
 
 def pairs(words):

@@ -25,9 +25,9 @@ def test_whom_a_server_refused_together_comes_back_apart():
 def test_a_room_that_is_cut_off_after_its_state_is_not_asked_without_a_pause(monkeypatch):
     """A proxy or a server that fails after the first message: the listener waits longer each time."""
     pauses, count = [], 0
-    monkeypatch.setattr(connection, "_backoff_s", lambda number: pauses.append(number) or 0.0)
+    monkeypatch.setattr(connection, "backoff_s", lambda number: pauses.append(number) or 0.0)
     # However long a connection lasts here, it is a brief one.
-    monkeypatch.setattr(connection, "_GOOD_S", 1e9)
+    monkeypatch.setattr(connection, "GOOD_S", 1e9)
     gone = Error(code="not_found", message="", remedy="", action="fix")
 
     async def cut(socket):

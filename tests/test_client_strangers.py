@@ -63,7 +63,7 @@ def saying(*messages):
 
 def test_who_takes_lines_and_says_nothing_is_given_up(monkeypatch):
     """After a connection that was good: the time that a line takes to fail does not make it a good one."""
-    monkeypatch.setattr(connection, "_GOOD_S", 0.1)
+    monkeypatch.setattr(connection, "GOOD_S", 0.1)
 
     async def cut(socket):
         await socket.send(started().model_dump_json())
@@ -86,7 +86,7 @@ def test_who_takes_lines_and_says_nothing_is_given_up(monkeypatch):
 
 
 def test_who_does_not_answer_the_first_message_is_given_up(monkeypatch):
-    monkeypatch.setattr(connection, "_ANSWER_S", 0.2)
+    monkeypatch.setattr(connection, "ANSWER_S", 0.2)
 
     async def main():
         async with stranger(saying()) as client:
@@ -99,9 +99,9 @@ def test_who_does_not_answer_the_first_message_is_given_up(monkeypatch):
 
 
 def test_who_gets_a_word_of_each_connection_pauses_longer_each_time(monkeypatch):
-    monkeypatch.setattr(connection, "_GOOD_S", 1e9)
+    monkeypatch.setattr(connection, "GOOD_S", 1e9)
     pauses, count = [], 0
-    monkeypatch.setattr(connection, "_backoff_s", lambda number: pauses.append(number) or 0.0)
+    monkeypatch.setattr(connection, "backoff_s", lambda number: pauses.append(number) or 0.0)
 
     async def a_word(socket):
         nonlocal count
@@ -122,7 +122,7 @@ def test_who_gets_a_word_of_each_connection_pauses_longer_each_time(monkeypatch)
 
 def test_pauses_grow_to_a_bound():
     for number in (1, 2, 5, 10, 5000):
-        drawn = [connection._backoff_s(number) for _ in range(300)]
+        drawn = [connection.backoff_s(number) for _ in range(300)]
         most = min(10.0, 0.5 * 2 ** min(number - 1, 10))
         assert 0 <= min(drawn) < 0.2 * most < 0.8 * most < max(drawn) <= most
 
@@ -173,7 +173,7 @@ def test_who_asks_for_less_than_no_context_is_no_server():
 
 
 def test_messages_that_nobody_reads_are_bounded(monkeypatch):
-    monkeypatch.setattr(incoming, "_UNREAD", 5)
+    monkeypatch.setattr(incoming, "MOST_UNREAD", 5)
 
     async def main():
         async with stranger(saying(started(), *map(word, range(9)))) as client, client.open() as stream:

@@ -174,7 +174,7 @@ def wesnoth(tmp_path, monkeypatch):
             catalogue.save(str(path))
             files[f"usr/share/games/wesnoth/1.16/locale/{language}/LC_MESSAGES/wesnoth-{part}.mo"] = path.read_bytes()
         make_package(tmp_path, f"wesnoth-1.16-{part}", files)
-    monkeypatch.setattr("transformers_simul.corpora.wesnoth._PARTS", ["data", "did"])
+    monkeypatch.setattr("transformers_simul.corpora.wesnoth.PARTS", ["data", "did"])
     return tmp_path
 
 

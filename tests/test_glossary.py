@@ -103,7 +103,7 @@ def test_a_number_gets_a_bonus_until_it_is_written(processor):
 def test_a_visitors_terms_leave_numbers_to_be_copied(model, processor):
     shared = Glossary({"two": "zwei"}, 12.0, copy_numbers=True)
     visitors = Visitors(StreamEngine(model, processor, max_streams=1), glossary=shared)
-    own = visitors._glossary_of("dog = Dackel")
+    own = visitors.glossary_of("dog = Dackel")
     assert own == Glossary({"two": "zwei", "dog": "Dackel"}, 12.0, copy_numbers=True)
 
 
@@ -594,7 +594,7 @@ def test_clients_send_terms_and_the_page_has_them(tmp_path, monkeypatch, capsys)
             visitors = Visitors(engine, glossary=Glossary(terms, 12.0))
             async for _ in visitors.play("me", text, 20, "wait-1", "nothing"):
                 pass
-            return told(visitors._turns["me"].panels[0].target)
+            return told(visitors.turns["me"].panels[0].target)
 
     assert serving.run(play()) == wanted
 
@@ -602,7 +602,7 @@ def test_clients_send_terms_and_the_page_has_them(tmp_path, monkeypatch, capsys)
         with StreamEngine(*parts, max_streams=1) as engine:
             visitors = Visitors(engine, glossary=shared)
             shown = [each async for each in visitors.play("me", text, 20, "wait-1", "nothing", terms=given)]
-            turn = visitors._turns.get("me")
+            turn = visitors.turns.get("me")
             return shown[-1][0], turn and told(turn.panels[0].target)
 
     # A visitor's own terms, which also count before those of the page.

@@ -394,7 +394,7 @@ def test_what_was_heard_before_a_failure_is_translated_to_its_end(at_hand, capsy
 
 def test_a_microphone_ends_by_interrupt_and_the_rest_is_translated(at_hand, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "sounddevice", FakeSound(say([*range(6)], 1.0), ends=False))
-    monkeypatch.setattr(microphone, "_GONE_S", 60.0)
+    monkeypatch.setattr(microphone, "GONE_S", 60.0)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     heard, interrupted = Listener.hear, []
 
@@ -417,7 +417,7 @@ def test_a_microphone_ends_by_interrupt_and_the_rest_is_translated(at_hand, caps
 def test_a_microphone_that_is_heard_too_slowly_loses_the_oldest(monkeypatch, caplog):
     sound = FakeSound(say([*range(100)]), ends=True)
     monkeypatch.setitem(sys.modules, "sounddevice", sound)
-    monkeypatch.setattr(microphone, "_MOST_WAITING_S", 3.0)
+    monkeypatch.setattr(microphone, "MOST_WAITING_S", 3.0)
     heard = []
 
     def listen():

@@ -94,7 +94,7 @@ def test_typing_feeds_whole_words_and_enter_ends(engine):
         visitors = Visitors(engine)
         for count in range(1, len(TEXT) + 1):
             await first(visitors.type("one", TEXT[:count], "wait-1", "nothing")) if count > 2 else None
-        (panel,) = visitors._turns["one"].panels
+        (panel,) = visitors.turns["one"].panels
         # The last word may still grow.
         assert panel.source == TEXT.split()[:-1]
         state, drawn = (await everything(visitors.type("one", TEXT, "wait-1", "nothing", is_complete=True)))[-1]
@@ -114,7 +114,7 @@ def test_a_changed_beginning_and_another_policy_start_anew(engine):
         begun = []
         for text, policy in (("a dog ", "wait-7"), ("two dogs ", "wait-7"), ("two dogs run ", "wait-5")):
             await first(visitors.type("one", text, policy, "nothing"))
-            (panel,) = visitors._turns["one"].panels
+            (panel,) = visitors.turns["one"].panels
             begun.append(panel)
             assert panel.source == text.split()
         assert len(set(map(id, begun))) == 3
@@ -129,10 +129,10 @@ def test_deleting_takes_nothing_back_and_clearing_clears(engine):
     async def main():
         visitors = Visitors(engine)
         await first(visitors.type("one", "a dog runs ", "wait-7", "nothing"))
-        (panel,) = visitors._turns["one"].panels
+        (panel,) = visitors.turns["one"].panels
         # Also what an older key press looks like that comes late.
         await first(visitors.type("one", "a dog r", "wait-7", "nothing"))
-        assert visitors._turns["one"].panels == [panel]
+        assert visitors.turns["one"].panels == [panel]
         ((state, drawn),) = await everything(visitors.type("one", "", "wait-7", "nothing"))
         assert "Choose an example" in state
         assert "runs" not in drawn
@@ -166,7 +166,7 @@ def test_all_sentences_are_translated(parts):
         visitors = Visitors(engine)
         text = "a dog runs . two children watch him ."
         await everything(visitors.type("one", text, "full source", "nothing", is_complete=True))
-        (panel,) = visitors._turns["one"].panels
+        (panel,) = visitors.turns["one"].panels
         # Written with all of the first sentence read, and with all of the second.
         assert {word.delay for word in panel.target} == {4, 9}
 
@@ -187,7 +187,7 @@ def test_stop_and_a_second_play_end_the_first(engine):
         for end in (stop, begin_anew):
             playing = visitors.play("one", TEXT, 0.5, "wait-3", "wait-5")
             await first(playing)
-            old = visitors._turns["one"]
+            old = visitors.turns["one"]
             await end()
             # Far from all of the words that were left.
             assert await everything(playing) == [(None, None)]
@@ -218,7 +218,7 @@ def test_leaving_while_waiting_for_a_place_leaves_no_orphan(engine):
         visitors = Visitors(engine)
         running = [engine.open(WaitKPolicy(3)) for _ in range(4)]
         waiting = asyncio.create_task(everything(visitors.play("one", TEXT, 20, "wait-1", "wait-3")))
-        await until(lambda: visitors._line)
+        await until(lambda: visitors.queue)
         visitors.stop("one")
         for stream in running:
             stream.source.cancel()
@@ -254,7 +254,7 @@ def test_two_who_compare_do_not_wait_for_each_other(engine):
             asyncio.create_task(everything(visitors.play(name, TEXT, 20, "wait-1", "wait-3")))
             for name in ("one", "two")
         ]
-        await until(lambda: len(visitors._line) == 2)
+        await until(lambda: len(visitors.queue) == 2)
         # One place each would be a deadlock.
         for stream in running[:2]:
             stream.source.cancel()
@@ -278,7 +278,7 @@ def test_full_and_too_many_waiting_are_said(engine, monkeypatch):
             assert "All places are taken; try again" in shown[-1][0]
         # The last one never stood in the line.
         assert len(late[1].result()) == 1
-        assert not visitors._line
+        assert not visitors.queue
         for stream in running:
             stream.source.cancel()
 

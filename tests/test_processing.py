@@ -495,7 +495,7 @@ def test_a_processor_and_its_collator_can_be_pickled(processor):
 
 
 def test_the_words_that_are_kept_are_bounded(monkeypatch):
-    monkeypatch.setattr(encoding, "_MOST_KEPT", 3)
+    monkeypatch.setattr(encoding, "MOST_KEPT", 3)
     processor = make_processor()
     for number in range(10):
         assert processor.words(processor.encode(f"word{number}")) == [f"word{number}"]

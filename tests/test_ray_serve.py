@@ -169,7 +169,7 @@ def test_a_deployment_of_more_replicas_than_it_was_built_for_keeps_no_rooms(reco
 
 
 def test_a_replica_that_ray_stops_tells_its_streams_to_go_on_elsewhere(recorder, tmp_path, monkeypatch):
-    monkeypatch.setattr(replica_module, "_TELL_S", 0.05)
+    monkeypatch.setattr(replica_module, "TELL_S", 0.05)
     model, processor = taught()
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
@@ -221,7 +221,7 @@ def test_a_replica_that_ray_stops_tells_its_streams_to_go_on_elsewhere(recorder,
     run(main())
     # A Ray that has no such mark is told of, and streams run on.
     del inside._shutting_down
-    assert replica_module._stop_mark() is None
+    assert replica_module.stop_mark() is None
 
 
 def test_a_server_without_rooms_says_so_and_long_messages_are_refused_whoever_runs_the_application():

@@ -21,8 +21,9 @@ from transformers_simul.serving.models import serve_models
 from transformers_simul.serving.service import Service
 from transformers_simul.serving.session import Session
 from transformers_simul.serving.settings import Settings
-from transformers_simul.serving.tokens import Tokens, bearer
+from transformers_simul.serving.tokens import Principal, Tokens, bearer
 from transformers_simul.streaming.segmenter import Segmenter
+from transformers_simul.streaming.streamer import SimulStreamer
 
 TEXT = "a dog runs over the meadow. two children watch him jumping today. a green dog"
 TOKEN, OTHER, LISTENS = "0123456789abcdef", "another-token-of-many", "who-may-listen-only"
@@ -267,15 +268,13 @@ class TestRefusals:
         run(main())
 
     def test_an_error_inside_is_logged_and_not_shown(self, parts, monkeypatch, caplog):
-        from transformers_simul.serving import track
-
         async def main():
             async with running({"one": parts}) as server:
 
                 def fail(self, *args):
                     raise RuntimeError("the secret of the house")
 
-                monkeypatch.setattr(track._Streamer, "put_word", fail)
+                monkeypatch.setattr(SimulStreamer, "word", fail)
                 error = (await translate(server, "a dog runs"))[-1]
                 assert error["code"] == "internal"
                 assert "secret" not in json.dumps(error)
@@ -290,17 +289,18 @@ class TestRefusals:
         async def main():
             async with running({"one": parts}, unsent_messages=3) as server:
                 quick = asyncio.create_task(translate(server, "a dog"))
-                session_holder = server.service
-                async with server.connect() as socket:
-                    await say(socket, start(options={"max_new_tokens": 100}), source("a dog runs over " * 20))
-                    await until(socket, "started")
-                    (session,) = [s for s in session_holder._sessions if s.tracks[0].source.put_units > 5] or [None]
-                    # As if its socket took nothing: nobody takes the events.
-                    if session is not None:
-                        for _ in range(5):
-                            session._hand_over(session.tracks[0], None)
-                    assert session is None or session._failure.code == "slow_reader"
-                    socket.transport.abort()
+                # A connection whose socket takes nothing holds such a session, and takes none of its messages.
+                wanted = Start(options={"max_new_tokens": 100})
+                session = server.service.open(wanted, Principal("one that does not read"))
+                session.put("a dog runs over " * 20)
+                session.end()
+                while session.unsent <= 3:
+                    await asyncio.sleep(0.01)
+                with pytest.raises(Failure, match="Too many messages wait") as failed:
+                    async for _ in session.messages():
+                        pass
+                assert failed.value.code == "slow_reader"
+                server.service.release(session)
                 assert (await quick)[-1]["type"] == "end"
 
         run(main())

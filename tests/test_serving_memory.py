@@ -66,6 +66,6 @@ def test_sessions_leave_no_objects():
             last = ours()
             assert {kind: count for kind, count in last.items() if count > first.get(kind, 0)} == {}
             assert not server.service._held
-            assert not server.service._sessions
+            assert not server.service.sessions
 
     run(main())

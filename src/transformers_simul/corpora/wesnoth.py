@@ -15,7 +15,7 @@ from .debian import fetch_package, package_files
 from .files import Pair, join_sentences
 
 # The game's own texts, and a package per campaign.
-_PARTS = "data did dm dw ei httt l low nr sof sota sotbe thot trow tsg ttb utbs".split()
+PARTS = "data did dm dw ei httt l low nr sof sota sotbe thot trow tsg ttb utbs".split()
 _MARKUP = re.compile(r"[{}<>\[\]*`|=\\$%~]|https?:")
 
 
@@ -44,7 +44,7 @@ def load_wesnoth(
     originals: dict[tuple[str, str], str] = {}
     with tempfile.TemporaryDirectory() as temporary:
         file = Path(temporary) / "texts.mo"
-        for part in tqdm(_PARTS, "Wesnoth", unit="package"):
+        for part in tqdm(PARTS, "Wesnoth", unit="package"):
             package = fetch_package(f"wesnoth-1.16-{part}", folder)
             for name, content in package_files(package, lambda name: wanted.search(name) is not None):
                 language, domain = wanted.search(name).groups()  # type: ignore[union-attr]

@@ -103,6 +103,10 @@ class Visitors:
         glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms to prefer, beside those of each visitor.
         ends_between (`Callable`, *optional*): such as a [`Segmenter`]: where sentences end in source that a visitor
             says to have no punctuation.
+
+    Attributes:
+        turns: the newest translation of each visitor, until it is stopped.
+        queue: those that wait for a place, the first first.
     """
 
     def __init__(
@@ -116,8 +120,8 @@ class Visitors:
         self.ends_between = ends_between
         self.engine, self.max_waiting, self.policies, self.glossary = engine, max_waiting, policies, glossary
         self._metrics = Metrics()
-        self._turns: dict[str, _Turn] = {}
-        self._line: deque[_Turn] = deque()
+        self.turns: dict[str, _Turn] = {}
+        self.queue: deque[_Turn] = deque()
         # In the order in which they left.
         self._gone: dict[str, None] = {}
 
@@ -204,7 +208,7 @@ class Visitors:
         """
         text = _clean(text)
         words = split_words(text if is_complete else text[: max(text.rfind(" "), text.rfind("\n")) + 1])
-        last = self._turns.get(visitor)
+        last = self.turns.get(visitor)
         if last is not None and last.text == text and not is_complete:
             # An example, or Enter: what it leads to has begun before the change of the field was heard of.
             return
@@ -246,24 +250,24 @@ class Visitors:
 
     def stop(self, visitor: str) -> None:
         """Give up what a visitor has running."""
-        turn = self._turns.pop(visitor, None)
+        turn = self.turns.pop(visitor, None)
         if turn is not None:
             turn.give_up()
 
     def _begin(self, visitor: str, ways: _Ways, is_typed: bool) -> _Turn:
         self.stop(visitor)
-        glossary = self._glossary_of(ways.terms)
-        if len(self._turns) > _TURNS:
+        glossary = self.glossary_of(ways.terms)
+        if len(self.turns) > _TURNS:
             # Visitors whose leaving nobody noticed.
-            self._turns = {name: turn for name, turn in self._turns.items() if not turn.is_done}
+            self.turns = {name: turn for name, turn in self.turns.items() if not turn.is_done}
         turn = _Turn(ways, is_typed, glossary)
         if visitor in self._gone:
             turn.give_up()
         else:
-            self._turns[visitor] = turn
+            self.turns[visitor] = turn
         return turn
 
-    def _glossary_of(self, text: str) -> Any:
+    def glossary_of(self, text: str) -> Any:
         """The terms of all visitors, and those of one, which count where both have one.
 
         Raises:
@@ -289,7 +293,7 @@ class Visitors:
         is_said = False
         while not turn.panels and not turn.is_over and turn.watcher is me:
             if self._comes_next(turn) and self._open(turn):
-                self._line.remove(turn)
+                self.queue.remove(turn)
                 return
             if not is_said and not turn.is_over:
                 is_said = True
@@ -301,16 +305,16 @@ class Visitors:
     def _comes_next(self, turn: _Turn) -> bool:
         """Put a turn into the queue, and return whether it is the first. Turns that have waited too long are
         refused."""
-        if turn not in self._line:
-            self._line.append(turn)
-        waits = [each for each in self._line if not each.is_over]
+        if turn not in self.queue:
+            self.queue.append(turn)
+        waits = [each for each in self.queue if not each.is_over]
         # Those first whose time is up: among them who is gone without a word, and must keep nobody out.
         now = time.monotonic()
         stay = [each for each in waits if now <= each.wait_until][: self.max_waiting + 1]
         for each in waits:
             if each not in stay:
                 each.refuse(_FULL)
-        self._line = deque(stay)
+        self.queue = deque(stay)
         return bool(stay) and stay[0] is turn
 
     def _open(self, turn: _Turn) -> bool:

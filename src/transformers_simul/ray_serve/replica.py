@@ -13,7 +13,7 @@ from .figures import Figures
 
 _logger = logging.getLogger(__name__)
 # Seconds: between two looks at whether Ray stops this replica, and between two times that it is told the metrics.
-_LOOK_S, _TELL_S = 0.25, 5.0
+LOOK_S, TELL_S = 0.25, 5.0
 
 
 class Replica:
@@ -35,7 +35,7 @@ class Replica:
 
         given, settings = self._given, settings_of(self._given)
         check_rooms(given["rooms"], serve.get_replica_context().world_size)
-        app = self.begin(settings, _stop_mark())
+        app = self.begin(settings, stop_mark())
         figures = Figures(self._service.metrics.registry, metrics.Gauge)
         self._tasks.append(asyncio.create_task(self._tell(figures)))
         return app
@@ -77,13 +77,13 @@ class Replica:
 
     async def _drain_once(self, is_stopping: Callable[[], bool]) -> None:
         while not is_stopping():
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(LOOK_S)
         await self._service.drain()
 
     async def _tell(self, figures: Figures) -> None:
         while True:
             figures.hand_over()
-            await asyncio.sleep(_TELL_S)
+            await asyncio.sleep(TELL_S)
 
     def check_health(self) -> None:
         """Asked by Ray every few seconds; a replica that is not well is replaced.
@@ -96,7 +96,7 @@ class Replica:
             raise RuntimeError("an engine has ended with an error: the log says which.")
 
 
-def _stop_mark() -> Callable[[], bool] | None:
+def stop_mark() -> Callable[[], bool] | None:
     """Whether Ray stops this replica.
 
     Ray waits for connections that are open, and tells nobody: a stream would run on until it is cut. No public name of

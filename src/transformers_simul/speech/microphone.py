@@ -13,7 +13,7 @@ import numpy
 from .audio import Converter
 
 # Audio that may wait while the recogniser works; and how long a microphone may give nothing before it counts as gone.
-_MOST_WAITING_S, _GONE_S = 30.0, 5.0
+MOST_WAITING_S, GONE_S = 30.0, 5.0
 
 _logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def microphone_blocks(
         OSError: if it vanishes while it is heard.
     """
     sounddevice = _sounddevice()
-    blocks: queue.Queue[numpy.ndarray] = queue.Queue(max(1, round(_MOST_WAITING_S / block_s)))
+    blocks: queue.Queue[numpy.ndarray] = queue.Queue(max(1, round(MOST_WAITING_S / block_s)))
     stop, ended = stop or threading.Event(), threading.Event()
 
     def take(samples: numpy.ndarray, frames: int, time: Any, status: Any) -> None:
@@ -49,7 +49,7 @@ def microphone_blocks(
             with contextlib.suppress(queue.Empty):
                 blocks.get_nowait()
             blocks.put_nowait(samples.copy())
-            _logger.warning("the recogniser is %.0f s late: audio is left out.", _MOST_WAITING_S)
+            _logger.warning("the recogniser is %.0f s late: audio is left out.", MOST_WAITING_S)
 
     with contextlib.ExitStack() as stack:
         try:
@@ -69,7 +69,7 @@ def microphone_blocks(
             raise ValueError(f"there must be a microphone {device if device is not None else ''}: {error}") from error
         convert = Converter(rate, 1)
         while not stop.is_set():
-            waiting = _waiting(blocks, min(_GONE_S, 10 * block_s + 1), ended)
+            waiting = _waiting(blocks, min(GONE_S, 10 * block_s + 1), ended)
             if waiting is None:
                 raise OSError("the microphone has vanished: it gives no more audio.")
             yield convert(waiting)

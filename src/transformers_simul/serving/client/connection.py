@@ -24,10 +24,10 @@ from .failures import ConnectionLost, ServerError
 _logger = logging.getLogger(__name__)
 _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 # A connection that lasted so long, in seconds, since the server agreed, was a good one, even if nothing was said.
-_GOOD_S = 5.0
+GOOD_S = 5.0
 # Seconds: a server that takes a connection and does not answer its first message for so long is none, and no server is
 # waited for longer because it asks for that.
-_ANSWER_S, _MOST_ASKED_S = 30.0, 60.0
+ANSWER_S, MOST_ASKED_S = 30.0, 60.0
 # Seconds: a connection that answers no ping for so long is lost, and a lost one is not waited for.
 _OPTIONS: dict[str, Any] = {"ping_interval": 10, "ping_timeout": 10, "close_timeout": 2}
 # What a connection that fails, breaks off or is refused before the protocol's first message raises.
@@ -44,7 +44,7 @@ class _Cut(NamedTuple):
     was_good: bool
 
 
-def _backoff_s(number: int) -> float:
+def backoff_s(number: int) -> float:
     """Seconds before the next attempt, by the number of those that failed: a random part of 0.5, 1, 2 ... 10."""
     return random.uniform(0.0, min(10.0, 0.5 * 2 ** min(number - 1, 10)))
 
@@ -145,7 +145,7 @@ class Line:
                 return
             # Who gets a word of each connection would come back a thousand times a second.
             brief = 1 if cut.was_good else brief + 1
-            await asyncio.sleep(_asked_s(cut.error) + _backoff_s(brief))
+            await asyncio.sleep(_asked_s(cut.error) + backoff_s(brief))
 
     async def _once(self, path: str, greet: Greet, converse: Converse, progress: Callable[[], int]) -> _Cut | None:
         """One connection. None if all is over; an error that may pass is raised only if nothing was achieved."""
@@ -165,7 +165,7 @@ class Line:
                 _logger.info("lost the connection to %s: %s", url, _why(error))
                 if self.on_lost is not None:
                     self.on_lost(error)
-            was_good = time.monotonic() - agreed_s > _GOOD_S
+            was_good = time.monotonic() - agreed_s > GOOD_S
             if progress() > before or was_good:
                 return _Cut(error, was_good)
             raise
@@ -175,22 +175,22 @@ class Line:
             return 0.0
         error = state.outcome.exception() if state.outcome else None
         # Added to what the server asks for, so that clients refused together do not return together.
-        return _asked_s(error) + _backoff_s(state.attempt_number)
+        return _asked_s(error) + backoff_s(state.attempt_number)
 
 
 async def _answered(greeting: Awaitable[bool]) -> bool:
     """A greeting, which a server that says nothing does not hold up for ever."""
     try:
-        with anyio.fail_after(_ANSWER_S):
+        with anyio.fail_after(ANSWER_S):
             return await greeting
     except TimeoutError:
-        raise TimeoutError(f"the server did not answer the first message for {_ANSWER_S:g} s") from None
+        raise TimeoutError(f"the server did not answer the first message for {ANSWER_S:g} s") from None
 
 
 def _asked_s(error: BaseException | None) -> float:
     """How long the server asks its clients to stay away."""
     asked_s = error.retry_after_s if isinstance(error, ServerError) else None
-    return min(max(0.0, asked_s or 0.0), _MOST_ASKED_S)
+    return min(max(0.0, asked_s or 0.0), MOST_ASKED_S)
 
 
 def _may_pass(error: BaseException) -> bool:

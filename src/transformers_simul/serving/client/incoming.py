@@ -15,7 +15,7 @@ from .connection import Line
 
 Message = TypeVar("Message")
 # Messages that may wait for the caller to read them: hours of speech.
-_UNREAD = 100_000
+MOST_UNREAD = 100_000
 Self = TypeVar("Self", bound="Incoming[Any]")
 
 
@@ -116,8 +116,8 @@ class Incoming(Generic[Message]):
         self._ring()
 
     def _take(self, message: Message, is_progress: bool = True) -> None:
-        if len(self._inbox) >= _UNREAD:
-            raise BufferError(f"messages must be read as they come: {_UNREAD:,} wait.")
+        if len(self._inbox) >= MOST_UNREAD:
+            raise BufferError(f"messages must be read as they come: {MOST_UNREAD:,} wait.")
         self._inbox.append(message)
         self._progress += is_progress
         self._ring()
