@@ -9,15 +9,13 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 from ..text_files import one_line, printable
-from .flags import add_glossary_flags, chosen_glossary, wire_glossary
+from .flags import add_glossary_flags, check_packages, chosen_glossary, read_token_file, wire_glossary
 from .keyboard import Terminal, key_by_key, typed_words, write
 
 TOKEN = "TRANSFORMERS_SIMUL_TOKEN"
-_EXTRA = ("anyio", "pydantic", "tenacity", "websockets")
 # What a listener cannot choose.
 _SPEAKERS = (
     "room",
@@ -104,9 +102,7 @@ def check_extra() -> None:
     Raises:
         ValueError: if one is not.
     """
-    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"the client needs {', '.join(missing)}: pip install 'transformers_simul[client]'.")
+    check_packages("the client", ("anyio", "pydantic", "tenacity", "websockets"), "client")
 
 
 def chosen_token(file: str | None) -> str | None:
@@ -120,12 +116,7 @@ def chosen_token(file: str | None) -> str | None:
     """
     if file is None:
         return os.environ.get(TOKEN) or None
-    try:
-        token = Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        # The text of a decoding error holds bytes of the file.
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
-        raise ValueError(f"token-file must be a file that can be read, got {file!r}: {reason}.") from None
+    token = read_token_file(file).strip()
     if not token:
         raise ValueError(f"token-file must hold a token, got none in {file!r}.")
     return token

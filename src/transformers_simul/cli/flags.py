@@ -2,6 +2,7 @@
 """What the commands' flags have in common; nothing here loads torch."""
 
 import argparse
+import importlib.util
 import os
 import sys
 import tempfile
@@ -199,15 +200,50 @@ def check_output(name: str, path: str) -> None:
         raise ValueError(f"{name} must be a file that can be written, got {path!r}: {error}.") from error
 
 
+def check_packages(who: str, names: Sequence[str], extra: str) -> None:
+    """Fail at once if what a command needs is not installed.
+
+    Args:
+        who (`str`): what needs it.
+        names (`Sequence[str]`): of modules.
+        extra (`str`): that installs them.
+
+    Raises:
+        ValueError: naming what is missing, and the extra.
+    """
+    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"{who} needs {', '.join(missing)}: pip install 'transformers_simul[{extra}]'.")
+
+
+def read_token_file(path: str) -> str:
+    """The text of a file of tokens.
+
+    Args:
+        path (`str`): of the file.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        # The text of a decoding error holds bytes of the file.
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise ValueError(f"token-file must be a file that can be read, got {path!r}: {reason}.") from None
+
+
 __all__ = [
     "CommandParser",
     "add_glossary_flags",
     "add_policy_flags",
     "check_counts",
     "check_output",
+    "check_packages",
     "chosen_glossary",
     "chosen_policy",
     "hyphenated",
     "read_policy",
+    "read_token_file",
     "wire_glossary",
 ]

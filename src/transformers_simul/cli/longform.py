@@ -38,8 +38,20 @@ def chosen_scorer(args: argparse.Namespace) -> Callable[..., Any]:
         from ..evaluation.report import report_line
 
         return report_line
+    return segment_scorer(args)
+
+
+def segment_scorer(args: argparse.Namespace) -> Callable[..., Any]:
+    """What scores a log of long recordings, segment by segment: `longform_line` with the segments of these flags.
+
+    Args:
+        args (`argparse.Namespace`): with `segments`, `references` and `lang`.
+
+    Raises:
+        ValueError: without references, or if a file is damaged.
+    """
     if not args.references:
-        raise ValueError("segments need references, one for each.")
+        raise ValueError(f"segments need references, one for each, got --segments {args.segments} alone.")
     from ..evaluation.longform import longform_line
     from ..speech.dataset import read_segments
 
@@ -47,4 +59,4 @@ def chosen_scorer(args: argparse.Namespace) -> Callable[..., Any]:
     return functools.partial(longform_line, segments=segments, references=references, lang=args.lang)
 
 
-__all__ = ["add_segments", "chosen_scorer"]
+__all__ = ["add_segments", "chosen_scorer", "segment_scorer"]

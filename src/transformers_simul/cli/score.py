@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..text_files import read_json, read_lines
+from .longform import segment_scorer
 
 # All are drawn at once: more would fill the memory and sharpen nothing.
 MOST_RESAMPLES = 100_000
@@ -107,7 +108,7 @@ def _line(args: argparse.Namespace, instances: list, references: Sequence[str]) 
         "settings": read_json(settings) if settings.is_file() else None,
     }
     if args.segments:
-        return _longform(args, instances, references, common)
+        return _longform(args, instances, common)
     return report_line(
         Path(args.log).name,
         instances,
@@ -118,18 +119,12 @@ def _line(args: argparse.Namespace, instances: list, references: Sequence[str]) 
     )
 
 
-def _longform(args: argparse.Namespace, instances: list, references: Sequence[str], common: dict[str, Any]) -> Any:
+def _longform(args: argparse.Namespace, instances: list, common: dict[str, Any]) -> Any:
     """Long recordings, segment by segment."""
-    if not references:
-        raise ValueError("segments need references, one for each.")
     for name in ("words_per_second", "spm_model", "neural_inputs", "neural_scores"):
         if getattr(args, name):
             raise ValueError(f"segments must not stand beside {name.replace('_', '-')}.")
-    from ..evaluation.longform import longform_line
-    from ..speech.dataset import read_segments
-
-    segments = read_segments(args.segments)
-    return longform_line(Path(args.log).name, instances, segments, references, lang=args.lang, **common)
+    return segment_scorer(args)(Path(args.log).name, instances, **common)
 
 
 def _with_references(instances: list, references: Sequence[str]) -> list:

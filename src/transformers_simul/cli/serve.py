@@ -2,7 +2,6 @@
 """`transformers-simul serve`: live translation over the network."""
 
 import argparse
-import importlib.util
 import ipaddress
 import logging
 import os
@@ -11,12 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .flags import check_counts
+from .flags import check_counts, check_packages, read_token_file
 from .loading import add_decoding_weights, find_model
 from .page import check_port
 
 TOKENS = "TRANSFORMERS_SIMUL_TOKENS"
-_EXTRA = ("fastapi", "uvicorn", "websockets", "prometheus_client")
 EXAMPLES = f"""
 examples:
   transformers-simul serve models/simul-falcon-en-de
@@ -182,9 +180,7 @@ def check_extra() -> None:
     Raises:
         ValueError: if not; it names the extra.
     """
-    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"the server needs {', '.join(missing)}: pip install 'transformers_simul[serve]'.")
+    check_packages("the server", ("fastapi", "uvicorn", "websockets", "prometheus_client"), "serve")
 
 
 def named_models(arguments: Sequence[str]) -> dict[str, str]:
@@ -238,12 +234,7 @@ def token_lines(file: str | None) -> list[str]:
     """
     lines = os.environ.get(TOKENS, "").splitlines()
     if file is not None:
-        try:
-            lines += Path(file).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            # The text of a decoding error holds bytes of the file.
-            reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
-            raise ValueError(f"token-file must be a file that can be read, got {file!r}: {reason}.") from None
+        lines += read_token_file(file).splitlines()
     return lines
 
 

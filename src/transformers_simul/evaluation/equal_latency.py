@@ -43,7 +43,10 @@ def difference_at(
     references = [each.reference for each in better[0]]
     for log in (*better, *worse):
         if [each.reference for each in log] != references:
-            raise ValueError("better and worse must hold the same sentences.")
+            raise ValueError(
+                "better and worse must hold the same sentences, but the references of two logs differ, "
+                f"{len(references)} and {len(log)}."
+            )
     metric = _metric(name, None)
     curves = [[_point(metric, log) for log in curve] for curve in (better, worse)]
 

@@ -247,14 +247,19 @@ def computation_aware(delays: Sequence[int], elapsed_ms: Sequence[float], words_
 
 def work(elapsed_ms: Sequence[float], words_per_second: float, count: int) -> list[float]:
     """Return the computing time of each target unit, in source units; see [`computation_aware`]."""
-    if not 0 < words_per_second < math.inf:
-        raise ValueError(f"words_per_second must be positive, got {words_per_second}.")
+    check_rate(words_per_second)
     if len(elapsed_ms) != count:
         raise ValueError(f"elapsed_ms must hold one time per delay, {count}, got {len(elapsed_ms)}.")
     costs = [later - earlier for earlier, later in pairwise([0.0, *elapsed_ms])]
     if not all(0 <= cost < math.inf for cost in costs):
         raise ValueError(f"elapsed_ms must not decrease and must be finite, got {list(elapsed_ms)}.")
     return [cost / 1000 * words_per_second for cost in costs]
+
+
+def check_rate(words_per_second: float) -> None:
+    """Raise a `ValueError` for a rate of the source that is not positive and finite."""
+    if not 0 < words_per_second < math.inf:
+        raise ValueError(f"words_per_second must be positive and finite, got {words_per_second}.")
 
 
 def _lagging(delays: Sequence[float], source_length: float, target_length: int) -> float:
@@ -294,6 +299,7 @@ __all__ = [
     "average_lagging",
     "average_proportion",
     "average_token_delay",
+    "check_rate",
     "computation_aware",
     "differentiable_average_lagging",
     "length_adaptive_average_lagging",

@@ -6,7 +6,6 @@ project's own format: see [`read_instances`].
 """
 
 import json
-import math
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from ..models.text import split_words
 from ..text_files import json_rows, write_text
 from .instances import Instance, SpeechInstance, read_instances
-from .latency import computation_aware, work
+from .latency import check_rate, computation_aware, work
 from .simulstream_log import read_simulstream_recordings
 
 
@@ -81,7 +80,7 @@ def read_omnisteval(path: str | os.PathLike, words_per_second: float = 1.0) -> l
     Raises:
         ValueError: if a line lacks a field or is ready before its source; with its number. Or for a rate not above 0.
     """
-    _check_rate(words_per_second)
+    check_rate(words_per_second)
     instances = []
     for number, line in json_rows(path):
         try:
@@ -118,7 +117,7 @@ def write_simulstream(path: str | os.PathLike, instances: Iterable[Instance], wo
     Raises:
         ValueError: for a rate that is not positive.
     """
-    _check_rate(words_per_second)
+    check_rate(words_per_second)
     lines: list[dict[str, Any]] = []
     for each in instances:
         is_speech = isinstance(each, SpeechInstance)
@@ -153,7 +152,7 @@ def read_simulstream(
     Raises:
         ValueError: if the counts differ, a line is wrong, a token was deleted, or the rate is not positive.
     """
-    _check_rate(words_per_second)
+    check_rate(words_per_second)
     runs: dict[Any, list[tuple[str, int, float]]] = {}
     for number, line in json_rows(path):
         try:
@@ -186,11 +185,6 @@ def read_simulstream(
         length = len(split_words(source))
         instances.append(Instance(index, text, delays, elapsed, len(run), reference, source, length))
     return instances
-
-
-def _check_rate(words_per_second: float) -> None:
-    if not 0 < words_per_second < math.inf:
-        raise ValueError(f"words_per_second must be positive, got {words_per_second}.")
 
 
 __all__ = [

@@ -100,7 +100,10 @@ def _recordings(
         raise ValueError(f"references must hold one line per segment, {len(segments)}, got {len(references)}.")
     by_name = {Path(each.source).stem: each for each in instances if isinstance(each, SpeechInstance)}
     if len(by_name) < len(instances):
-        raise ValueError("instances must be of speech, each with a recording of its own.")
+        raise ValueError(
+            "instances must be of speech, each with a recording of its own, got "
+            f"{len(by_name)} recordings for {len(instances)} instances."
+        )
     groups = [
         (stem, [*group])
         for stem, group in groupby(zip(segments, references, strict=True), key=lambda pair: Path(pair[0]["wav"]).stem)

@@ -58,7 +58,7 @@ def word_errors(said: Sequence[str], recognised: Sequence[str]) -> WordErrors:
     made_up = sum(len(other.split()) for one, other in pairs if not one)
     spoken = [pair for pair in pairs if pair[0]]
     if not spoken:
-        raise ValueError("said must hold at least one word.")
+        raise ValueError(f"said must hold at least one word, got none in {len(said)} texts.")
     found = jiwer.process_words([one for one, _ in spoken], [other for _, other in spoken])
     words = found.hits + found.substitutions + found.deletions
     return WordErrors(words, found.substitutions, found.deletions, found.insertions + made_up)
