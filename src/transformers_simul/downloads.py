@@ -28,7 +28,7 @@ class Wheel(NamedTuple):
 
 
 def cache_folder(folder: str | os.PathLike | None = None) -> Path:
-    """Where downloads are kept: `folder`, or `~/.cache/transformers_simul`."""
+    """Return where downloads are kept: `folder`, or `~/.cache/transformers_simul`."""
     return Path(folder) if folder is not None else Path.home() / ".cache" / "transformers_simul"
 
 

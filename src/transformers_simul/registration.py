@@ -55,7 +55,7 @@ def _register_configurations(module: ModuleType) -> None:
 
 
 def _placeholder(ours: str, base: Any) -> Any:
-    """A configuration class that makes configurations of the family's own class."""
+    """Return a configuration class that makes configurations of the family's own class."""
 
     def real() -> Any:
         from .auto import simul_class

@@ -18,7 +18,8 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def printable(text: str) -> str:
-    """A text for a terminal, whoever wrote it: nothing in it moves the cursor, sets a title or answers for the user.
+    """Return a text for a terminal, whoever wrote it: nothing in it moves the cursor, sets a title or answers for the
+    user.
 
     Args:
         text (`str`): of a model, a server or a file; each of its control characters becomes U+FFFD.
@@ -36,7 +37,7 @@ def printable(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, on one line; of a file, its name before what is wrong with it.
+    """Return what an error says, on one line; of a file, its name before what is wrong with it.
 
     Args:
         error (`BaseException`): of ours, of a library or of the operating system.
@@ -57,7 +58,7 @@ def one_line(error: BaseException) -> str:
 
 
 def read_lines(path: str | os.PathLike, keep_ends: bool = False) -> list[str]:
-    """Lines split at line feeds alone: other Unicode line breaks stay inside a sentence.
+    """Read lines, split at line feeds alone: other Unicode line breaks stay inside a sentence.
 
     Args:
         path (`str` or `os.PathLike`): of a text file; `.gz` is undone.
@@ -73,7 +74,7 @@ def read_lines(path: str | os.PathLike, keep_ends: bool = False) -> list[str]:
 
 
 def json_rows(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
-    """One JSON object a line, with its number from 1.
+    """Yield one JSON object a line, with its number from 1.
 
     Args:
         path (`str` or `os.PathLike`): of the file.
@@ -89,7 +90,7 @@ def json_rows(path: str | os.PathLike) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """What a JSON file holds.
+    """Return what a JSON file holds.
 
     Args:
         path (`str` or `os.PathLike`): of the file.

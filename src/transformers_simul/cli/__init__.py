@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _drop_output() -> None:
-    """Output that cannot be written any more would be tried again, and fail again, when Python ends."""
+    """Drop output that cannot be written any more, which Python would try to write again at its end."""
     try:
         sys.stdout.flush()
     except OSError:

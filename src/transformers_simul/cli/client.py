@@ -143,13 +143,13 @@ class _Shown:
         self._lock = threading.Lock()
 
     def end_line(self, source_words: int) -> None:
-        """A line of source ends after so many words."""
+        """Note that a line of source ends after so many words."""
         with self._lock:
             self._ends.append(source_words)
             self._end_lines()
 
     def show(self, message: Any) -> None:
-        """A message of the server."""
+        """Show a message of the server."""
         with self._lock:
             if self.args.json:
                 self.write(message.model_dump_json(exclude_none=True) + "\n")
@@ -208,7 +208,7 @@ def _speak(client: Any, args: argparse.Namespace) -> int:
 
 
 def _feed(stream: Any, shown: _Shown, terminal: Terminal | None, failures: list[BaseException]) -> None:
-    """Standard input to its end."""
+    """Send standard input to its end."""
     between = "" if stream.started.unit == "char" else " "
     try:
         for word in typed_words(sys.stdin.fileno(), terminal):

@@ -30,7 +30,7 @@ def write(text: str) -> None:
 
 
 def typed_words(descriptor: int, terminal: "Terminal | None" = None) -> Iterator[str | None]:
-    """Words of a terminal or pipe, each as soon as white space follows it; None ends a line.
+    """Yield the words of a terminal or pipe, each as soon as white space follows it; None ends a line.
 
     Args:
         descriptor (`int`): of a file open for reading.
@@ -154,7 +154,7 @@ class Terminal:
         self.screen.write(f"{_ERASE}{line}\n")
 
     def _draw(self) -> None:
-        """What is typed and, below it, what is written so far: of each the end that fits into the window."""
+        """Draw what is typed and, below it, what is written so far: of each the end that fits into the window."""
         width = _width(self.screen) - 1
         source = _end_of(self._source, width)
         below = f"\n{_end_of(self._target, width)}\x1b[A" if self._target else ""
@@ -165,7 +165,7 @@ class Terminal:
 
 @contextmanager
 def key_by_key(descriptor: int) -> Iterator[None]:
-    """A terminal sends every key at once and shows none of them; at the end it is what it was.
+    """Let a terminal send every key at once and show none of them; at the end it is what it was.
 
     Args:
         descriptor (`int`): of the terminal.
@@ -191,7 +191,7 @@ def _width(screen: TextIO) -> int:
 
 
 def _columns(text: str) -> int:
-    """How many columns a terminal takes for a text."""
+    """Return the number of columns that a terminal takes for a text."""
     wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
     return len(text) + wide - sum(unicodedata.combining(char) > 0 for char in text)
 

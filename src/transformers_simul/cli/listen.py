@@ -118,7 +118,7 @@ def _listen(args: argparse.Namespace) -> int:
 
 
 def _read_transcript(path: str) -> str:
-    """What is said; that it can be compared shows before the audio is heard."""
+    """Read what is said, and check that it can be compared before the audio is heard."""
     from ..speech.accuracy import plain, word_errors
     from ..text_files import read_lines
 
@@ -165,7 +165,8 @@ def _until_failure(blocks: Iterator[Any], failed: list[Exception]) -> Iterator[A
 
 
 def _paced(blocks: Iterator[Any]) -> Iterator[Any]:
-    """Blocks of a recording, each once it was said; those that are late at once, as a microphone gives them."""
+    """Yield the blocks of a recording, each once it was said; those that are late at once, as a microphone gives
+    them."""
     from ..speech.audio import RATE, joined
 
     started, heard = time.monotonic(), 0
@@ -223,7 +224,7 @@ def _remote_listener(args: argparse.Namespace, recogniser: Any, writer: Any, clo
 
 @contextlib.contextmanager
 def _plain_server_errors() -> Iterator[None]:
-    """What a server refuses or fails in is told in a line."""
+    """Turn what a server refuses or fails in into an error of one line."""
     from ..serving.client import ServerError
 
     try:
@@ -250,7 +251,7 @@ def _ending_by_interrupt(stop: threading.Event) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _warnings_to(warn: Callable[[str], None]) -> Iterator[None]:
-    """What the parts that hear warn of, for instance that a recording was cut off."""
+    """Hand on what the parts that hear warn of, for instance that a recording was cut off."""
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -290,13 +291,13 @@ class _Session:
         stack.enter_context(_warnings_to(self.warn))
 
     def warn(self, message: str) -> None:
-        """A warning, on a line of its own."""
+        """Print a warning on a line of its own."""
         if sys.stdout.isatty() and sys.stderr.isatty():
             self._print("")
         _warn(message)
 
     def show(self, event: Any) -> None:
-        """What came of a block."""
+        """Show what came of a block of audio."""
         self.record.add(event)
         for file in self.subtitles:
             file.put(event.target)
@@ -314,7 +315,7 @@ class _Session:
                 self._print(word.text)
 
     def _print(self, text: str) -> None:
-        """A sentence on a line of its own, word by word."""
+        """Print a sentence on a line of its own, word by word."""
         if text:
             write(self.processor.join(["", text] if self._is_mid_line else [text]))
             self._is_mid_line = True
@@ -323,7 +324,7 @@ class _Session:
             self._is_mid_line = False
 
     def end(self, heard_s: float, worked_s: float) -> None:
-        """The end of all."""
+        """Finish the files, and print the figures."""
         self._print("")
         for file in self.subtitles:
             file.end()

@@ -97,7 +97,7 @@ def find_checkpoint(name: str, argument: str = "model") -> None:
 
 
 def _known(missing: Path) -> str:
-    """Trained folders beside the missing one, and where the demo puts them."""
+    """Name the trained folders beside the missing one, and where the demo puts them."""
     places = sorted({missing.parent, Path("output")})
     found = sorted({str(config.parent) for place in places for config in place.glob("*/config.json")})
     return f" There are: {', '.join(found)}." if found else ""
@@ -105,7 +105,7 @@ def _known(missing: Path) -> str:
 
 @functools.cache
 def _find_on_hub(name: str, argument: str) -> None:
-    """One question with a time limit, where Transformers would ask many times; once in a program."""
+    """Ask the Hub one question with a time limit, once in a program, where Transformers would ask many times."""
     print(f"there is no folder {name!r}: looking for it on the Hub", file=sys.stderr, flush=True)
     from huggingface_hub import HfApi, try_to_load_from_cache
 
@@ -119,8 +119,8 @@ def _find_on_hub(name: str, argument: str) -> None:
 
 
 def load(name: str, trust_remote_code: bool = False, **options: Any) -> tuple[Any, Any]:
-    """A trained model in evaluation mode, on the GPU if there is one and its weights are not rounded for CPUs, and its
-    processor.
+    """Load a trained model in evaluation mode, on the GPU if there is one and its weights are not rounded for CPUs, and
+    its processor.
 
     Args:
         name (`str`): of a folder, or on the Hub.

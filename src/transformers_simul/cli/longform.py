@@ -23,7 +23,7 @@ def add_segments(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_scorer(args: argparse.Namespace) -> Callable[..., Any]:
-    """What scores a log: `report_line`, or `longform_line` of these segments.
+    """Return what scores a log: `report_line`, or `longform_line` of these segments.
 
     Args:
         args (`argparse.Namespace`): with the flags.
@@ -42,7 +42,8 @@ def chosen_scorer(args: argparse.Namespace) -> Callable[..., Any]:
 
 
 def segment_scorer(args: argparse.Namespace) -> Callable[..., Any]:
-    """What scores a log of long recordings, segment by segment: `longform_line` with the segments of these flags.
+    """Return what scores a log of long recordings, segment by segment: `longform_line` with the segments of these
+    flags.
 
     Args:
         args (`argparse.Namespace`): with `segments`, `references` and `lang`.

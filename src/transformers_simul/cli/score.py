@@ -120,7 +120,7 @@ def _line(args: argparse.Namespace, instances: list, references: Sequence[str]) 
 
 
 def _longform(args: argparse.Namespace, instances: list, common: dict[str, Any]) -> Any:
-    """Long recordings, segment by segment."""
+    """Score long recordings segment by segment."""
     for name in ("words_per_second", "spm_model", "neural_inputs", "neural_scores"):
         if getattr(args, name):
             raise ValueError(f"segments must not stand beside {name.replace('_', '-')}.")

@@ -239,7 +239,7 @@ def token_lines(file: str | None) -> list[str]:
 
 
 def _check_host(args: argparse.Namespace, has_tokens: bool) -> None:
-    """A server that everybody can reach asks for a token, unless it is told not to."""
+    """Refuse a server that everybody can reach and that asks for no token, unless the flags say so."""
     try:
         is_local = ipaddress.ip_address(args.host).is_loopback
     except ValueError:

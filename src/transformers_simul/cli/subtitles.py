@@ -103,7 +103,7 @@ def _cues_of_log(args: argparse.Namespace) -> Iterable[Any]:
 
 
 def _live_cues(args: argparse.Namespace) -> Iterator[Any]:
-    """Cues of standard input's words, timed as they arrive."""
+    """Make cues of standard input's words, timed as they arrive."""
     subtitles, started = _rules(args, live=True), time.monotonic()
     lines: queue.Queue[tuple[float, str | BaseException | None]] = queue.Queue(_MOST_WAITING)
 

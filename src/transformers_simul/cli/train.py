@@ -107,7 +107,7 @@ def usual_k(names: Sequence[str]) -> int | None:
 
 
 def make_collator(processor: SimulProcessor, flags: Flags) -> SimulMaskDataCollator:
-    """Makes the rows that training and evaluation see."""
+    """Make the collator of the rows that training and evaluation see."""
     return SimulMaskDataCollator(
         processor,
         training_policy(flags.simul.wait_k),
@@ -122,7 +122,8 @@ def make_collator(processor: SimulProcessor, flags: Flags) -> SimulMaskDataColla
 
 
 def evaluate(model: Any, processor: SimulProcessor, flags: Flags, texts: Texts) -> None:
-    """Loss per target token on the validation pairs, under the training policy as its first epoch draws it."""
+    """Return the loss per target token on the validation pairs, under the training policy as its first epoch draws
+    it."""
     collator = make_collator(processor, flags)
     collator.set_epoch(0)
     dataset, _ = drop_long_pairs(texts.dataset(processor, flags, "validation"), collator, "validation")

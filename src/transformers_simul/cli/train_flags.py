@@ -86,7 +86,7 @@ class Flags(NamedTuple):
 
     @property
     def output_dir(self) -> Path:
-        """Where everything is written."""
+        """The folder into which everything is written."""
         return Path(str(self.program.output_dir))
 
     def decisions(self) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Texts:
         return cls(splits, languages, _read_alignments(flags, counts))
 
     def digests(self) -> dict[str, str]:
-        """What tells alignments from others, for the record of a training."""
+        """Return the hashes of the alignments, for the record of a training."""
         return {
             f"{split}_alignment": hashlib.sha256(repr(each).encode()).hexdigest()
             for split, each in self.alignments.items()

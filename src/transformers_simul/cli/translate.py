@@ -251,7 +251,7 @@ def _put(stream: Any, word: str, shown: Future) -> None:
 
 
 def _show(processor: Any, stream: Any, number: int, args: argparse.Namespace, write: Callable[[str], None]) -> None:
-    """A line's words as they are written."""
+    """Print a line's words as they are written."""
     for index, word in enumerate(stream.words):
         if args.json:
             write(json.dumps({"line": number, **word._asdict()}, ensure_ascii=False) + "\n")

@@ -18,7 +18,7 @@ class Pair(NamedTuple):
 
 
 def join_sentences(sources: Mapping[Any, str], targets: Mapping[Any, str], markup: re.Pattern) -> list[Pair]:
-    """Pairs of the texts that two languages have under one key: 4 to 50 words a side, each source once.
+    """Return pairs of the texts that two languages have under one key: 4 to 50 words a side, each source once.
 
     Args:
         sources, targets (`Mapping[Any, str]`): texts by key.

@@ -14,7 +14,7 @@ _MARKUP = re.compile(r"[{}<>\[\]*`|\n]|https?:")
 
 
 def load_home_assistant(source_lang: str = "en", target_lang: str = "de", cache_dir: str | None = None) -> list[Pair]:
-    """Sentence pairs of 4 to 50 words a side, without markup and placeholders, each source once.
+    """Load sentence pairs of 4 to 50 words a side, without markup and placeholders, each source once.
 
     Downloads 35 MB the first time (the wheel is read, never installed), checks its hash and keeps it.
 

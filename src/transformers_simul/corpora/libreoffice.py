@@ -17,7 +17,7 @@ _MARKUP = re.compile(r"[{}<>\[\]*`|=;\\]|https?:|\.\.\.")
 def load_libreoffice(
     source_lang: str = "en", target_lang: str = "de", cache_dir: str | os.PathLike | None = None
 ) -> list[Pair]:
-    """Paragraphs of 4 to 50 words a side, without markup and placeholders, each source once.
+    """Load paragraphs of 4 to 50 words a side, without markup and placeholders, each source once.
 
     Downloads a few megabytes per language the first time, with `apt-get`, which checks signatures; the version is that
     of the system's release. Nothing is installed.
@@ -35,7 +35,7 @@ def load_libreoffice(
 
 
 def _paragraphs(language: str, folder: Path) -> dict[tuple[str, str], str]:
-    """Text by page and paragraph."""
+    """Read the text of each paragraph, by page and paragraph."""
     package = fetch_package(f"libreoffice-help-{'en-us' if language == 'en' else language.lower()}", folder)
     paragraphs: dict[tuple[str, str], str] = {}
     for name, content in package_files(package, lambda name: "/text/" in name and name.endswith(".html")):
@@ -70,7 +70,7 @@ class _Page(HTMLParser):
             self._texts[self._open[1]].append(data)
 
     def paragraphs(self) -> dict[str, str]:
-        """Text by id, white space made single spaces."""
+        """Return the text of each paragraph by its id, with single spaces."""
         return {name: " ".join("".join(texts).split()) for name, texts in self._texts.items()}
 
 

@@ -22,8 +22,8 @@ _MARKUP = re.compile(r"[{}<>\[\]*`|=\\$%~]|https?:")
 def load_wesnoth(
     source_lang: str = "en", target_lang: str = "de", cache_dir: str | os.PathLike | None = None
 ) -> list[Pair]:
-    """Sentences of 4 to 50 words a side, without markup and placeholders, each source once. A text that has as many
-    sentences in both languages gives a pair for each.
+    """Load sentences of 4 to 50 words a side, without markup and placeholders, each source once. A text that has as
+    many sentences in both languages gives a pair for each.
 
     Downloads 280 MB the first time, of which little is text, with `apt-get`; nothing is installed.
 
@@ -86,7 +86,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _text(message: str) -> str:
-    """Without the note to translators before the last "^"; white space made single spaces."""
+    """Return a text without the note to translators before its last "^", and with single spaces."""
     return " ".join(message.rpartition("^")[2].split())
 
 

@@ -75,7 +75,7 @@ class CorpusRows:
         self._fitted: tuple[Prompt, BoundGlossary | None] | None = None
 
     def translate(self, sentences: Iterable[tuple[int, str]], on_end: OnEnd) -> int:
-        """Translate them all.
+        """Translate all sentences.
 
         Args:
             sentences (`Iterable[tuple[int, str]]`): place and text of each; long ones first end together.

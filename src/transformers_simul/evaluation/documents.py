@@ -14,7 +14,7 @@ from .instances import Instance
 
 
 class _Streamer(SimulStreamer):
-    """Also notes where a translation was cut off: the source units up to there."""
+    """A streamer that also notes where a translation was cut off: the source units up to there."""
 
     def __init__(self, processor: Any):
         super().__init__(processor)
@@ -105,7 +105,7 @@ def _open(
 
 
 def _ends(processor: Any, lines: Sequence[str]) -> list[int]:
-    """Source units of a document up to the end of each line."""
+    """Return the source units of a document up to the end of each line."""
     return [*accumulate(len(processor.encode(line)) for line in lines)]
 
 

@@ -54,8 +54,8 @@ class ForcedTarget(LogitsProcessor):
 
 
 def forced_decoder(forced: Sequence[int]) -> type[RowDecoder]:
-    """A row decoder that writes a given target. Unlike under [`ForcedTarget`], a policy that looks sees what the model
-    itself would say.
+    """Return a row decoder that writes a given target. Unlike under [`ForcedTarget`], a policy that looks sees what the
+    model itself would say.
 
     Args:
         forced (`Sequence[int]`): ids of the target, its EOS included.

@@ -111,7 +111,7 @@ def head_accuracy(
 def _aligned_words(
     source: Sequence[Any], target: Sequence[Any], links: Links, policy: Policy, number: int
 ) -> tuple[list[int], list[set[int]]]:
-    """Target words that count, and the source words that each is aligned with."""
+    """Return the target words that count, and the source words that each is aligned with."""
     by_word: dict[int, set[int]] = {}
     for word, written in links:
         if word >= len(source) or written >= len(target):

@@ -95,7 +95,7 @@ def longform_line(
 def _recordings(
     instances: Sequence[Instance], segments: Sequence[Mapping[str, Any]], references: Sequence[str]
 ) -> list[tuple[Instance, list[Mapping[str, Any]], list[str]]]:
-    """Each recording with its segments and their references."""
+    """Return each recording with its segments and their references."""
     if len(segments) != len(references):
         raise ValueError(f"references must hold one line per segment, {len(segments)}, got {len(references)}.")
     by_name = {Path(each.source).stem: each for each in instances if isinstance(each, SpeechInstance)}
@@ -117,7 +117,7 @@ def _recordings(
 def resegment(
     instance: Instance, segments: Sequence[Mapping[str, Any]], references: Sequence[str], segmenter: Segmenter
 ) -> list[Segment]:
-    """What was written for a recording, cut where its segments are.
+    """Cut what was written for a recording where its segments are.
 
     Args:
         instance (`Instance`): the recording's.
@@ -200,7 +200,7 @@ def mwer_segmenter(references: Sequence[str], words: Sequence[str]) -> list[int]
 
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """mweralign prints its progress from C++, past Python's own standard error."""
+    """Silence mweralign, which prints its progress from C++, past Python's own standard error."""
     kept = os.dup(2)
     try:
         with open(os.devnull, "wb") as nothing:

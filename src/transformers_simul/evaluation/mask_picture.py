@@ -181,7 +181,7 @@ def _training_forward(model: Any, row: dict[str, list]) -> Any:
 
 
 def _early_difference(model: Any, processor: Any, source: list[list[int]], streamed: torch.Tensor) -> float:
-    """A question before the first word that a READ followed, against a training forward over its prompt alone."""
+    """Compare a question before the first word that a READ followed with a training forward over its prompt."""
     row = training_row(processor.head_ids, source, processor.tail_ids, [], processor.eos_token_id, [len(source)])
     return float((_training_forward(model, row).logits[0, -2].float() - streamed).abs().max())
 

@@ -205,7 +205,8 @@ def plot_paths(
 
 
 def _labels(texts: Iterable[str]) -> list[str]:
-    """Words as labels: cut if they are long, with marks for control characters, and no mathematics between dollars."""
+    """Make labels of words: cut if they are long, with marks for control characters, and no mathematics between
+    dollars."""
     cut = [text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 1]}…" for text in texts]
     unprintable = "\N{REPLACEMENT CHARACTER}"
     shown = ["".join(letter if letter.isprintable() else unprintable for letter in text) for text in cut]
@@ -213,7 +214,7 @@ def _labels(texts: Iterable[str]) -> list[str]:
 
 
 def _widest(labels: Iterable[str]) -> float:
-    """Inches."""
+    """Return the width of the widest label in inches."""
     return _CHARACTER * max(map(len, labels), default=0)
 
 
@@ -234,7 +235,7 @@ def _draw_path(axes: Axes, source: Sequence[str], target: Sequence[str], delays:
 
 
 def path_corners(source_words: int, delays: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Where a path turns: how far right and how far down it is.
+    """Return where a path turns: how far right and how far down it is.
 
     Args:
         source_words (`int`): of the sentence, all of which is read in the end.

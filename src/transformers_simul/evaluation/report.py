@@ -133,7 +133,7 @@ def report_line(
 
 
 def data_digest(data: Any) -> str:
-    """Eight digits that tell one set of sentences from another, for signatures.
+    """Return eight digits that tell one set of sentences from another, for signatures.
 
     Args:
         data: what has a `repr` that is the same in every process.

@@ -37,7 +37,7 @@ class Evidence(NamedTuple):
 
     @property
     def read_probability(self) -> float:
-        """P(EOS), which means READ."""
+        """The probability of EOS, which means READ before the source has ended."""
         return self.log_probs[self.eos_token_id].exp().item()
 
     @property
@@ -124,7 +124,7 @@ class AdaptivePolicy(Policy):
         self.least_lag, self.greatest_lag = least_lag, greatest_lag
 
     def reads_after(self, evidence: Evidence) -> bool:
-        """READ (True) or WRITE (False), after a look.
+        """Decide after a look: return True to READ or False to WRITE.
 
         Args:
             evidence (`Evidence`): what the model says.

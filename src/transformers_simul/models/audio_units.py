@@ -21,7 +21,7 @@ class AudioToken(int):
 
     @classmethod
     def unit(cls, token_id: int, features: torch.Tensor, tokens: int) -> list[int]:
-        """The tokens of a unit.
+        """Make the tokens of a unit.
 
         Args:
             token_id (`int`): stands for audio.
@@ -58,7 +58,7 @@ class Chunking(NamedTuple):
     context_samples: int
 
     def samples(self, audio: Any, sampling_rate: int | None = None) -> torch.Tensor:
-        """Audio as float32 of shape `(samples,)`.
+        """Return audio as float32 of shape `(samples,)`.
 
         Args:
             audio: of shape `(samples,)`, real numbers in [-1, 1]: a tensor, an array or a list; or a mapping with
@@ -89,7 +89,7 @@ class Chunking(NamedTuple):
         return samples
 
     def windows(self, samples: torch.Tensor, before: torch.Tensor | None = None) -> torch.Tensor:
-        """The window of each unit: the context, then the chunk; the last chunk is filled up with silence.
+        """Return the window of each unit: the context, then the chunk; the last chunk is filled up with silence.
 
         Args:
             samples (`torch.Tensor` of shape `(samples,)`): at least one.
@@ -119,7 +119,7 @@ class ChunkEncoder:
         self._before = torch.zeros(chunking.context_samples)
 
     def encode_piece(self, piece: torch.Tensor) -> list[list[int]]:
-        """Tokens of the next chunk.
+        """Return the tokens of the next chunk.
 
         Args:
             piece (`torch.Tensor` of shape `(chunk_samples,)`): right after the piece before.
@@ -199,7 +199,7 @@ def chunk_name(chunk_ms: int) -> str:
 
 
 def samples_of(sampling_rate: int, name: str, milliseconds: int) -> int:
-    """Samples of so many milliseconds.
+    """Return the number of samples in so many milliseconds.
 
     Args:
         sampling_rate (`int`): samples a second.
@@ -216,7 +216,7 @@ def samples_of(sampling_rate: int, name: str, milliseconds: int) -> int:
 
 
 def source_features(tokens: Iterable[int]) -> dict[str, torch.Tensor]:
-    """What a forward needs of its speech units beside the ids; nothing for text.
+    """Return what a forward needs of its speech units beside the ids; nothing for text.
 
     Args:
         tokens (`Iterable[int]`): of the forward, row by row.

@@ -25,7 +25,7 @@ class Choice(NamedTuple):
     continues: int
 
     def token(self, expected: Expected) -> int:
-        """The likeliest token.
+        """Return the likeliest token.
 
         Args:
             expected (`Expected`): what may follow.
@@ -101,7 +101,7 @@ def _tabulate(logits: torch.Tensor, rule: WordRule) -> torch.Tensor:
 
 
 def _best_and_mass(logits: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of these tokens the best score, its token, and the logarithm of the mass."""
+    """Return the best score of these tokens, its token, and the logarithm of their mass."""
     if not len(tokens):
         # In a vocabulary of whole words, none goes on.
         nothing = logits.new_full(logits.shape[:1], -torch.inf)
@@ -118,7 +118,8 @@ def _choice(found: _Columns, rule: WordRule) -> Choice:
     first, later = (start, int(start_token), end_mass), (goes_on, int(goes_on_token))
 
     def best(*tokens: tuple[float, int, float]) -> int:
-        """The likeliest of these and EOS; each with the logarithm of the mass that EOS is to have a share of."""
+        """Return the likeliest of these and EOS. With each comes the logarithm of the mass that EOS must have a share
+        of."""
         # The first of equals, as in argmax.
         score, token, mass = max(tokens, key=lambda each: (each[0], -each[1]))
         if (eos, -rule.eos_token_id) < (score, -token):
@@ -136,7 +137,7 @@ def _choice(found: _Columns, rule: WordRule) -> Choice:
 
 
 def _log_sum(left: float, right: float) -> float:
-    """The logarithm of a sum of two numbers, of their logarithms."""
+    """Return the logarithm of the sum of two numbers that are given by their logarithms."""
     low, high = sorted((left, right))
     return high if math.isinf(low) or math.isinf(high) else high + math.log1p(math.exp(low - high))
 

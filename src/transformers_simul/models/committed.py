@@ -28,7 +28,7 @@ def committed_words(
     words_before: int = 0,
     sentences: bool = False,
 ) -> list[Committed]:
-    """What a caller gives as committed, checked.
+    """Check what a caller gives as committed, and return it as [`Committed`] words.
 
     Args:
         words (`Iterable`): pairs of ids, or text, and delay (or None); or what has `ids` and a `delay`, such as
@@ -105,7 +105,7 @@ def encoded_unit(processor: TextUnits) -> Callable[[str, int], list[int]]:
 
 
 def _parts(word: Any, number: int) -> tuple[Any, Any]:
-    """Ids or text, and delay."""
+    """Return the ids or the text of a word, and its delay."""
     if hasattr(word, "ids") and hasattr(word, "delay"):
         # A word without ids was made by hand: its text is what there is.
         return word.ids or word.text, word.delay

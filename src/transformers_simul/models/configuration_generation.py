@@ -103,7 +103,7 @@ class SimulGenerationConfig(GenerationConfig):
 
 
 def check_heads(heads: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The same heads as lists, as JSON keeps them.
+    """Check attention heads, and return them as lists, as JSON keeps them.
 
     Args:
         heads (`Sequence[Sequence[int]]`): layer and head of each.

@@ -30,7 +30,7 @@ _Run = Generator[Ask | None, Any, None]
 
 @torch.inference_mode()
 def decode_step(model: DecodingModel, cache: SimulCache, asks: Mapping[int, Ask]) -> dict[int, list[Answer]]:
-    """One forward for all rows that ask.
+    """Answer all rows that ask, with one forward.
 
     Args:
         model: takes `input_ids`, a schedule and the cache.
@@ -150,14 +150,14 @@ def decode_rows(
 
 
 def _begin(row: RowDecoder, arrived: threading.Event) -> _Run:
-    """The row's life, whose source says when it has something."""
+    """Begin a row, whose source says when it has something."""
     if not row.source.is_known:
         row.source.listen(arrived.set)
     return row.run()
 
 
 def _next_ask(run: _Run, answer: list[Answer] | None, config: DecodingConfig, cache: SimulCache, index: int) -> Any:
-    """What a row asks next; None while it waits for source, and `_OVER` at its end."""
+    """Return what a row asks next; None while it waits for source, and `_OVER` at its end."""
     try:
         ask, reason = with_room(run, run.send(answer), config, cache, index)
         if reason:
@@ -176,7 +176,7 @@ def _others(model: DecodingModel, state: int) -> int:
 
 @torch.inference_mode()
 def _go_along(model: DecodingModel) -> None:
-    """A forward for the sake of other processes."""
+    """Take part in a forward that only other processes need."""
     model(torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=False, logits_to_keep=1)
 
 

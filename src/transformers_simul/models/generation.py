@@ -249,7 +249,7 @@ def _output(
 
 @contextmanager
 def telling(streamer: Any) -> Iterator[None]:
-    """An error in here also ends the streamer: whoever iterates over it in another thread would wait for ever.
+    """End the streamer too if an error is raised in here: who iterates over it in another thread would wait for ever.
 
     Args:
         streamer (`BaseStreamer`, *optional*): a [`SimulStreamer`] gets the error; a stock one knows only an end.

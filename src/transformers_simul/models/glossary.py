@@ -119,7 +119,7 @@ class Glossary:
         return glossary
 
     def bind(self, prompt: Prompt, at_once: bool = True) -> BoundGlossary:
-        """The glossary for a processor's vocabulary.
+        """Return the glossary for a processor's vocabulary.
 
         Args:
             prompt (`Prompt`): of the processor, fitted to the model.
@@ -160,7 +160,7 @@ class Glossary:
 def bound_glossary(
     glossary: Glossary | Mapping[str, str] | None, prompt: Prompt, at_once: bool = True
 ) -> BoundGlossary | None:
-    """The glossary of one row, bound.
+    """Bind the glossary of one row.
 
     Args:
         glossary (`Glossary` or `Mapping[str, str]`, *optional*): terms; None for none.

@@ -56,15 +56,15 @@ class BoundGlossary:
             self.terms.add(words_of(source), target)
 
     def row(self) -> "RowGlossary":
-        """What one row has read and written of it."""
+        """Make what follows how much of it one row has read and written."""
         return RowGlossary(self)
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of a word, as it is compared."""
+        """Return the text of a word, as it is compared."""
         return normalised(self._encoder.decode(ids))
 
     def target(self, text: str) -> _Target:
-        """A target term.
+        """Return a target term with its ids.
 
         Args:
             text (`str`): as the glossary has it.
@@ -87,7 +87,7 @@ class BoundGlossary:
         return None if text is None else self._encoded(text)
 
     def ends(self, term: _Target) -> torch.Tensor:
-        """Tokens that end a word after this term, or go on with a mark.
+        """Return the tokens that end a word after this term, or go on with a mark.
 
         Returns:
             `torch.Tensor` of shape `(vocabulary,)`, bool.
@@ -139,7 +139,7 @@ class RowGlossary:
         self._texts: dict[tuple[int, ...], str] = {}
 
     def prefer(self, scores: torch.Tensor, expected: Expected, reading: Reading, target: list[int]) -> torch.Tensor:
-        """Scores in which tokens of terms that are due have their bonus.
+        """Return scores in which tokens of terms that are due have their bonus.
 
         Tokens that start a word, EOS aside, share among themselves the probability that they had together: so a bonus
         says which word comes, not whether one does. A term that was begun goes on with a bonus against all else.

@@ -37,12 +37,12 @@ class TermTree:
 
 
 def normalised(word: str) -> str:
-    """A word as it is compared, whatever its case and the punctuation around it; empty without letters."""
+    """Return a word as it is compared, whatever its case and the punctuation around it; empty without letters."""
     return word.removeprefix(" ").strip(_EDGES).casefold()
 
 
 def words_of(term: str) -> tuple[str, ...]:
-    """The words of a term as they are compared."""
+    """Return the words of a term as they are compared."""
     return tuple(word for each in split_words(term) if (word := normalised(each)))
 
 
@@ -63,7 +63,7 @@ def number_in(word: str) -> str | None:
 
 
 def times_written(number: str, words: Sequence[str]) -> int:
-    """In how many target words a number stands, whatever is around it but further digits."""
+    """Return the number of target words that contain a number, whatever stands around it except further digits."""
     whole = re.compile(rf"(?<![0-9]){re.escape(number.casefold())}(?![0-9])")
     return sum(whole.search(word) is not None for word in words)
 

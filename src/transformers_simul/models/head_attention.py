@@ -73,7 +73,7 @@ class AttentionProbe:
         mask: torch.Tensor | FlexMask,
         scale: float,
     ) -> None:
-        """What the wished-for heads of a layer look at.
+        """Compute what the wished-for heads of a layer look at.
 
         Args:
             layer (`int`): its index.

@@ -29,7 +29,7 @@ FORMS = (
 
 
 def policy_from_name(name: str) -> Policy:
-    """The policy of a name.
+    """Return the policy that a name stands for.
 
     Args:
         name (`str`): such as `"wait-3"`, `"chunk-2-3"`, `"full"`, `"learned:0.5"`, `"confidence:0.6,min=1,max=7"`,

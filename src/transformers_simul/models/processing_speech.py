@@ -134,7 +134,7 @@ class SimulSpeechProcessor(SimulProcessor):
     def __call__(
         self, source: Any = None, *, sampling_rate: int | None = None, return_tensors: str = "pt", **kwargs: Any
     ) -> BatchFeature:
-        """Inputs of `generate()`.
+        """Make the inputs of `generate()`.
 
         Args:
             source: audio as [`Chunking.samples`] takes it, or a list or tuple of several; or live sources, see

@@ -121,7 +121,7 @@ class Reading:
         self.is_over = False
 
     def hold(self, words: Sequence[Sequence[int]]) -> None:
-        """The next words to read are there; those that are held already come first among them."""
+        """Note that the next words to read are there; those that are held already come first among them."""
         held = len(self.ids) - self.visible
         self.ids += list(chain.from_iterable(words))[held:]
 
@@ -182,11 +182,11 @@ class Drafts:
         return False
 
     def add(self, words: list[list[int]]) -> None:
-        """A new draft."""
+        """Take a new draft."""
         self.words.insert(0, words)
 
     def write(self, word: list[int]) -> None:
-        """A word is written: drafts that foresaw it go on after it, the others say nothing any more."""
+        """Note that a word is written: drafts that foresaw it go on after it, and the others become empty."""
         self.words = [draft[1:] if draft[:1] == [word] else [] for draft in self.words]
 
 

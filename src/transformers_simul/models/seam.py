@@ -60,14 +60,14 @@ class DecodingModel(Protocol):
         """The device of its inputs."""
 
     def __call__(self, input_ids: "torch.Tensor", /, **kwargs: Any) -> Any:
-        """A forward."""
+        """Run a forward."""
 
 
 class StreamingModel(DecodingModel, Protocol):
     """What live streams need of a model besides: `generate()`, and the stock methods that prepare it."""
 
     def eval(self) -> "StreamingModel":
-        """Without dropout from now on; returns itself."""
+        """Turn dropout off, and return the model itself."""
 
     def generate(self, **kwargs: Any) -> Any:
         """As [`SimulGenerationMixin.generate`]."""

@@ -80,11 +80,11 @@ class KnownSource:
         return True, self.words[word] if word < len(self.words) else None
 
     def listen(self, callback: Callable[[], None]) -> None:
-        """Nothing ever arrives."""
+        """Do nothing, since nothing ever arrives."""
 
 
 def all_words(source: Source) -> list[list[int]]:
-    """Ids of all words of a known source that were not read."""
+    """Return the ids of all words of a known source that were not read."""
     words = (source.peek(index)[1] for index in count())
     return [*takewhile(lambda word: word is not None, words)]  # type: ignore[list-item]
 

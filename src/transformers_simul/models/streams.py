@@ -108,7 +108,7 @@ class SourceStream:
             self._notify()
 
     def end(self) -> None:
-        """The source is complete. Ending twice is no error."""
+        """End the source: it is complete. Ending twice is no error."""
         with self._lock:
             if not (self._ended or self._given_up):
                 self._complete_partial()
@@ -116,7 +116,7 @@ class SourceStream:
         self._notify()
 
     def end_sentence(self) -> None:
-        """A sentence is complete, with or without punctuation; only [`StreamEngine`] with `sentences` looks at it."""
+        """End a sentence, with or without punctuation; only [`StreamEngine`] with `sentences` looks at it."""
         with self._lock:
             if self._ended or self._given_up:
                 return
@@ -147,7 +147,7 @@ class SourceStream:
         return bool(self._given_up)
 
     def poll(self) -> tuple[bool, str | None]:
-        """Without waiting: `(True, unit)`, `(True, None)` at the end, `(False, None)` if nothing has come yet.
+        """Return without waiting: `(True, unit)`, `(True, None)` at the end, or `(False, None)` if nothing has come.
 
         Raises:
             SourceCancelled: if the source was given up.
@@ -170,7 +170,7 @@ class SourceStream:
             return self._sentence_ends[place : place + 1] == [units]
 
     def forget_sentence_ends(self, units: int) -> None:
-        """Nobody will ask any more for ends up to there.
+        """Forget ends of sentences up to there, since nobody will ask for them any more.
 
         Args:
             units (`int`): of the source, from its start.
@@ -192,7 +192,7 @@ class SourceStream:
             callback()
 
     def bind(self, processor: SourceProcessor) -> "SourceReader":
-        """The reader of token ids that `generate()` takes.
+        """Return the reader of token ids that `generate()` takes.
 
         Args:
             processor (`SimulProcessor`): gives the ids of each unit.

@@ -120,7 +120,7 @@ def _metadata(
 
 
 def _languages(processor: dict, side: str) -> list[str]:
-    """All that a processor knows on one side, the usual one first."""
+    """Return all languages that a processor knows on one side, the usual one first."""
     usual = processor[f"{side}_lang"]
     # Folders that were saved before there were several have no list.
     return [usual, *(each for each in processor.get(f"{side}_langs", []) if each != usual)]

@@ -8,7 +8,7 @@ _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 
 
 def name_on_hub(name: str | None, folder: Path) -> str:
-    """A name that is safe inside a command and a string.
+    """Return a name that is safe inside a command and a string.
 
     Args:
         name (`str`, *optional*): as the Hub writes it; without it the folder's, with `-` for other characters.

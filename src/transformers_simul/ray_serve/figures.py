@@ -21,7 +21,7 @@ class Figures:
         self._gauges: dict[str, Any] = {}
 
     def hand_over(self) -> None:
-        """All of it, as it is now."""
+        """Hand over all figures as they are now."""
         for family in self._registry.collect():
             # Of processes Ray tells itself.
             for sample in family.samples if family.name.startswith("simul_") else ():

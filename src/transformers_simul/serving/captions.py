@@ -42,7 +42,7 @@ class _Written:
 
 
 def subtitles_so_far(room: Room, target_lang: str, format: str) -> str:
-    """Subtitles of what was said.
+    """Return subtitles of what was said.
 
     Args:
         room (`Room`): where.
@@ -58,7 +58,7 @@ def subtitles_so_far(room: Room, target_lang: str, format: str) -> str:
 
 
 async def live_subtitles(listener: Listener, format: str) -> AsyncIterator[str]:
-    """Subtitles while a room goes on; to its end.
+    """Yield subtitles while a room goes on, to its end.
 
     Args:
         listener (`Listener`): of one language.

@@ -37,7 +37,7 @@ class Guard(Gate):
         self.origins = {origin.rstrip("/").lower() for origin in origins}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One connection."""
+        """Serve one connection."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return

@@ -50,7 +50,7 @@ class Metrics:
         (gauge.labels(**labels) if labels else gauge).set_function(read)
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' format."""
+        """Return all metrics in the format of Prometheus."""
         return generate_latest(self.registry)
 
 

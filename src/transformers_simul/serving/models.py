@@ -54,19 +54,19 @@ class Served(NamedTuple):
 
     @property
     def unit(self) -> str:
-        """What it counts."""
+        """The unit that its policies count."""
         unit: str = self.engine.processor.unit
         return unit
 
     @property
     def languages(self) -> dict[str, str]:
-        """What [`StreamEngine.open`] is told of them."""
+        """The languages as arguments of [`StreamEngine.open`]."""
         told = {"source_lang": self.source_lang, "target_lang": self.target_lang}
         return {name: language for name, language in told.items() if language != UNKNOWN}
 
     @property
     def context_sentences(self) -> int:
-        """Sentences in view that it was trained with."""
+        """The number of sentences in view with which it was trained."""
         return SimulGenerationConfig.of(self.engine.model.generation_config).context_sentences or 0
 
     def about(self) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Listener:
         return isinstance(message, RoomState) or wanted is None or message.target_lang in wanted
 
     def put(self, said: Said) -> None:
-        """Called by the room."""
+        """Take a message of the room; called by the room."""
         if not self._wants(said.message):
             return
         if len(self._waiting) >= self._most:
@@ -82,13 +82,13 @@ class Listener:
         self._bell.set()
 
     def stop(self, failure: Failure) -> None:
-        """End it with an error."""
+        """End the listener with an error."""
         self._failure = self._failure or failure
         self._waiting.clear()
         self._bell.set()
 
     async def next(self, timeout_s: float | None = None) -> Said | None:
-        """What comes next; None if nothing came in time, or nothing comes any more (`is_done`).
+        """Wait for what comes next; None if nothing came in time, or nothing comes any more (`is_done`).
 
         Args:
             timeout_s (`float`, *optional*): how long to wait.
@@ -171,7 +171,7 @@ class Room:
         )
 
     def begin(self, started: Started, speaker: Principal) -> None:
-        """Somebody speaks, for the first time or again."""
+        """Note that somebody speaks, for the first time or again."""
         if self.speaker is None:
             self._opened_s = time.monotonic()
         self.speaker, self.state = speaker, "live"
@@ -200,7 +200,7 @@ class Room:
         self._tell_state()
 
     def end(self) -> None:
-        """It is over."""
+        """End the room."""
         if self.state != "ended":
             self.state, self.lost_at_s = "ended", time.monotonic()
             self._tell_state()
@@ -237,7 +237,7 @@ class Rooms:
         return iter(list(self._rooms.values()))
 
     def find(self, name: str) -> Room:
-        """A room that is there.
+        """Return a room that is there.
 
         Raises:
             Failure: if it is not, or this server keeps none.
@@ -284,12 +284,12 @@ class Rooms:
         return listener
 
     def leave(self, listener: Listener) -> None:
-        """It listens no more."""
+        """Remove a listener, which listens no more."""
         listener.room.listeners.discard(listener)
         self.sweep()
 
     def _check(self) -> None:
-        """A server whose clients may come to another one the next time keeps no rooms."""
+        """Refuse rooms on a server whose clients may come to another one the next time."""
         if not self.settings.rooms:
             raise Failure("forbidden", "This server keeps no rooms: another address does, which its operator knows.")
 

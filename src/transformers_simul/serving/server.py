@@ -112,12 +112,12 @@ class Server(uvicorn.Server):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address at which it listens."""
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal: drain; a second one: end."""
+        """Drain at the first signal, and end at the second."""
         if self._loop is None or self._draining is not None or self.service.is_draining:
             self.force_exit = sig == signal.SIGINT
             self.should_exit = True
@@ -145,7 +145,7 @@ def make_server(
     on_start: Callable[[str], None] | None = None,
     root_path: str = "",
 ) -> Server:
-    """A server, ready for `run()` or `await serve()`.
+    """Make a server, ready for `run()` or `await serve()`.
 
     Args:
         app: from [`build_app`].

@@ -121,7 +121,7 @@ class Service:
         return session
 
     def release(self, session: Session) -> None:
-        """A stream is over, or given up; its places become free. Twice is no error.
+        """Free the places of a stream that is over or given up. Releasing it twice is no error.
 
         Args:
             session (`Session`): from [`Service.open`].

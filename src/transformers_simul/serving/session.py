@@ -71,7 +71,7 @@ class Session:
             raise
 
     def started(self) -> Started:
-        """The first message."""
+        """Return the first message."""
         settings = self.settings
         return Started(
             stream=self.name,
@@ -93,7 +93,7 @@ class Session:
         )
 
     def put(self, text: str, at_ms: float | None = None) -> None:
-        """Source came.
+        """Take source from the client.
 
         Args:
             text (`str`): any piece of it.
@@ -141,7 +141,7 @@ class Session:
             self._give(self._punctuation.complete())
 
     def end_sentence(self) -> None:
-        """A sentence is complete.
+        """End a sentence of the source.
 
         Raises:
             Failure: as [`Session.put`].
@@ -154,7 +154,7 @@ class Session:
                 track.source.end_sentence()
 
     def end(self) -> None:
-        """The source is complete; once more is no error.
+        """End the source; ending it twice is no error.
 
         Raises:
             Failure: as [`Session.put`].
@@ -172,7 +172,7 @@ class Session:
         return self._has_ended
 
     def cancel(self) -> None:
-        """The client wants no more; what it gets last is the end."""
+        """Cancel the translation for a client that wants no more; the end is the last that it gets."""
         self._has_ended = True
         self.close()
 
@@ -196,7 +196,7 @@ class Session:
         self._bell.set()
 
     def close(self) -> None:
-        """Give all places free."""
+        """Free all places."""
         for track in self.tracks:
             track.close()
 
@@ -268,7 +268,7 @@ class Session:
         return Failure("internal", f"The stream {self.name} ended with an error inside the server.")
 
     def _hand_over(self, track: Track, event: Any) -> None:
-        """In an engine's thread."""
+        """Take an event of a track; called in an engine's thread."""
         if len(self._events) >= self.settings.unsent_messages:
             # Ends the stream; the client is told why if it ever reads again.
             self._failure = self._failure or Failure("slow_reader", "Too many messages wait for this client.")

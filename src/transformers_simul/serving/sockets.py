@@ -37,7 +37,7 @@ from .tokens import Principal, bearer
 
 
 async def stream(socket: WebSocket, service: Service) -> None:
-    """One stream, from its first message to its last.
+    """Serve one stream, from its first message to its last.
 
     Args:
         socket (`WebSocket`): not accepted yet.
@@ -47,7 +47,7 @@ async def stream(socket: WebSocket, service: Service) -> None:
 
 
 async def listen(socket: WebSocket, service: Service, name: str) -> None:
-    """One listener of a room.
+    """Serve one listener of a room.
 
     Args:
         socket (`WebSocket`): not accepted yet.
@@ -221,7 +221,7 @@ async def _send(socket: WebSocket, message: BaseModel) -> None:
 
 
 async def _finish(tasks: list[asyncio.Task[None]]) -> None:
-    """Their cancellations end here; one of the caller's own goes on."""
+    """End tasks: their cancellations end here, and one of the caller's own goes on."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

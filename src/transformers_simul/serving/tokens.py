@@ -65,7 +65,7 @@ class Tokens:
         return bool(self._known)
 
     def check(self, token: str | None) -> Principal:
-        """Who this is. Takes as long for a wrong token as for a right one.
+        """Return who this is. It takes as long for a wrong token as for a right one.
 
         Args:
             token (`str`, *optional*): as it was sent.

@@ -25,7 +25,7 @@ _MOST_DRAFT_WORDS = 16
 
 
 class Arrival(NamedTuple):
-    """Source came.
+    """The arrival of source.
 
     Attributes:
         words (`int`): source words that were there then, from the stream's beginning.
@@ -201,7 +201,7 @@ class Track:
         self._arrivals.append(arrival)
 
     def messages(self, event: Any) -> Iterator[WordMessage | SentenceEnd]:
-        """What an event of the engine says to the client; called where `arrive` is, in the order of the events.
+        """Yield what an event of the engine says to the client; called where `arrive` is, in the order of the events.
 
         Args:
             event: as it was handed on.
@@ -259,7 +259,7 @@ class Track:
         return read[len(read) - count :]
 
     def end_message(self) -> TrackEnd:
-        """How it ended."""
+        """Return the message that says how the track ended."""
         return TrackEnd(
             target_lang=self.target_lang,
             reason=self.stop_reason or "cancelled",  # type: ignore[arg-type]
@@ -280,7 +280,7 @@ class Track:
         return self.context_sentences * self.served.engine.model.config.num_hidden_layers
 
     def close(self) -> None:
-        """Give the place free."""
+        """Free the place."""
         self._stream.close()
 
 

@@ -69,7 +69,7 @@ async def translate(service: Service, wanted: TranslateRequest, request: Request
 
 
 async def _whole(session: Session, request: Request) -> bytes:
-    """All of the translation as one JSON."""
+    """Answer with all of the translation as one JSON."""
     watcher = asyncio.create_task(_give_up_with(request, session))
     words: list[WordMessage] = []
     reason: Any = "cancelled"

@@ -65,7 +65,7 @@ def word_errors(said: Sequence[str], recognised: Sequence[str]) -> WordErrors:
 
 
 def plain(text: str) -> str:
-    """Small letters, digits and apostrophes, one space between words.
+    """Return a text in small letters, digits and apostrophes, with one space between words.
 
     Args:
         text (`str`): any.

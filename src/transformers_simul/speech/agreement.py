@@ -86,7 +86,7 @@ class LocalAgreementRecogniser:
         self._begin([])
 
     def _begin(self, frames: list[numpy.ndarray]) -> None:
-        """A new utterance, or none if there is no frame."""
+        """Begin a new utterance, or none if there is no frame."""
         self._frames, self._size = frames, sum(map(len, frames))
         # Samples since the last transcription, of those since then with speech, of speech in all, since speech.
         self._new, self._new_voiced, self._voiced, self._silent = self._size, 0, 0, 0
@@ -201,7 +201,8 @@ class LocalAgreementRecogniser:
         return costs.index(min(costs))
 
     def _commit(self, words: Sequence[SpokenWord]) -> list[SpokenWord]:
-        """Times never go backwards, nor beyond what was heard; nor do words go round in circles."""
+        """Commit words, whose times never go backwards nor beyond what was heard, and which are not repeated
+        endlessly."""
         committed = []
         for word in words:
             self._recent.append(_key(word))
@@ -215,7 +216,7 @@ class LocalAgreementRecogniser:
 
 
 def without_loops(words: Sequence[SpokenWord]) -> list[SpokenWord]:
-    """Words, of which up to eight that are said again and again are said once.
+    """Return words in which up to eight that are said again and again are said once.
 
     Args:
         words (`Sequence[SpokenWord]`): of a transcription.
@@ -253,7 +254,7 @@ def _goes_round(keys: Sequence[str]) -> bool:
 
 
 def _times(keys: Sequence[str], at: int, size: int) -> int:
-    """How often in a row the words there are said."""
+    """Return how often in a row the words there are said."""
     times = 1
     while keys[at + times * size : at + (times + 1) * size] == keys[at : at + size]:
         times += 1

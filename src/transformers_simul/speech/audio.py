@@ -67,7 +67,7 @@ class AudioFile:
         self.duration_s = self._file.frames / self._file.samplerate
 
     def blocks(self, block_s: float, offset_s: float = 0.0, duration_s: float | None = None) -> Iterator[numpy.ndarray]:
-        """Its samples at 16 kHz, mixed to one channel.
+        """Yield its samples at 16 kHz, mixed to one channel.
 
         Args:
             block_s (`float`): seconds of a block; the last may be shorter.
@@ -122,7 +122,7 @@ class AudioFile:
 
 
 def read_audio(path: str | Path, offset_s: float = 0.0, duration_s: float | None = None) -> numpy.ndarray:
-    """A recording, or a part of it, as float32 samples `(samples,)` at 16 kHz.
+    """Read a recording, or a part of it, as float32 samples `(samples,)` at 16 kHz.
 
     Args:
         path (`str` or `Path`): see [`AudioFile`].
@@ -149,7 +149,7 @@ def write_audio(path: str | Path, samples: numpy.ndarray) -> None:
 def pcm_blocks(
     file: BinaryIO, block_s: float, rate: int = RATE, channels: int = 1, pcm_format: str = "s16le"
 ) -> Iterator[numpy.ndarray]:
-    """Raw samples as they come, for instance on standard input, at 16 kHz.
+    """Yield raw samples as they come, for instance on standard input, at 16 kHz.
 
     Args:
         file (`BinaryIO`): to read from; a block is given on as soon as it is there.
@@ -261,7 +261,7 @@ class Converter:
         return mono if self._resampler is None else self._resampler.resample_chunk(mono)
 
     def end(self) -> numpy.ndarray:
-        """What the resampler still holds; warns of a recording that was clipped."""
+        """Return what the resampler still holds, and warn of a recording that was clipped."""
         if self._samples and self._at_full_scale / self._samples > _CLIPPED:
             share = self._at_full_scale / self._samples
             _logger.warning("audio is clipped: %.0f%% of its samples are at full scale; expect errors.", 100 * share)
@@ -270,7 +270,7 @@ class Converter:
 
 
 def joined(blocks: Iterable[numpy.ndarray]) -> numpy.ndarray:
-    """Blocks as one array, also where there is none."""
+    """Join blocks to one array, also where there is none."""
     return numpy.concatenate([numpy.zeros(0, dtype=numpy.float32), *blocks])
 
 

@@ -66,7 +66,7 @@ def read_utterances(
 
 
 def read_segments(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """Where each sentence is: `wav`, `offset` and `duration` (seconds), `speaker_id`.
+    """Read where each sentence is: `wav`, `offset` and `duration` (seconds), `speaker_id`.
 
     Args:
         path (`str` or `os.PathLike`): of the YAML, as MuST-C, OmniSTEval and simulstream have it.

@@ -39,19 +39,20 @@ class Clock(Protocol):
     """When things are there, in seconds from the start of the audio."""
 
     def hear(self, heard_s: float) -> None:
-        """Work on new audio begins.
+        """Note that work on new audio begins.
 
         Args:
             heard_s (`float`): where it ends.
         """
 
     def now_s(self) -> float:
-        """The time."""
+        """Return the time."""
 
 
 class WallClock:
-    """For audio that arrives while it is said. It began at the latest when a piece arrived, less all audio up to that
-    piece's end; a pipe may bring a recording faster than it was said, whose words are no earlier for that."""
+    """The clock of audio that arrives while it is said. The audio began at the latest when a piece arrived, less all
+    audio up to that piece's end; a pipe may bring a recording faster than it was said, whose words are no earlier for
+    that."""
 
     def __init__(self) -> None:
         self._start: float | None = None
@@ -67,8 +68,8 @@ class WallClock:
 
 
 class ReplayClock:
-    """For a recording that is read as fast as can be: audio arrives when it was said, and work on it begins when it is
-    there and the work before is done.
+    """The clock of a recording that is read as fast as possible: audio arrives when it was said, and work on it begins
+    when it is there and the work before is done.
 
     Args:
         timer (`Callable[[], float]`, *optional*): what work is measured by, in seconds: `time.perf_counter` without;
@@ -168,7 +169,7 @@ class Hearing:
         return Event(self.heard_s, words, target)
 
     def _translate(self, words: list[SpokenWord], is_last: bool) -> list[TranslatedWord]:
-        """Have these words translated; what has been written since the last time."""
+        """Have these words translated, and return what has been written since the last time."""
         raise NotImplementedError
 
 

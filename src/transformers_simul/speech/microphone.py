@@ -77,7 +77,7 @@ def microphone_blocks(
 
 
 def _waiting(blocks: "queue.Queue[numpy.ndarray]", wait_s: float, ended: threading.Event) -> numpy.ndarray | None:
-    """All that waits, or None if nothing comes."""
+    """Return all blocks that wait, or None if nothing comes."""
     try:
         pieces = [blocks.get(timeout=0.2 if ended.is_set() else wait_s)]
     except queue.Empty:

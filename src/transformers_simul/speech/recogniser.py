@@ -59,7 +59,7 @@ class Voice(Protocol):
     """Tells speech from silence, noise and music, frame by frame."""
 
     def probability(self, frame: numpy.ndarray) -> float:
-        """How probably somebody speaks in the next frame.
+        """Return the probability that somebody speaks in the next frame.
 
         Args:
             frame (`numpy.ndarray`): [`FRAME`] float32 samples at 16 kHz.

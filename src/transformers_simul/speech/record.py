@@ -32,10 +32,10 @@ class SpeechRecord:
         self._there: deque[float] = deque(maxlen=_MOST_WORDS)
 
     def add(self, event: Event) -> None:
-        """What came of a block.
+        """Record what came of a block.
 
         Args:
-            event (`Event`): it.
+            event (`Event`): what came of it.
         """
         spoken = [word for word in event.source if word.text]
         self._recognised.extend(event.heard_s - word.end_s for word in spoken)
@@ -62,7 +62,7 @@ class SpeechRecord:
         }
 
     def instance(self, index: int, audio: str, heard_s: float, reference: str, processor: Any) -> SpeechInstance:
-        """The log's line.
+        """Return the line of the log.
 
         Args:
             index (`int`): its number.
@@ -88,7 +88,7 @@ class SpeechRecord:
         )
 
     def summary(self, heard_s: float, worked_s: float | None = None) -> str:
-        """A sentence or two on what was heard and how late words were.
+        """Say in a sentence or two what was heard and how late words were.
 
         Args:
             heard_s (`float`): audio that was heard.

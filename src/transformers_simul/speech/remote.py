@@ -23,7 +23,7 @@ class Joiner:
         self.joiner = " " if unit == "word" else ""
 
     def join(self, words: Iterable[str]) -> str:
-        """The words as a text.
+        """Join words to a text.
 
         Args:
             words (`Iterable[str]`): of a translation.

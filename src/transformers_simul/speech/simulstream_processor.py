@@ -126,7 +126,7 @@ class SimulstreamProcessor(SpeechProcessor):
         return self._output(self._opened().hear(numpy.zeros(0, dtype=numpy.float32), True))
 
     def tokens_to_string(self, tokens: list[str]) -> str:
-        """Words as a text.
+        """Join words to a text.
 
         Args:
             tokens (`list[str]`): words.

@@ -115,7 +115,7 @@ class StockTranscriber:
         return spread(self.tokenizer.decode(ids, skip_special_tokens=True).split(), seconds)
 
     def _ctc_words(self, ids: Sequence[int], seconds: float) -> list[SpokenWord]:
-        """Runs of one token are one token; blanks part them."""
+        """Make words of CTC's output: runs of one token are one token, and blanks part them."""
         blank, frame_s = self.model.config.pad_token_id, seconds / max(1, len(ids))
         runs, at = [], 0
         for token, run in itertools.groupby(ids):
@@ -126,7 +126,7 @@ class StockTranscriber:
         return self._words(runs)
 
     def _transducer_words(self, ids: Sequence[int], durations: Sequence[int], seconds: float) -> list[SpokenWord]:
-        """Each token with the frames by which it moves on; blanks do little else."""
+        """Make words of a transducer's output: each token comes with the frames by which it moves on."""
         ends = [*itertools.accumulate(durations)]
         frame_s = seconds / max(1, ends[-1])
         tokens = [
@@ -153,7 +153,7 @@ class StockTranscriber:
 
 
 def kind_of(config: Any) -> str | None:
-    """Of a speech model that writes what it hears: how it does; none of others."""
+    """Return in which way a speech model writes what it hears; None if it does not."""
     return next((kind for kind, (mapping, _) in _KINDS.items() if type(config) in mapping), None)
 
 
@@ -170,7 +170,7 @@ def _check_alone(kind: str, config: Any, processor: Any) -> None:
 
 @contextlib.contextmanager
 def _must(rule: str) -> Iterator[None]:
-    """Whatever fails says which rule of a recogniser was broken."""
+    """Let whatever fails say which rule of a recogniser was broken."""
     try:
         yield
     except Exception as error:
@@ -190,7 +190,7 @@ def _grown(words: list[SpokenWord], text: str, whole: str, start_s: float, end_s
 
 
 def spread(texts: Sequence[str], seconds: float) -> list[SpokenWord]:
-    """Words without times, spread over audio by their length.
+    """Spread words without times over audio by their length.
 
     Args:
         texts (`Sequence[str]`): the words.

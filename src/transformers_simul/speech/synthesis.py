@@ -58,7 +58,7 @@ def draw_manner(
     noisy: float = 0.5,
     voices: Sequence[str] = (),
 ) -> Manner:
-    """How the sentence of that number is spoken; the same for the same numbers.
+    """Draw how the sentence of that number is spoken; the same for the same numbers.
 
     Args:
         seed, index (`int`): of the data, and of the sentence.
@@ -84,7 +84,7 @@ def draw_manner(
 
 
 def speak(text: str, manner: Manner, seed: int = 0) -> numpy.ndarray:
-    """A text as samples at 16 kHz, `(samples,)`.
+    """Speak a text, and return samples at 16 kHz, `(samples,)`.
 
     Args:
         text (`str`): what to say.
@@ -112,7 +112,7 @@ def speak(text: str, manner: Manner, seed: int = 0) -> numpy.ndarray:
 
 
 def add_noise(speech: numpy.ndarray, snr_db: float, seed: int) -> numpy.ndarray:
-    """Speech with white noise.
+    """Add white noise to speech.
 
     Args:
         speech (`numpy.ndarray`): float32, `(samples,)`.

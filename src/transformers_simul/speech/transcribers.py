@@ -9,7 +9,7 @@ _FASTER = "faster-whisper:"
 
 
 def make_transcriber(name: str = "tiny.en", language: str = "en") -> Transcriber:
-    """A model that writes down what is said, by name.
+    """Load a model that writes down what is said, by name.
 
     Args:
         name (`str`, *optional*): `"tiny.en"`, Whisper's tiny English model, which needs no hub; any other that

@@ -102,7 +102,7 @@ class StreamEngine:
         # One thread steps at a time: the engine's own, once it is started, or the caller's.
         self._stepping = threading.Lock()
         self._stepper: int | None = None
-        # No place is given any more, and the error that was the reason.
+        # Whether no stream is accepted any more, and the error that was the reason.
         self._is_closed = False
         self._error: BaseException | None = None
 
@@ -229,7 +229,7 @@ class StreamEngine:
         return self._free.pop()
 
     def step(self) -> int:
-        """One forward; returns how many streams it answered. The engine's own thread calls it, or you do instead."""
+        """Run one forward, and return how many streams it answered. The engine's own thread calls it, or you do."""
         with self._stepping:
             self._stepper = threading.get_ident()
             try:
@@ -250,7 +250,7 @@ class StreamEngine:
 
     @property
     def is_closed(self) -> bool:
-        """Whether no place is given any more: the engine was closed, or has failed."""
+        """Whether no stream is accepted any more: the engine was closed, or has failed."""
         return self._is_closed
 
     def start(self) -> None:
@@ -297,7 +297,7 @@ class StreamEngine:
             self._end_rows()
 
     def _refuse(self, error: BaseException | None = None) -> None:
-        """Give no place any more."""
+        """Accept no further streams."""
         with self._changed:
             self._is_closed, self._error = True, self._error or error
             self._changed.notify_all()

@@ -72,7 +72,7 @@ class EngineRows:
         self._waiting.add(row)
 
     def step(self) -> int:
-        """One forward; returns how many streams it answered."""
+        """Run one forward, and return how many streams it answered."""
         try:
             return self._step()
         except BaseException as error:

@@ -11,7 +11,7 @@ class EngineStream:
     """One translation of a [`StreamEngine`], which makes it.
 
     Iterating over the stream itself, with `for` or `async for`, gives its words; leaving that loop, or a `with` block,
-    gives the translation up and its place free. Iterating over `words` instead can be left and resumed.
+    gives the translation up and frees its place. Iterating over `words` instead can be left and resumed.
 
     Attributes:
         number (`int`): how many the engine had opened before; errors name it.

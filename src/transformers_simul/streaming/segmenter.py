@@ -129,7 +129,7 @@ class Segmenter:
         return cls(bag.weight.detach()[:, 0].clone(), bias.item(), threshold)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it as a safetensors file of a megabyte.
+        """Write the segmenter as a safetensors file of a megabyte.
 
         Args:
             path (`str` or `os.PathLike`): of the file.
@@ -196,7 +196,7 @@ def _places(sentences: Sequence[Sequence[str]]) -> Iterator[tuple[list[int], boo
 
 
 def _features(words: Sequence[str], following: str, length: int) -> list[int]:
-    """The buckets of what is seen of a place; of equal number for all."""
+    """Return the buckets of what is seen of a place, equally many for each place."""
     third, second, last = map(_plain, ["", "", *words][-3:])
     first, second_of_all = map(_plain, [*words, ""][:2])
     following, size = _plain(following), min(length, 30)

@@ -70,7 +70,7 @@ class StreamLife:
     def _translate_sentence(
         self, reader: SentenceReader, started: float
     ) -> Generator[Ask | None, list[Answer] | None, str]:
-        """One sentence; returns the reason to stop."""
+        """Translate one sentence; returns the reason to stop."""
         over = self._words_over - self._words_before
         shown, stopped = (yield from committed_in(reader, self._committed, over)), "eos"
         is_over = shown is None

@@ -96,7 +96,7 @@ class Subtitles:
         self._now_s = self._shown_until_s = 0.0
 
     def put(self, text: str, time_s: float, is_last: bool = False) -> list[Cue]:
-        """Take a word.
+        """Take the next word.
 
         Args:
             text (`str`): a word without white space around it; empty ones, as of half characters, are passed over.
@@ -122,7 +122,7 @@ class Subtitles:
         return cues
 
     def wait_until(self, time_s: float) -> list[Cue]:
-        """Nothing came until now.
+        """Note that no word has come until now.
 
         Args:
             time_s (`float`): now, in seconds from the start of the subtitles.
@@ -146,11 +146,11 @@ class Subtitles:
         return min(self._words[0].time_s + self.max_s, self._words[-1].time_s + self.pause_s)
 
     def end(self) -> list[Cue]:
-        """The last cue, if words wait for it."""
+        """Return the last cue, if words wait for it."""
         return [self._finish(len(self._words), self._now_s)] if self._words else []
 
     def _finish(self, count: int, time_s: float) -> Cue:
-        """The cue of the first words."""
+        """Make the cue of the first words."""
         words, self._words = self._words[:count], self._words[count:]
         texts = [word.text for word in words]
         start_s = max(time_s if self.live else words[0].time_s, self._shown_until_s)
@@ -181,7 +181,7 @@ class Subtitles:
         return best
 
     def _badness(self, first: str, second: str) -> int:
-        """How bad it is to break a line there, in columns that one line is longer than the other."""
+        """Return how bad it is to break a line there, in columns by which one line is longer than the other."""
         badness, much = abs(_columns(first) - _columns(second)), self.line_length // 3
         if first.endswith((*_CLAUSE_ENDS, " ")):
             badness -= much

@@ -114,7 +114,7 @@ class TimeLimit(TrainerCallback):
 
 
 class SaveAtInterrupt(TrainerCallback):
-    """In a `with` statement, makes Ctrl-C save a checkpoint after the current step; a second Ctrl-C stops at once.
+    """Makes Ctrl-C, within a `with` statement, save a checkpoint after the current step; a second Ctrl-C stops at once.
 
     Do not use it among several processes: they would not all stop after the same step.
     """

@@ -11,7 +11,7 @@ from ..models.policies import Policy, Progress, WaitKPolicy, check_lags
 
 
 class RandomPathPolicy(Policy):
-    """For training: a random sequence of READs and WRITEs between two lags, drawn per example and epoch.
+    """A policy for training: a random sequence of READs and WRITEs between two lags, drawn per example and epoch.
 
     The lag is wait-k's k: g(i) - i, source words read minus target words written. At the least lag the path READs, at
     the greatest it WRITEs, and in between it READs with a probability that is itself drawn per example, so that every
@@ -73,7 +73,7 @@ class _RandomPath(Policy):
 
 
 class AlignedPolicy(Policy):
-    """For training: WRITE a target word once the source words that it translates have been read.
+    """A policy for training: WRITE a target word once the source words that it translates have been read.
 
     g(i) is the highest source word that any target word up to i is aligned with, and `margin` words more; target words
     without a link inherit from the word before. The alignment comes with the example, in Pharaoh's format:
@@ -190,7 +190,7 @@ class _AlignedPath(Policy):
 
 
 def parse_alignment(text: str) -> list[tuple[int, int]]:
-    """The links of a word alignment in Pharaoh's format.
+    """Return the links of a word alignment in Pharaoh's format.
 
     Args:
         text (`str`): `"0-0 1-2"`: source word 0 with target word 0, and 1 with 2.

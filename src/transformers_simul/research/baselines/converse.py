@@ -83,11 +83,11 @@ class ConverseDecoder(RowDecoder):
         self.length = self.reading.fed
 
     def feed(self, ids: list[int], copies: tuple[int, ...] = ()) -> Ask:
-        """What was read and not fed, then these."""
+        """Return what to feed: what was read and not fed, then these."""
         return self._append(self.reading.feed()[1] + ids)
 
     def feed_again(self) -> Ask:
-        """The end of the turn, what was read, and the next turn's beginning."""
+        """Return what to feed: the end of the turn, what was read, and the next turn's beginning."""
         return self._append([self.rule.eos_token_id, *self.reading.feed()[1], *self.tail])
 
     def _append(self, ids: list[int]) -> Ask:

@@ -23,7 +23,7 @@ class RecomputingDecoder(RowDecoder):
     feeds_ahead = False
 
     def feed_again(self) -> Ask:
-        """Tail and target, all of which see what was read."""
+        """Return what to feed: tail and target, all of which see what was read."""
         return self.in_place(self.tail + self.target)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def turns(target_words: int, delays: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Runs of target words that a policy writes without a READ between them.
+    """Return the runs of target words that a policy writes without a READ between them.
 
     Args:
         target_words (`int`): words of the target.

@@ -77,7 +77,7 @@ class ExperimentArguments:
                 raise ValueError(f"eval_policy must ask for no drafts with system {system.name}, got {name!r}.")
 
     def chosen_systems(self) -> list[System]:
-        """Their names, in the order of [`SYSTEMS`], [`ABLATIONS`] and [`ROTARY_SYSTEMS`]."""
+        """The names of the chosen systems, in the order of [`SYSTEMS`], [`ABLATIONS`] and [`ROTARY_SYSTEMS`]."""
         return [system for system in (*SYSTEMS, *ABLATIONS, *ROTARY_SYSTEMS) if system.name in self.systems]
 
     def training_policy(self, k: int) -> Policy:

@@ -152,7 +152,7 @@ def _csv(lines: Mapping[str, Sequence[ReportLine]]) -> str:
 def _manifest(
     experiment: Experiment, lines: Mapping[str, Sequence[ReportLine]], flags: Sequence[str]
 ) -> dict[str, Any]:
-    """All that it takes to run it again, and on what it ran."""
+    """Return all that it takes to run the experiment again, and on what it ran."""
     trainings = {path.parent.name: path for path in sorted((experiment.folder / "models").glob("*/training.json"))}
     return {
         "command": ["examples/run_experiment.py", *flags],

@@ -67,7 +67,7 @@ class Experiment:
         return cells
 
     def model_folder(self, training: Training, k: int) -> Path:
-        """Where the model lies that translates at k; one for all k with a mixture, or without a policy."""
+        """Return the folder of the model that translates at k; one for all k with a mixture, or without a policy."""
         policy = self.arguments.training_policy(k)
         if training.follows_policy and isinstance(policy, WaitKPolicy):
             return self.folder / "models" / f"{training.name}-k{policy.k}"
@@ -87,7 +87,7 @@ class Experiment:
                     done.add(folder)
 
     def _check_positions(self) -> None:
-        """Before the first hour of training: whether the base can have the positions of every system."""
+        """Check before the first hour of training that the base can have the positions of every system."""
         for system in self.arguments.chosen_systems():
             try:
                 make_config(self.model, self._processor.tokenizer, system.training.positions)
@@ -136,7 +136,7 @@ class Experiment:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What is translated in."""
+        """The data type in which the test set is translated."""
         return torch.bfloat16 if self.training.bf16 else torch.float32
 
     def _translate(self, system: System, policy: Policy, folder: Path) -> list[Instance]:

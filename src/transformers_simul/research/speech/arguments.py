@@ -110,7 +110,7 @@ class SpeechArguments:
         return self.eval_wait_k[min(1, len(self.eval_wait_k) - 1)]
 
     def training_policy(self) -> Policy:
-        """What SimulMask is trained under."""
+        """The policy under which SimulMask is trained."""
         return training_policy(self.training_k)
 
 

@@ -126,7 +126,7 @@ def _against_cascade(lines: Mapping[str, Sequence[ReportLine]], logs: Logs) -> l
 
 
 def _chance(lines: Mapping[str, Sequence[ReportLine]], logs: Logs) -> list[str]:
-    """What a system scores, and what it would if it did not listen."""
+    """Say what a system scores, and what it would score if it did not listen."""
     rows = ["| system | policy | BLEU | against the references of other utterances |", "|---|---|---|---|"]
     for system, each in lines.items():
         name = each[-1].name
@@ -139,7 +139,7 @@ def _chance(lines: Mapping[str, Sequence[ReportLine]], logs: Logs) -> list[str]:
 
 
 def _rates(experiment: SpeechExperiment) -> str:
-    """How long it took, and how long many utterances would take."""
+    """Say how long training took, and how long it would take with many utterances."""
     hours = sum(each.duration_s for each in experiment.train_set) / 3600
     rows = [
         f"Trained on {len(experiment.train_set):,} utterances, {hours:.2f} hours.",

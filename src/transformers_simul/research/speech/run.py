@@ -103,7 +103,7 @@ class SpeechExperiment:
         return [*SYSTEMS, *([CASCADE] if self.arguments.recogniser != "none" else [])]
 
     def trained_models(self) -> list[str]:
-        """Folders of what is trained here."""
+        """Return the folders of the models that are trained here."""
         given = bool(self.arguments.cascade_model)
         models = [system.model for system in self.systems if not (given and system == CASCADE)]
         return [*([HEARING] if self.arguments.transcription_steps else []), *dict.fromkeys(models)]
@@ -174,7 +174,7 @@ class SpeechExperiment:
         return model.to(self.training.device).eval()
 
     def model_folder(self, system: SpeechSystem) -> Path:
-        """Where the system's model is."""
+        """Return the folder of the system's model."""
         given = self.arguments.cascade_model if system == CASCADE else None
         return Path(given) if given else self.folder / "models" / system.model
 

@@ -57,7 +57,7 @@ class Transcriber(nn.Module):
         self.scale = float(_SHARPNESS / (2 * spread).clamp_min(1e-12))
 
     def log_probabilities(self, features: torch.Tensor) -> torch.Tensor:
-        """Of blank and vocabulary, of shape `(units * unit_tokens, 1 + vocabulary)`.
+        """Return the log probabilities of blank and vocabulary, shape `(units * unit_tokens, 1 + vocabulary)`.
 
         Args:
             features (`torch.Tensor` of shape `(units, ...)`): of each unit's window.
@@ -69,7 +69,7 @@ class Transcriber(nn.Module):
             return (self.scale * near).log_softmax(-1)
 
     def forward(self, features: torch.Tensor, units: torch.Tensor, transcripts: torch.Tensor) -> dict[str, Any]:
-        """The loss of a batch.
+        """Return the loss of a batch.
 
         Args:
             features (`torch.Tensor` of shape `(units, ...)`): of all utterances, one after the other.

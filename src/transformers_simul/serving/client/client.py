@@ -66,7 +66,7 @@ class SimulClient:
         room: str | None = None,
         wait_s: float = 0.0,
     ) -> ClientStream:
-        """A stream, which `async with` opens.
+        """Return a stream, which `async with` opens.
 
         Args:
             model, source_lang, target_langs (*optional*): what translates: a name of `/v1/models`, or languages, or the
@@ -113,7 +113,7 @@ class SimulClient:
         return ClientStream(self._line, _made(Start, fields), _checked(wait_s))
 
     def listen(self, room: str, target_langs: Sequence[str] | None = None, *, wait_s: float = 0.0) -> RoomListener:
-        """A listener of a room, which `async with` connects; also before anybody speaks there.
+        """Return a listener of a room, which `async with` connects; also before anybody speaks there.
 
         Args:
             room (`str`): its name.

@@ -45,7 +45,7 @@ class _Cut(NamedTuple):
 
 
 def backoff_s(number: int) -> float:
-    """Seconds before the next attempt, by the number of those that failed: a random part of 0.5, 1, 2 ... 10."""
+    """Draw the seconds before the next attempt, by the number of those that failed: a part of 0.5, 1, 2 ... 10."""
     return random.uniform(0.0, min(10.0, 0.5 * 2 ** min(number - 1, 10)))
 
 
@@ -148,7 +148,8 @@ class Line:
             await asyncio.sleep(_asked_s(cut.error) + backoff_s(brief))
 
     async def _once(self, path: str, greet: Greet, converse: Converse, progress: Callable[[], int]) -> _Cut | None:
-        """One connection. None if all is over; an error that may pass is raised only if nothing was achieved."""
+        """Converse on one connection. Return None if all is over; an error that may pass is raised only if nothing was
+        achieved."""
         url = self.urls[self._turn % len(self.urls)]
         self._turn += 1
         before, agreed_s = progress(), math.inf
@@ -179,7 +180,7 @@ class Line:
 
 
 async def _answered(greeting: Awaitable[bool]) -> bool:
-    """A greeting, which a server that says nothing does not hold up for ever."""
+    """Wait for a greeting, but not for ever for a server that says nothing."""
     try:
         with anyio.fail_after(ANSWER_S):
             return await greeting

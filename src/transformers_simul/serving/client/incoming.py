@@ -58,7 +58,7 @@ class Incoming(Generic[Message]):
         await self.close()
 
     async def messages(self) -> AsyncIterator[Message]:
-        """All that the server says, to the end. It may be left, and taken up later.
+        """Yield all that the server says, to the end. The loop may be left, and taken up later.
 
         Raises:
             ServerError, ConnectionLost: if it fails; after what came before.
@@ -74,7 +74,7 @@ class Incoming(Generic[Message]):
         self._check()
 
     async def __aiter__(self) -> AsyncIterator[WordMessage]:
-        """Words alone."""
+        """Yield words alone."""
         async for message in self.messages():
             if isinstance(message, WordMessage):
                 yield message
@@ -108,7 +108,7 @@ class Incoming(Generic[Message]):
         raise NotImplementedError
 
     def _agree(self) -> None:
-        """The server agreed."""
+        """Note that the server agreed."""
         if self._progress:
             self.reconnects += 1
         else:

@@ -40,7 +40,7 @@ class _Sentence(NamedTuple):
 
 
 def _size(message: BaseModel) -> int:
-    """Its bytes, as they are sent."""
+    """Return the number of bytes of a message as it is sent."""
     return len(message.model_dump_json(exclude_none=True).encode())
 
 
@@ -64,7 +64,7 @@ class _Track:
         return sum(len(sentence.words) for sentence in self.context)
 
     def end_sentence(self, message: SentenceEnd, kept_sentences: int) -> None:
-        """One is over, and of those that are so many are kept."""
+        """Note that a sentence is over, and keep only so many of those that are."""
         self.context.append(_Sentence(self.source_words, self.committed))
         if message.reason != "eos":
             # It was cut off, and nothing before the next is in view.
@@ -74,7 +74,7 @@ class _Track:
         self.source_words, self.target_words, self.committed = message.source_words, message.target_words, []
 
     def resume(self, language: str, forgets: bool) -> TrackResume:
-        """Where it goes on; from the beginning if nothing was forgotten."""
+        """Return where the track goes on; from the beginning if nothing was forgotten."""
         words = [word for sentence in self.context for word in sentence.words]
         context = Context(source_words=self.begin, words=words) if self.context else None
         return TrackResume(
@@ -134,7 +134,7 @@ class Kept:
         self._left = ""
 
     def begin(self, started: Started) -> None:
-        """The server has taken the stream, for the first time or again.
+        """Note that the server has taken the stream, for the first time or again.
 
         Args:
             started (`Started`): what it said.
@@ -154,7 +154,7 @@ class Kept:
             self._tracks = {language: _Track() for language in target_langs}
 
     def add(self, message: SourcePiece | EndSentence | End) -> int:
-        """A message is about to be sent.
+        """Note that a message is about to be sent.
 
         Args:
             message (`SourcePiece`, `EndSentence` or `End`): it.
@@ -170,13 +170,13 @@ class Kept:
         return self.end()
 
     def count(self, message: SourcePiece | EndSentence | End) -> int:
-        """Units in a message of `again`, at most."""
+        """Return the number of units in a message of `again`, at most."""
         if not isinstance(message, SourcePiece):
             return 0
         return len(message.text if self.unit == "char" else split_words(message.text))
 
     def put(self, text: str, at_ms: float | None = None) -> int:
-        """Source is about to be sent.
+        """Note that source is about to be sent.
 
         Args:
             text (`str`): any piece of it.
@@ -194,7 +194,7 @@ class Kept:
         return self._take(at_ms)
 
     def end_sentence(self) -> int:
-        """The end of a sentence is about to be sent.
+        """Note that the end of a sentence is about to be sent.
 
         Returns:
             `int`: units that it completes.
@@ -206,7 +206,7 @@ class Kept:
         return completed
 
     def end(self) -> int:
-        """The end is about to be sent.
+        """Note that the end is about to be sent.
 
         Returns:
             `int`: units that it completes.
@@ -237,7 +237,7 @@ class Kept:
         return self.source_words - min((track.read_words for track in self._tracks.values()), default=0)
 
     def heard(self, message: WordMessage | SentenceEnd) -> bool:
-        """A word or the end of a sentence came.
+        """Note that a word or the end of a sentence came.
 
         Args:
             message (`WordMessage` or `SentenceEnd`): it.
@@ -283,7 +283,7 @@ class Kept:
         return self._start.sentences and self.unit != "token"
 
     def _forget(self) -> None:
-        """Source that no target language needs."""
+        """Forget source that no target language needs."""
         self._done = min(track.source_words for track in self._tracks.values())
         base = min(track.begin for track in self._tracks.values())
         while self._ends and self._ends[0] <= base:
@@ -310,7 +310,8 @@ class Kept:
 
     @property
     def _excess(self) -> int:
-        """By how many bytes, or something else, the next start or what follows it is more than a server takes."""
+        """How much too large the next start, or what follows it, is for a server: bytes, or 1 where others are
+        counted."""
         if self._done - self._base > self._limits.burst_words // 2:
             return 1
         if any(track.context_size > MAX_COMMITTED for track in self._tracks.values()):
@@ -322,7 +323,7 @@ class Kept:
         return self._start.model_copy(update={"resume": Resume(source_words=self._base, tracks=tracks)})
 
     def again(self, longest: int = 1000) -> Iterator[SourcePiece | EndSentence | End]:
-        """What must be sent again once the stream goes on.
+        """Yield what must be sent again once the stream goes on.
 
         Args:
             longest (`int`, *optional*): most characters of a piece, unless a single unit has more.

@@ -47,7 +47,7 @@ class _Plain(Generic[Message]):
 
     @property
     def reconnects(self) -> int:
-        """How often a lost connection was got back."""
+        """How often a lost connection was resumed."""
         return self._incoming.reconnects
 
 
@@ -131,14 +131,14 @@ class PlainSimulClient:
 
     @contextlib.contextmanager
     def open(self, **options: Any) -> Iterator[PlainStream]:
-        """A stream, which `with` opens; as [`SimulClient.open`]."""
+        """Return a stream, which `with` opens; as [`SimulClient.open`]."""
         opened = self._client.open(**options)
         with start_blocking_portal() as portal, portal.wrap_async_context_manager(opened) as stream:
             yield PlainStream(portal, stream)
 
     @contextlib.contextmanager
     def listen(self, room: str, target_langs: Any = None, **options: Any) -> Iterator[PlainListener]:
-        """A listener, which `with` connects; as [`SimulClient.listen`]."""
+        """Return a listener, which `with` connects; as [`SimulClient.listen`]."""
         opened = self._client.listen(room, target_langs, **options)
         with start_blocking_portal() as portal, portal.wrap_async_context_manager(opened) as listener:
             yield PlainListener(portal, listener)

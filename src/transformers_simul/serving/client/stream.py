@@ -90,7 +90,7 @@ class ClientStream(Incoming[WordMessage | SentenceEnd | Notice]):
             await self._add(SourcePiece(text=text[place : place + _PIECE], at_ms=at_ms))
 
     async def end_sentence(self) -> None:
-        """A sentence is complete, with or without punctuation.
+        """End a sentence of the source, with or without punctuation.
 
         Raises:
             ValueError: if it came after `end` or `cancel`.
@@ -99,7 +99,7 @@ class ClientStream(Incoming[WordMessage | SentenceEnd | Notice]):
         await self._add(EndSentence())
 
     async def end(self) -> None:
-        """The source is complete; the rest of the words follow. Twice is no error.
+        """End the source; the rest of the words follow. Ending twice is no error.
 
         Raises:
             ServerError, ConnectionLost: if the stream has failed.
@@ -109,7 +109,7 @@ class ClientStream(Incoming[WordMessage | SentenceEnd | Notice]):
             self._has_ended = True
 
     async def cancel(self) -> None:
-        """Nobody wants the rest."""
+        """Cancel the translation: nobody wants the rest."""
         self._has_ended = self._is_cancelled = True
         self._outbox.clear()
         self._outbox_size = 0
@@ -194,7 +194,7 @@ class ClientStream(Incoming[WordMessage | SentenceEnd | Notice]):
                 self._take(message)
 
     async def _send_all(self, socket: ClientConnection) -> None:
-        """What was sent before, if the stream goes on; then what comes, and pings while nothing does."""
+        """Send what was sent before, if the stream goes on; then what comes, and pings while nothing does."""
         limits = self._limits
         longest = max(1, min(_PIECE, limits.burst_words // 2, limits.waiting_words // 2))
         pace = Pace(limits.words_per_second * _SHARE, max(longest, limits.burst_words * _SHARE))
