@@ -3,8 +3,9 @@
 
 import random
 
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import LogitsProcessor, PreTrainedTokenizerFast
 
 from transformers_simul import SimulFalconConfig, SimulFalconForCausalLM, SimulProcessor
 
@@ -83,3 +84,22 @@ def teach(model, processor, draw: random.Random, steps: int = 500):
         optimizer.step()
         optimizer.zero_grad()
     return model.eval()
+
+
+class ForcedTarget(LogitsProcessor):
+    """Allows only the next token of a target, its EOS included; `tail` is the prompt between source and target."""
+
+    def __init__(self, forced: list[int], tail: list[int]):
+        self.forced, self.tail = forced, tail
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
+        ids = input_ids[0].tolist()
+        # What is shown ends with the tail and as much of the target as was written.
+        written = next(
+            count
+            for count in range(len(self.forced))
+            if ids[len(ids) - count - len(self.tail) :] == self.tail + self.forced[:count]
+        )
+        kept = torch.full_like(scores, -torch.inf)
+        kept[:, self.forced[written]] = 0.0
+        return kept

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from families import make_family
-from helpers import make_model, make_processor, random_sentence
+from helpers import ForcedTarget, make_model, make_processor, random_sentence
 from test_adaptive import draft_words
 from test_engine import Recorded, finish, options
 from test_generation import Babble
@@ -24,7 +24,6 @@ from transformers_simul import (
 )
 from transformers_simul.evaluation.decode import translate_corpus, translate_sentences
 from transformers_simul.evaluation.documents import translate_documents
-from transformers_simul.evaluation.forced import ForcedTarget
 from transformers_simul.models.schedule import EOS, Peek, training_row
 from transformers_simul.models.text import split_words
 from transformers_simul.research.baselines import RecomputingDecoder

@@ -14,6 +14,7 @@ from transformers import (
     TextStreamer,
 )
 
+from helpers import ForcedTarget as Forced
 from helpers import make_model, random_sentence
 from transformers_simul import (
     FixedChunkPolicy,
@@ -26,7 +27,6 @@ from transformers_simul import (
     SourceStream,
     WaitKPolicy,
 )
-from transformers_simul.evaluation.forced import ForcedTarget as Forced
 from transformers_simul.models import decoding
 from transformers_simul.models.audio_units import source_features
 from transformers_simul.models.row import Prompt

@@ -11,10 +11,9 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
-from transformers import LogitsProcessorList
 
 from transformers_simul import SimulCache, SimulFalconConfig, SimulFalconForCausalLM, SimulProcessor, WaitKPolicy
-from transformers_simul.evaluation.forced import ForcedTarget
+from transformers_simul.evaluation.forced import forced_decoder
 from transformers_simul.evaluation.mask_picture import draw_mask
 from transformers_simul.models.masking import Pattern, rank, ranks, unmodified, visible
 from transformers_simul.models.schedule import Schedule, training_row
@@ -106,10 +105,7 @@ def draw_cache(path: Path, model: SimulFalconForCausalLM, processor: SimulProces
     inputs = processor(source=SOURCE)
     inputs["source"] = [JustInTime(source)]
     cache = RecordingCache()
-    model.generate(
-        **inputs, policy=WaitKPolicy(2), past_key_values=cache,
-        logits_processor=LogitsProcessorList([ForcedTarget(forced, processor.tail_ids)]),
-    )  # fmt: skip
+    model.generate(**inputs, policy=WaitKPolicy(2), past_key_values=cache, row_decoder=forced_decoder(forced))
     before = [*processor.head_ids, *(token for word in source for token in word)]
     texts = {
         False: [processor.tokenizer.decode([token]).strip() or "␣" for token in before],

@@ -150,7 +150,7 @@ def draw(package: Path = PACKAGE) -> str:
     height = _top(max(row_of.values()) + 1) - RISE + GAP
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" font-family="sans-serif">',
-        "<title>The rooms of transformers_simul and their imports</title>",
+        "<title>The folders of transformers_simul and their imports</title>",
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
         '<path d="M0,0 L8,4 L0,8 z" fill="#777777"/></marker></defs>',
         f'<rect width="{width:.0f}" height="{height}" fill="#ffffff"/>',

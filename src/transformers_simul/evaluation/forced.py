@@ -7,7 +7,6 @@ from typing import Any
 import numpy
 import torch
 from torch import nn
-from transformers import LogitsProcessor
 
 from ..models.cache import CacheStep, SimulCache
 from ..models.choosing import Answer
@@ -18,44 +17,8 @@ from ..models.word_rule import Expected
 _Token = tuple[bool, int]
 
 
-class ForcedTarget(LogitsProcessor):
-    """A logits processor that allows only the next token of a given target.
-
-    Args:
-        forced (`list[int]`): ids of the target, its EOS included.
-        tail (`list[int]`): ids of the prompt between source and target.
-
-    Example:
-
-    ```python
-    >>> import torch
-    >>> from transformers_simul.evaluation.forced import ForcedTarget
-    >>> written = torch.tensor([[7, 7, 5, 1]])  # two source tokens, the tail, and the target's first token
-    >>> ForcedTarget([1, 2], tail=[5])(written, torch.zeros(1, 4)).tolist()
-    [[-inf, -inf, 0.0, -inf]]
-
-    ```
-    """
-
-    def __init__(self, forced: list[int], tail: list[int]):
-        self.forced, self.tail = forced, tail
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.Tensor:
-        ids = input_ids[0].tolist()
-        # What is shown ends with the tail and as much of the target as was written.
-        written = next(
-            count
-            for count in range(len(self.forced))
-            if ids[len(ids) - count - len(self.tail) :] == self.tail + self.forced[:count]
-        )
-        kept = torch.full_like(scores, -torch.inf)
-        kept[:, self.forced[written]] = 0.0
-        return kept
-
-
 def forced_decoder(forced: Sequence[int]) -> type[RowDecoder]:
-    """Return a row decoder that writes a given target. Unlike under [`ForcedTarget`], a policy that looks sees what the
-    model itself would say.
+    """Return a row decoder that writes a given target; a policy that looks sees what the model itself would say.
 
     Args:
         forced (`Sequence[int]`): ids of the target, its EOS included.
@@ -141,4 +104,4 @@ class _NewestStep(SimulCache):
         return self.step
 
 
-__all__ = ["AttentionRecorder", "ForcedTarget"]
+__all__ = ["AttentionRecorder", "forced_decoder"]
