@@ -424,18 +424,18 @@ def test_kept_sends_again_what_a_server_counts():
             again = Kept(Start())
             again.begin(taken(unit))
             # As the server does.
-            again._splitter.goes_on = kept._base > 0
+            again.splitter.goes_on = kept.base > 0
             for message in kept.again(longest=5):
                 again.add(message)
-            gone = kept._base
+            gone = kept.base
             assert kept.start().resume.source_words == gone <= forgotten
-            assert [each.text for each in again._units] == [each.text for each in whole._units][gone:], text
-            assert [end + gone for end in again._ends] == [end for end in whole._ends if end > forgotten]
+            assert [each.text for each in again.units] == [each.text for each in whole.units][gone:], text
+            assert [end + gone for end in again.ends] == [end for end in whole.ends if end > forgotten]
             # And it goes on the same.
             for each in (again, whole):
                 each.put("b")
                 each.end()
-            assert [each.text for each in again._units] == [each.text for each in whole._units][gone:]
+            assert [each.text for each in again.units] == [each.text for each in whole.units][gone:]
 
 
 def test_a_missing_word_is_an_error_and_a_second_one_is_passed_over():

@@ -150,7 +150,7 @@ def test_a_layer_is_near_the_one_it_was_and_no_row_depends_on_another(kind, into
 def test_int8_and_its_form_for_many_tokens_are_the_same_numbers():
     """A scale is a power of two, so bfloat16 holds each whole number times it."""
     layer = nn.Linear(64, 32)
-    small = RoundedLinear(layer, "int8")._product
+    small = RoundedLinear(layer, "int8").product
     whole, scales = small.few
     assert whole.abs().max() <= 127
     assert torch.equal(scales.log2(), scales.log2().round())

@@ -255,7 +255,7 @@ def test_warnings_do_not_stand_within_a_translation(processor, capsys, monkeypat
         monkeypatch.setattr(getattr(sys, stream), "isatty", lambda: is_terminal, raising=False)
     args = types.SimpleNamespace(audio="a.wav", log=None, srt=None, vtt=None, json=False, show_source=False)
     with contextlib.ExitStack() as stack:
-        session = listen_command._Session(args, "", "", processor, stack)
+        session = listen_command.Output(args, "", "", processor, stack)
         for text in ("Ein", "Hund", "", "Zwei"):
             word = listening.TranslatedWord(text, 1, 0.5, 1.0, 1.5)
             session.show(listening.Event(1.0, [], [word]))
@@ -278,7 +278,7 @@ def test_a_recording_at_its_own_pace_is_heard_as_a_microphone_would(monkeypatch)
 
     monkeypatch.setattr(listen_command.time, "sleep", sleep)
     sizes = []
-    for block in listen_command._paced(iter(blocks_of(numpy.zeros(5 * RATE, "float32")))):
+    for block in listen_command.paced(iter(blocks_of(numpy.zeros(5 * RATE, "float32")))):
         sizes.append(len(block) / RATE)
         assert now[0] >= sum(sizes)
         # The third is slow: what was said meanwhile comes as one.

@@ -691,7 +691,7 @@ class TestEnd:
                     await say(finishes, END)
                     assert (await rest(finishes))[-1]["type"] == "end"
                     # As if its time were up, which no machine is too slow for: test_client.py waits for that.
-                    server.service._stop_all()
+                    server.service.stop_all()
                     error = (await rest(stays))[-1]
                     assert (error["code"], error["action"]) == ("draining", "resume")
                     assert stays.close_code == 1012

@@ -32,7 +32,7 @@ class Held(Service):
     """A service whose one session ends when the test says so."""
 
     def free(self):
-        self._sessions.clear()
+        self.running.clear()
         self._changed.set()
 
 
@@ -62,7 +62,7 @@ def of_first_message(service):
 
 
 def of_drain(service):
-    service._sessions[Session()] = (None, None)
+    service.running[Session()] = (None, None)
     return service.drain(30.0), service.free
 
 

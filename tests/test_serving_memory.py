@@ -65,7 +65,7 @@ def test_sessions_leave_no_objects():
                 await wave()
             last = ours()
             assert {kind: count for kind, count in last.items() if count > first.get(kind, 0)} == {}
-            assert not server.service._held
+            assert not server.service.held
             assert not server.service.sessions
 
     run(main())

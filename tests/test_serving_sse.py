@@ -75,8 +75,8 @@ async def begun(server):
     """The stream that a request opens."""
     while not server.service.sessions:
         await asyncio.sleep(0.01)
-    (session,) = server.service._sessions
-    return session.tracks[0]._stream
+    (session,) = server.service.running
+    return session.tracks[0].stream
 
 
 class TestWhoVanishes:
@@ -254,7 +254,7 @@ class TestWhoMayNotAsk:
                     b"/v1/translate", f"/v1/translate?token={TOKEN}".encode()
                 )
                 assert (await answer(server, asked))[0] == 401
-                assert not server.service._held
+                assert not server.service.held
                 right = await answer(server, request(body, "Connection: close", f"Authorization: Bearer {TOKEN}"))
                 assert right[0] == 200
                 assert (b"event: end" in right[1]) == stream

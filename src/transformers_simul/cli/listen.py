@@ -104,14 +104,14 @@ def _listen(args: argparse.Namespace) -> int:
         failed: list[Exception] = []
         blocks = _until_failure(blocks, failed)
         listener = _make_listener(args, policy, is_live or args.real_time)
-        session = _Session(args, reference, transcript, listener.processor, stack)
+        output = Output(args, reference, transcript, listener.processor, stack)
         stack.callback(listener.close)
         if args.microphone is not None:
             stack.enter_context(_ending_by_interrupt(stop))
         print("listening", file=sys.stderr, flush=True)
-        for event in listener.listen(_paced(blocks) if args.real_time and not is_live else blocks):
-            session.show(event)
-        session.end(listener.heard_s, listener.worked_s)
+        for event in listener.listen(paced(blocks) if args.real_time and not is_live else blocks):
+            output.show(event)
+        output.end(listener.heard_s, listener.worked_s)
     if failed:
         raise failed[0]
     return 0
@@ -164,7 +164,7 @@ def _until_failure(blocks: Iterator[Any], failed: list[Exception]) -> Iterator[A
         failed.append(error)
 
 
-def _paced(blocks: Iterator[Any]) -> Iterator[Any]:
+def paced(blocks: Iterator[Any]) -> Iterator[Any]:
     """Yield the blocks of a recording, each once it was said; those that are late at once, as a microphone gives
     them."""
     from ..speech.audio import RATE, joined
@@ -269,7 +269,7 @@ def _warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
-class _Session:
+class Output:
     """Where the words go: terminal, subtitles, log, figures."""
 
     def __init__(

@@ -82,7 +82,7 @@ class RoundedLinear(nn.Module):
         bias = None if layer.bias is None else layer.bias.detach()
         weight = layer.weight.detach()
         # Not buffers: what the kernels take is neither moved nor saved.
-        self._product: Callable[[torch.Tensor], torch.Tensor] = _PRODUCTS[kind](weight, bias)
+        self.product: Callable[[torch.Tensor], torch.Tensor] = _PRODUCTS[kind](weight, bias)
         self.train(layer.training)
 
     @torch.no_grad()
@@ -94,7 +94,7 @@ class RoundedLinear(nn.Module):
             )
         if input.device.type != "cpu":
             raise ValueError(f"model must stay on the CPU with decoding_weights, but its input is on {input.device}.")
-        output = self._product(input.reshape(-1, self.in_features).float())
+        output = self.product(input.reshape(-1, self.in_features).float())
         return output.to(input.dtype).view(*input.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:

@@ -35,6 +35,10 @@ class Service:
         metrics (`Metrics`, *optional*): those that the models were given.
         segmenters (`Mapping[str, Callable]`, *optional*): as for [`Session`].
 
+    Attributes:
+        running (`dict[Session, tuple]`): each stream that runs, with who opened it and the timer that ends it.
+        held (`Counter[Principal]`): how many of them each has open.
+
     Raises:
         ValueError: without a model, or for a policy that streams may not follow.
     """
@@ -53,16 +57,16 @@ class Service:
         check_policy(self.settings.policy)
         self.metrics, self.rooms = metrics or Metrics(), Rooms(self.settings)
         self.is_draining, self.segmenters = False, segmenters
-        self._sessions: dict[Session, tuple[Principal, asyncio.TimerHandle]] = {}
-        self._held: Counter[Principal] = Counter()
+        self.running: dict[Session, tuple[Principal, asyncio.TimerHandle]] = {}
+        self.held: Counter[Principal] = Counter()
         self._changed = asyncio.Event()
         self._sweeper: asyncio.Task[None] | None = None
         gauges, metrics = self.metrics.gauge, self.metrics
         gauges(metrics.rooms, lambda: len(self.rooms))
         gauges(metrics.listeners, lambda: self.rooms.listeners)
         gauges(metrics.is_draining, lambda: self.is_draining)
-        gauges(metrics.waiting_words, lambda: sum(session.waiting_words for session in list(self._sessions)))
-        gauges(metrics.unsent, lambda: sum(session.unsent for session in list(self._sessions)))
+        gauges(metrics.waiting_words, lambda: sum(session.waiting_words for session in list(self.running)))
+        gauges(metrics.unsent, lambda: sum(session.unsent for session in list(self.running)))
 
     def start(self) -> None:
         """Start the engines."""
@@ -76,7 +80,7 @@ class Service:
     async def close(self) -> None:
         """End all that runs, and the engines."""
         self.is_draining = True
-        self._stop_all()
+        self.stop_all()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for served in self.served:
@@ -91,7 +95,7 @@ class Service:
     @property
     def sessions(self) -> int:
         """Streams that run."""
-        return len(self._sessions)
+        return len(self.running)
 
     def open(self, start: Start, principal: Principal) -> Session:
         """Begin a stream; [`Service.release`] must follow.
@@ -110,13 +114,13 @@ class Service:
         if self.is_draining:
             raise Failure("draining", "This server is about to end and takes no new streams.")
         most = self.settings.streams_per_token
-        if self.tokens and self._held[principal] >= most:
+        if self.tokens and self.held[principal] >= most:
             raise Failure("too_many_streams", f"This token has {most} streams, as many as it may.", retry_after_s=5.0)
         session = Session(choose(self.served, start), start, self.settings, self.metrics, self.segmenters)
-        self._held[principal] += 1
+        self.held[principal] += 1
         late = Failure("total_timeout", f"A stream may last {self.settings.total_s:g} seconds.")
         timer = asyncio.get_running_loop().call_later(self.settings.total_s, session.stop, late)
-        self._sessions[session] = (principal, timer)
+        self.running[session] = (principal, timer)
         _logger.info("stream %s of %s begins", session.name, principal.name)
         return session
 
@@ -127,13 +131,13 @@ class Service:
             session (`Session`): from [`Service.open`].
         """
         session.close()
-        principal, timer = self._sessions.pop(session, (None, None))
+        principal, timer = self.running.pop(session, (None, None))
         if principal is None or timer is None:
             return
         timer.cancel()
-        self._held[principal] -= 1
-        if not self._held[principal]:
-            del self._held[principal]
+        self.held[principal] -= 1
+        if not self.held[principal]:
+            del self.held[principal]
         self._changed.set()
         reasons = ", ".join(f"{track.target_lang}: {track.stop_reason or 'given up'}" for track in session.tracks)
         _logger.info("stream %s ends (%s)", session.name, reasons)
@@ -151,23 +155,24 @@ class Service:
         self.is_draining = True
         seconds = self.settings.drain_s if seconds is None else seconds
         text = f"This server ends in {math.ceil(seconds)} seconds: go on elsewhere at the end of a sentence."
-        for session in list(self._sessions):
+        for session in list(self.running):
             session.say(Notice(code="draining", message=text, seconds=seconds))
         # Not asyncio.wait_for: until Python 3.12 it may swallow a cancellation that comes with what it waits for.
         with anyio.move_on_after(seconds):
             await self._wait_for_end()
-        self._stop_all()
+        self.stop_all()
         # They say so to their clients, and go.
         with anyio.move_on_after(min(seconds, 5.0) + 1.0):
             await self._wait_for_end()
 
     async def _wait_for_end(self) -> None:
-        while self._sessions:
+        while self.running:
             self._changed.clear()
             await self._changed.wait()
 
-    def _stop_all(self) -> None:
-        for session in list(self._sessions):
+    def stop_all(self) -> None:
+        """End all streams, and all listeners of rooms."""
+        for session in list(self.running):
             session.stop(Failure("draining", "This server ends before the stream does."))
         for room in self.rooms:
             for listener in list(room.listeners):

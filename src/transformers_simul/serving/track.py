@@ -112,6 +112,9 @@ class Track:
         hand_on (`Callable`): called from the engine's thread with this track and what has happened, for
             [`Track.messages`].
 
+    Attributes:
+        stream (`EngineStream`): the translation.
+
     Raises:
         Failure: if the engine has no place, or cannot do what the client wants.
     """
@@ -152,7 +155,7 @@ class Track:
         self.stop_reason = ""
         self.failure: BaseException | None = None
         streamer = _Streamer(served.engine.processor, lambda event: hand_on(self, event))
-        self._stream = self._open(start, policy, settings.sentence_words, streamer)
+        self.stream = self._open(start, policy, settings.sentence_words, streamer)
 
     def _open(self, start: Start, policy: str, sentence_words: int, streamer: SimulStreamer) -> EngineStream:
         engine = self.served.engine
@@ -240,7 +243,7 @@ class Track:
                 reason=event.reason,  # type: ignore[arg-type]
             )
         else:
-            self.stop_reason, self.failure = self._stream.stop_reason, event.error
+            self.stop_reason, self.failure = self.stream.stop_reason, event.error
             self.source_words = max(self.source_words, self._told)
             self.metrics.ended.labels(self.served.name, self.stop_reason).inc()
 
@@ -281,7 +284,7 @@ class Track:
 
     def close(self) -> None:
         """Free the place."""
-        self._stream.close()
+        self.stream.close()
 
 
 def check_policy(name: str) -> None:

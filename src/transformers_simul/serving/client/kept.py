@@ -98,6 +98,12 @@ class Kept:
     Args:
         start (`Start`): the stream's first message, without `resume`.
 
+    Attributes:
+        tracks (`dict[str, _Track]`): what was shown of each target language.
+        base (`int`): source units that were forgotten, since all target languages have ended their sentences.
+        units (`deque`): the units from there on.
+        ends (`deque[int]`): where among all units the caller ended sentences.
+
     Example:
 
     ```python
@@ -123,14 +129,14 @@ class Kept:
         self._kept_sentences = 0
         self._limits: Limits
         self.has_ended = False
-        self._tracks: dict[str, _Track] = {}
+        self.tracks: dict[str, _Track] = {}
         # Cuts the source into units as the server does.
-        self._splitter = SourceStream()
-        # Units of which all target languages have ended the sentences; units from `_base` on, where among all units the
-        # caller ended sentences, and what is incomplete.
-        self._done = self._base = 0
-        self._units: deque[_Unit] = deque()
-        self._ends: deque[int] = deque()
+        self.splitter = SourceStream()
+        # Units of which all target languages have ended the sentences.
+        self._done = self.base = 0
+        self.units: deque[_Unit] = deque()
+        self.ends: deque[int] = deque()
+        # What is incomplete.
         self._left = ""
 
     def begin(self, started: Started) -> None:
@@ -144,14 +150,14 @@ class Kept:
         """
         unit, target_langs = started.unit, started.target_langs
         self._kept_sentences, self._limits = min(started.kept_sentences, _MOST_KEPT), started.limits
-        if self.unit and (unit, set(target_langs)) != (self.unit, {*self._tracks}):
+        if self.unit and (unit, set(target_langs)) != (self.unit, {*self.tracks}):
             raise ValueError(
                 f"url must lead to servers with the same models: one counts {self.unit}s and writes "
-                f"{sorted(self._tracks)}, another counts {unit}s and writes {sorted(target_langs)}."
+                f"{sorted(self.tracks)}, another counts {unit}s and writes {sorted(target_langs)}."
             )
         if not self.unit:
-            self.unit, self._splitter = unit, SourceStream(unit=unit)
-            self._tracks = {language: _Track() for language in target_langs}
+            self.unit, self.splitter = unit, SourceStream(unit=unit)
+            self.tracks = {language: _Track() for language in target_langs}
 
     def add(self, message: SourcePiece | EndSentence | End) -> int:
         """Note that a message is about to be sent.
@@ -185,7 +191,7 @@ class Kept:
         Returns:
             `int`: units that it completes.
         """
-        self._splitter.put(text)
+        self.splitter.put(text)
         pieces = split_at_breaks(text)
         if self.unit != "char":
             self._left = pieces[-1] if len(pieces) > 1 else self._left + text
@@ -199,10 +205,10 @@ class Kept:
         Returns:
             `int`: units that it completes.
         """
-        self._splitter.end_sentence()
+        self.splitter.end_sentence()
         completed = self._complete()
-        if self.source_words > max(self._done, self._ends[-1] if self._ends else 0):
-            self._ends.append(self.source_words)
+        if self.source_words > max(self._done, self.ends[-1] if self.ends else 0):
+            self.ends.append(self.source_words)
         return completed
 
     def end(self) -> int:
@@ -212,7 +218,7 @@ class Kept:
             `int`: units that it completes.
         """
         self.has_ended = True
-        self._splitter.end()
+        self.splitter.end()
         return self._complete()
 
     def _complete(self) -> int:
@@ -221,20 +227,20 @@ class Kept:
         return self._take(None)
 
     def _take(self, at_ms: float | None) -> int:
-        before = len(self._units)
-        while (text := self._splitter.poll()[1]) is not None:
-            self._units.append(_Unit(text, at_ms))
-        return len(self._units) - before
+        before = len(self.units)
+        while (text := self.splitter.poll()[1]) is not None:
+            self.units.append(_Unit(text, at_ms))
+        return len(self.units) - before
 
     @property
     def source_words(self) -> int:
         """Complete source units, of the whole stream."""
-        return self._base + len(self._units)
+        return self.base + len(self.units)
 
     @property
     def words_ahead(self) -> int:
         """Source units beyond those that words have answered, in the target language that is furthest behind."""
-        return self.source_words - min((track.read_words for track in self._tracks.values()), default=0)
+        return self.source_words - min((track.read_words for track in self.tracks.values()), default=0)
 
     def heard(self, message: WordMessage | SentenceEnd) -> bool:
         """Note that a word or the end of a sentence came.
@@ -249,10 +255,10 @@ class Kept:
             ValueError: if words between the last and this one are missing, or it is of another language or of source
                 that was not sent, which no server should do.
         """
-        track = self._tracks.get(message.target_lang)
+        track = self.tracks.get(message.target_lang)
         if track is None:
             raise ValueError(
-                f"the server sent a word of {message.target_lang!r}, and agreed to write {sorted(self._tracks)}."
+                f"the server sent a word of {message.target_lang!r}, and agreed to write {sorted(self.tracks)}."
             )
         if isinstance(message, WordMessage):
             expected = track.target_words + len(track.committed)
@@ -273,7 +279,7 @@ class Kept:
                     f"words; it was sent {self.source_words}, and the sentence before ended after {track.source_words}."
                 )
             track.end_sentence(message, self._kept_sentences)
-            self._forget()
+            self.forget()
         track.sentences = message.sentences
         return True
 
@@ -282,22 +288,22 @@ class Kept:
         """Whether ended sentences leave; of token units the server takes no stream up but from its beginning."""
         return self._start.sentences and self.unit != "token"
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Forget source that no target language needs."""
-        self._done = min(track.source_words for track in self._tracks.values())
-        base = min(track.begin for track in self._tracks.values())
-        while self._ends and self._ends[0] <= base:
-            self._ends.popleft()
-        for _ in range(base - self._base):
-            self._units.popleft()
-        self._base = base
+        self._done = min(track.source_words for track in self.tracks.values())
+        base = min(track.begin for track in self.tracks.values())
+        while self.ends and self.ends[0] <= base:
+            self.ends.popleft()
+        for _ in range(base - self.base):
+            self.units.popleft()
+        self.base = base
 
     def start(self) -> Start:
         """The first message: of a new stream, or of one that goes on."""
         if not self.unit:
             return self._start
         excess = 0
-        while tracks := [track for track in self._tracks.values() if track.context]:
+        while tracks := [track for track in self.tracks.values() if track.context]:
             # All is measured again only once enough seems to be gone.
             excess = excess or self._excess
             if not excess:
@@ -305,22 +311,23 @@ class Kept:
             # No server takes so much: without the oldest, words may follow that differ from those without a break.
             gone = min(tracks, key=lambda track: track.begin).context.popleft()
             excess = max(0, excess - max(1, sum(_size(word) + 1 for word in gone.words)))
-            self._forget()
-        return self._resuming()
+            self.forget()
+        return self.resuming()
 
     @property
     def _excess(self) -> int:
         """How much too large the next start, or what follows it, is for a server: bytes, or 1 where others are
         counted."""
-        if self._done - self._base > self._limits.burst_words // 2:
+        if self._done - self.base > self._limits.burst_words // 2:
             return 1
-        if any(track.context_size > MAX_COMMITTED for track in self._tracks.values()):
+        if any(track.context_size > MAX_COMMITTED for track in self.tracks.values()):
             return 1
-        return max(0, _size(self._resuming()) - self._limits.message_bytes)
+        return max(0, _size(self.resuming()) - self._limits.message_bytes)
 
-    def _resuming(self) -> Start:
-        tracks = [track.resume(language, self._forgets) for language, track in self._tracks.items()]
-        return self._start.model_copy(update={"resume": Resume(source_words=self._base, tracks=tracks)})
+    def resuming(self) -> Start:
+        """Return the first message of a stream that goes on."""
+        tracks = [track.resume(language, self._forgets) for language, track in self.tracks.items()]
+        return self._start.model_copy(update={"resume": Resume(source_words=self.base, tracks=tracks)})
 
     def again(self, longest: int = 1000) -> Iterator[SourcePiece | EndSentence | End]:
         """Yield what must be sent again once the stream goes on.
@@ -328,9 +335,9 @@ class Kept:
         Args:
             longest (`int`, *optional*): most characters of a piece, unless a single unit has more.
         """
-        ends, text, at_ms = set(self._ends), "", None
+        ends, text, at_ms = set(self.ends), "", None
         joiner = "" if self.unit == "char" else " "
-        for number, unit in enumerate(list(self._units), start=self._base + 1):
+        for number, unit in enumerate(list(self.units), start=self.base + 1):
             if text and (unit.at_ms != at_ms or len(text) + len(unit.text) >= longest):
                 yield SourcePiece(text=text, at_ms=at_ms)
                 text = ""
