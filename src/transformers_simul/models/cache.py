@@ -21,7 +21,7 @@ _FIRST_TOKENS = 64
 CACHE_NAME = "cache" if "cache" in {field.name for field in fields(CausalLMOutputWithPast)} else "past_key_values"
 
 
-def given_cache(past_key_values: Any, cache: Any) -> Any:
+def given_cache(past_key_values: Cache | None, cache: Cache | None) -> Cache | None:
     """Return the one of two arguments that is given, or None.
 
     Raises:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import PreTrainedModel
 
@@ -75,7 +76,7 @@ class SimulForCausalLM(SimulGenerationMixin):
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
-        past_key_values: Any = None,
+        past_key_values: Cache | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
@@ -91,7 +92,7 @@ class SimulForCausalLM(SimulGenerationMixin):
         places: torch.Tensor | None = None,
         context_starts: torch.Tensor | None = None,
         token_kinds: torch.Tensor | None = None,
-        cache: Any = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Do as the family's forward, with more tensors that [`SimulMaskDataCollator`] makes.

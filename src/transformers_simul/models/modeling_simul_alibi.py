@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from .attention import AttentionContext, attend
@@ -24,7 +24,7 @@ def attend_with_cache(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: tuple[Any, AttentionContext, str],
-    cache: Any,
+    cache: Cache | None,
     scale: float,
     dropout: float,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -74,7 +74,7 @@ class SimulAlibiModel:
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
-        past_key_values: Any = None,
+        past_key_values: Cache | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
@@ -83,7 +83,7 @@ class SimulAlibiModel:
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         schedule: Schedule | None = None,
-        cache: Any = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPastAndCrossAttentions | tuple[Any, ...]:
         """Do as the family's forward, with the [`Schedule`] of the tokens; without one, all earlier tokens are
@@ -127,7 +127,7 @@ class SimulAlibiModel:
         schedule: Schedule | None,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None,
-        cache: Any,
+        cache: Cache | None,
         output_attentions: bool,
     ) -> dict[str, Any]:
         """Return what all blocks are given beside their input and the cache."""
@@ -175,7 +175,7 @@ class SimulAlibiModel:
         return additive_mask(pattern, dtype, alibi=alibi)
 
 
-def _causal(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, cache: Any) -> Pattern:
+def _causal(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, cache: Cache | None) -> Pattern:
     """Make the pattern of a plain causal model, in which everything earlier is visible."""
     batch, length, _ = hidden_states.shape
     total = length + (cache.get_seq_length() if cache is not None else 0)

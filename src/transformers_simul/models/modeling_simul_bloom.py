@@ -7,6 +7,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.nn import functional as F
+from transformers.cache_utils import Cache
 from transformers.models.bloom.configuration_bloom import BloomConfig
 from transformers.models.bloom.modeling_bloom import BloomAttention, BloomForCausalLM, BloomModel
 
@@ -34,7 +35,7 @@ class SimulBloomAttention(BloomAttention):
         residual: torch.Tensor,
         alibi: None,
         attention_mask: Any,
-        layer_past: Any = None,
+        layer_past: Cache | None = None,
         use_cache: bool = False,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:

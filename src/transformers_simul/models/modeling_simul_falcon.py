@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
+from transformers.cache_utils import Cache
 from transformers.models.falcon.configuration_falcon import FalconConfig
 from transformers.models.falcon.modeling_falcon import (
     FALCON_ATTENTION_CLASSES,
@@ -75,7 +76,7 @@ class SimulFalconAttention(FalconAttention):
         hidden_states: torch.Tensor,
         alibi: None,
         attention_mask: Any,
-        layer_past: Any = None,
+        layer_past: Cache | None = None,
         position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
         use_cache: bool = False,
         **kwargs: Any,

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
+from transformers.cache_utils import Cache
 from transformers.models.mpt.configuration_mpt import MptConfig
 from transformers.models.mpt.modeling_mpt import MptAttention, MptForCausalLM, MptModel
 
@@ -37,9 +38,9 @@ class SimulMptAttention(MptAttention):
         self,
         hidden_states: torch.Tensor,
         position_bias: None,
-        past_key_values: Any = None,
+        past_key_values: Cache | None = None,
         attention_mask: Any = None,
-        cache: Any = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         mixed = self.Wqkv(hidden_states)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.attention.flex_attention import BlockMask
+from transformers.cache_utils import Cache
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -154,11 +155,11 @@ class SimulRotaryModel(RegisteredAttention):
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
-        past_key_values: Any = None,
+        past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         schedule: Schedule | None = None,
-        cache: Any = None,
+        cache: Cache | None = None,
         **kwargs: Any,
     ) -> Any:
         """Do as the family's forward, with the [`Schedule`] of the tokens; without one, the forward is the family's
