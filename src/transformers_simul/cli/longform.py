@@ -38,19 +38,6 @@ def chosen_scorer(args: argparse.Namespace) -> Callable[..., Any]:
         from ..evaluation.report import report_line
 
         return report_line
-    return segment_scorer(args)
-
-
-def segment_scorer(args: argparse.Namespace) -> Callable[..., Any]:
-    """Return what scores a log of long recordings, segment by segment: `longform_line` with the segments of these
-    flags.
-
-    Args:
-        args (`argparse.Namespace`): with `segments`, `references` and `lang`.
-
-    Raises:
-        ValueError: without references, or if a file is damaged.
-    """
     if not args.references:
         raise ValueError(f"segments need references, one for each, got --segments {args.segments} alone.")
     from ..evaluation.longform import longform_line
@@ -60,4 +47,4 @@ def segment_scorer(args: argparse.Namespace) -> Callable[..., Any]:
     return functools.partial(longform_line, segments=segments, references=references, lang=args.lang)
 
 
-__all__ = ["add_segments", "chosen_scorer", "segment_scorer"]
+__all__ = ["add_segments", "chosen_scorer"]

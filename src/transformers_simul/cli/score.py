@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..text_files import read_json, read_lines
-from .longform import segment_scorer
+from .longform import chosen_scorer
 
 # All are drawn at once: more would fill the memory and sharpen nothing.
 MOST_RESAMPLES = 100_000
@@ -124,7 +124,7 @@ def _longform(args: argparse.Namespace, instances: list, common: dict[str, Any])
     for name in ("words_per_second", "spm_model", "neural_inputs", "neural_scores"):
         if getattr(args, name):
             raise ValueError(f"segments must not stand beside {name.replace('_', '-')}.")
-    return segment_scorer(args)(Path(args.log).name, instances, **common)
+    return chosen_scorer(args)(Path(args.log).name, instances, **common)
 
 
 def _with_references(instances: list, references: Sequence[str]) -> list:
