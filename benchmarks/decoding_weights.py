@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rounded weights against float32, in turns: the speed of one stream and of 64, and, of a trained model, BLEU.
+"""Weights for decoding against the model's own, in turns: the speed of one stream and of 64, and of a
+trained model BLEU.
 
 Usage: benchmarks/decoding_weights.py [MODEL_FOLDER SOURCE_FILE TARGET_FILE]
 """
@@ -18,13 +19,13 @@ from transformers_simul.evaluation.quality import paired_difference
 from transformers_simul.evaluation.report import markdown_table, report_line
 from transformers_simul.models.decoding_weights import KINDS, set_decoding_weights
 
-FLOAT = "float32"
+NONE = "none"
 
 
 def models() -> dict:
     """Half of the benchmarks' usual model, with each kind of weights."""
     exact = common.model(num_hidden_layers=3)
-    found = {FLOAT: exact}
+    found = {NONE: exact}
     for kind in KINDS:
         found[kind] = copy.deepcopy(exact)
         set_decoding_weights(found[kind], kind)
@@ -39,8 +40,9 @@ def measure(results: dict[str, float], raw: dict[str, list[float]], rounds: int 
         # Time of the processor, which other programs on the machine leave alone.
         seconds = common.alternate(sides, rounds, clock=time.process_time)
         for kind in KINDS:
+            # Today's keys; of the kind that is float32, against the model without it.
             name = f"{kind}_vs_float32" if count == 1 else f"{kind}_streams{count}_vs_float32"
-            results[name] = common.ratio(seconds, f"{FLOAT}, {count} streams", f"{kind}, {count} streams")
+            results[name] = common.ratio(seconds, f"{NONE}, {count} streams", f"{kind}, {count} streams")
         raw |= seconds
 
 
@@ -69,14 +71,14 @@ def quality(folder: str, *files: str) -> None:
     for kind in (None, *KINDS):
         model = AutoSimulModel.from_pretrained(folder, decoding_weights=kind)
         log = translate_corpus(model, processor, sources, references, policy, batch_size=32)
-        settings = run_settings(policy, model.dtype, model.device, weights=kind or FLOAT)
-        lines.append(report_line(kind or FLOAT, log, settings=settings))
+        settings = run_settings(policy, model.dtype, model.device, weights=kind or NONE)
+        lines.append(report_line(kind or NONE, log, settings=settings))
         predictions = [each.prediction for each in log]
         exact = exact or predictions
         same = sum(one == other for one, other in zip(predictions, exact, strict=True)) / len(exact)
         difference, low, high = paired_difference(predictions, exact, references)
         notes.append(
-            f"{kind or FLOAT}: {difference:+.2f} BLEU ({low:+.2f} to {high:+.2f}), {same:.1%} of sentences the same"
+            f"{kind or NONE}: {difference:+.2f} BLEU ({low:+.2f} to {high:+.2f}), {same:.1%} of sentences the same"
         )
     print(markdown_table(lines), "", *notes, sep="\n")
 

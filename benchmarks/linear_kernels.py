@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A linear layer by rows and kernel: where decoding's time goes on a CPU. Twenty layers of 4096 x 1024, so that weights
-come from memory as they do in a model; milliseconds, medians of alternating rounds."""
+"""A linear layer by rows and kernel: where decoding's time goes on a CPU. Twenty layers, so that weights come from
+memory as they do in a model; milliseconds, medians of alternating rounds.
+
+Usage: benchmarks/linear_kernels.py [OUT IN]   (4096 1024 unless told)
+"""
 
 import statistics
+import sys
 
 import torch
 from torch.nn import functional as F
@@ -10,8 +14,9 @@ from torch.nn import functional as F
 import common
 from transformers_simul.models.decoding_weights import KINDS, RoundedLinear
 
-LAYERS, OUT, IN = 20, 4096, 1024
-ROWS = (1, 2, 4, 8, 16, 64, 128)
+LAYERS = 20
+OUT, IN = map(int, sys.argv[1:] or (4096, 1024))
+ROWS = (1, 2, 3, 4, 8, 16, 64, 128)
 
 
 def _rounded(weight: torch.Tensor, bias: torch.Tensor, kind: str) -> RoundedLinear:
@@ -24,11 +29,16 @@ def main() -> None:
     weights = [torch.randn(OUT, IN) for _ in range(LAYERS)]
     bias = torch.randn(OUT)
     halves, half_bias = [weight.bfloat16() for weight in weights], bias.bfloat16()
-    anew = [torch.ops.mkldnn._reorder_linear_weight(weight, 1) for weight in weights]
+    anew = [torch.ops.mkldnn._reorder_linear_weight(weight, None) for weight in weights]
     kernels = {
         "F.linear": lambda rows: [F.linear(rows, weight, bias) for weight in weights],
         "x @ W.T + b": lambda rows: [rows @ weight.T + bias for weight in weights],
-        "(W @ x.T).T": lambda rows: [torch.addmm(bias[:, None], weight, rows.T).T.contiguous() for weight in weights],
+        "(W @ x.T).T, one row twice": lambda rows: [
+            torch.addmm(bias[:, None], weight, (rows if len(rows) > 1 else rows.repeat(2, 1)).T)[
+                :, : len(rows)
+            ].T.contiguous()
+            for weight in weights
+        ],
         "oneDNN": lambda rows: [
             torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "") for weight in weights
         ],

@@ -11,22 +11,27 @@ from transformers_simul.evaluation.flops import count_flops
 from transformers_simul.models.linear import SimulLinear
 
 
-@pytest.mark.parametrize("rows", [1, 2, 7, 65])
+@pytest.mark.parametrize(
+    "shape", [(48,), (1, 48), (2, 48), (2, 2, 48), (2, 7, 48), (2, 65, 48), (0, 48), (1, 1, 600), (5, 1100)]
+)
 @pytest.mark.parametrize("bias", [True, False])
-def test_equals_the_stock_layer_in_inference_mode_and_is_it_elsewhere(rows, bias):
+def test_equals_the_stock_layer_in_inference_mode_and_is_it_elsewhere(shape, bias):
     torch.manual_seed(0)
-    layer = SimulLinear(48, 80, bias=bias)
-    plain = nn.Linear(48, 80, bias=bias)
+    layer = SimulLinear(shape[-1], 80, bias=bias)
+    plain = nn.Linear(shape[-1], 80, bias=bias)
     plain.load_state_dict(layer.state_dict())
-    inputs = torch.randn(2, rows, 48)
+    inputs = torch.randn(shape)
     with torch.no_grad():
         expected = plain(inputs)
         assert torch.equal(layer(inputs), expected)
     with torch.inference_mode():
+        assert layer(inputs).shape == expected.shape
+        assert layer(inputs).is_contiguous()
         assert torch.allclose(layer(inputs), expected, atol=1e-6)
         assert torch.equal(layer.to(torch.bfloat16)(inputs.bfloat16()), plain.to(torch.bfloat16)(inputs.bfloat16()))
     layer.float()(inputs).sum().backward()
-    assert layer.weight.grad.abs().sum() > 0
+    assert layer.bias is None or layer.bias.grad is not None
+    assert (layer.weight.grad.abs().sum() > 0) == (inputs.numel() > 0)
 
 
 @pytest.mark.parametrize("backend", ["eager", "sdpa"])

@@ -14,7 +14,7 @@ from ..text_files import read_json
 _FILES = ("config.json", "processor_config.json", "tokenizer.json")
 _JSON_FILES = (*_FILES, "tokenizer_config.json", "generation_config.json")
 # The kinds of [`set_decoding_weights`], whose module imports torch.
-KINDS = ("int8", "bfloat16", "float16")
+KINDS = ("int8", "bfloat16", "float16", "float32")
 # What Transformers says when it names its own argument.
 _ASKS_FOR_TRUST = "trust_remote_code=True"
 
@@ -41,7 +41,8 @@ def add_decoding_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decoding-weights",
         choices=KINDS,
-        help="round the weights to decode faster on a CPU (docs/performance.md#smaller-weights)",
+        help="round the weights, or lay them out anew (float32), to decode faster on a CPU "
+        "(docs/performance.md#weights-for-decoding)",
     )
 
 

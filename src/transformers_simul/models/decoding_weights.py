@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Smaller weights for decoding on CPUs: linear layers hold rounded weights, and activations are computed as they come.
+"""Weights for decoding on CPUs, rounded or in another order: activations are computed as they come.
 
 Reading the weights bounds the time of a forward of few tokens, so half or a quarter of the bytes is about twice or
 three times the speed (`docs/performance.md`). The weights alone are rounded, row by row of their matrix; nothing is
@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-KINDS = ("int8", "bfloat16", "float16")
+from .linear import decoding_linear, takes_weights_first
+
+KINDS = ("int8", "bfloat16", "float16", "float32")
 
 # Up to so many tokens, reading int8 is faster than oneDNN's products of bfloat16 (benchmarks/linear_kernels.py).
 _FEW_TOKENS = 4
@@ -21,7 +23,7 @@ _INT8_BLOCK = 32
 
 
 def set_decoding_weights(model: Any, kind: str) -> None:
-    """Round the weights of a model's linear layers, in place, to decode faster on a CPU.
+    """Round the weights of a model's linear layers, or lay them out anew, in place, to decode faster on a CPU.
 
     The model can then translate, and evaluate a loss, but neither train nor be saved: the weights that it had are gone.
 
@@ -35,8 +37,10 @@ def set_decoding_weights(model: Any, kind: str) -> None:
             * `"bfloat16"`: two bytes, eight significant bits. Inputs and outputs are rounded to bfloat16.
             * `"float16"`: two bytes, eleven significant bits. Inputs and outputs stay float32, so that streamed logits
               equal those of a masked forward as exactly as without rounding.
+            * `"float32"`: nothing is rounded. The weights are held twice, once more in the order in which oneDNN reads
+              them, for steps of several tokens: faster for many streams, at twice the memory.
 
-            The head that gives the logits is float16 in all of them: bfloat16 logits are often equal.
+            The head that gives the logits is float16 where weights are rounded: bfloat16 logits are often equal.
 
     Raises:
         ValueError: for an unknown kind, a model that is elsewhere, of another dtype, quantised or with adapters, or a
@@ -59,14 +63,15 @@ def set_decoding_weights(model: Any, kind: str) -> None:
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, nn.Linear):
-                setattr(parent, name, RoundedLinear(layer, "float16" if layer is head else kind))
+                rounded_head = layer is head and kind != "float32"
+                setattr(parent, name, RoundedLinear(layer, "float16" if rounded_head else kind))
     model.requires_grad_(False)
     model.decoding_weights = kind
     model.register_state_dict_pre_hook(_refuse_to_save)
 
 
 class RoundedLinear(nn.Module):
-    """A linear layer with rounded weights, made by [`set_decoding_weights`].
+    """A linear layer with the weights of [`set_decoding_weights`], which makes it.
 
     Args:
         layer (`nn.Linear`): float32, on a CPU.
@@ -116,11 +121,31 @@ class _Float16:
         return self
 
 
+class _Float32:
+    """oneDNN's product of weights in the order in which it reads them; where the order that they had is faster, as
+    without."""
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
+        self.weight, self.bias = weight, bias
+        self.packed = _in_onednn_order(weight)
+
+    def __call__(self, input: torch.Tensor) -> torch.Tensor:
+        output = None
+        if len(input) == 1 or takes_weights_first(input):
+            output = decoding_linear(input, self.weight, self.bias)
+        if output is None:
+            output = torch.ops.mkldnn._linear_pointwise(input, self.packed, self.bias, "none", [], "")
+        return output
+
+    def __deepcopy__(self, memo: Any) -> "_Float32":
+        return self
+
+
 class _BFloat16:
     """oneDNN's product in bfloat16, summed in float32, of weights in the order in which it reads them."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16().contiguous(), 1)
+        self.packed = _in_onednn_order(weight.bfloat16())
         self.bias = bias
 
     def __call__(self, input: torch.Tensor) -> torch.Tensor:
@@ -155,10 +180,17 @@ class _Int8(_BFloat16):
         return output if self.bias is None else output + self.bias
 
 
+def _in_onednn_order(weight: torch.Tensor) -> torch.Tensor:
+    # Without a number of rows: asked for the order for one, oneDNN leaves float32 as it is.
+    packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
+    return packed
+
+
 _PRODUCTS: dict[str, Callable[[torch.Tensor, torch.Tensor | None], Callable[[torch.Tensor], torch.Tensor]]] = {
     "int8": _Int8,
     "bfloat16": _BFloat16,
     "float16": _Float16,
+    "float32": _Float32,
 }
 
 
@@ -190,15 +222,18 @@ def _check(model: Any, kind: str) -> None:
             )
         if weight.dtype != torch.float32:
             raise ValueError(f"model must be float32 for decoding_weights={kind!r}, but {name} is {weight.dtype}.")
-    if "fbgemm" not in torch.backends.quantized.supported_engines:
+    if not torch.backends.mkldnn.is_available():
+        raise ValueError(f"decoding_weights={kind!r} needs a PyTorch with oneDNN.")
+    if kind != "float32" and "fbgemm" not in torch.backends.quantized.supported_engines:
         raise ValueError(f"decoding_weights={kind!r} needs a PyTorch with FBGEMM, which is made for x86 CPUs.")
-    if kind != "float16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if kind in ("int8", "bfloat16") and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise ValueError(f"decoding_weights={kind!r} needs a CPU that computes in bfloat16; 'float16' does not.")
 
 
 def _refuse_to_save(model: Any, *_: Any) -> None:
     raise ValueError(
-        f"model must be loaded without decoding_weights to be saved: those of {model.decoding_weights!r} are rounded."
+        f"model must be loaded without decoding_weights={model.decoding_weights!r} to be saved: its layers hold no "
+        "weights that a checkpoint could take."
     )
 
 

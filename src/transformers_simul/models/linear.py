@@ -7,10 +7,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+# Rows that have so many numbers together stay in a core's first cache, where the weights are read fastest as the left
+# factor of a product of matrices; up to so many, even one row that is written twice (benchmarks/linear_kernels.py).
+_SMALL_INPUT, _SMALL_ROW = 3072, 512
+
 
 def decoding_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor | None:
-    """`F.linear` through oneDNN: in float32 on a CPU, torch itself takes another library, which for a few rows can be
-    several times slower (`docs/performance.md`).
+    """`F.linear` in the fastest way that there is for so many rows in float32 on a CPU: as a product of the weights and
+    the transposed input for a few short ones, through oneDNN for others. torch itself can be several times slower
+    (`docs/performance.md`).
 
     It has no gradient and differs from the stock kernel in the last bits, so it is taken in inference mode only, which
     is what the decoding loop runs in.
@@ -40,9 +45,33 @@ def decoding_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tenso
         return None
     if not torch.is_inference_mode_enabled() or not torch.backends.mkldnn.is_available():
         return None
+    if takes_weights_first(input):
+        return _weights_first(input, weight, bias)
     # The operator that torch.compile emits for a linear layer; no public name leads to it for plain tensors.
     output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
     return output
+
+
+def takes_weights_first(input: torch.Tensor) -> bool:
+    """Whether a product of the weights and the transposed input is the fastest.
+
+    Args:
+        input (`torch.Tensor` of shape `(..., in)`).
+    """
+    numbers = input.numel()
+    if numbers != input.shape[-1]:
+        return numbers <= _SMALL_INPUT
+    # Who counts operations would count the second copy of the row, too.
+    return numbers <= _SMALL_ROW and not torch._C._len_torch_dispatch_stack()
+
+
+def _weights_first(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    rows = input.reshape(-1, input.shape[-1])
+    count = len(rows)
+    # One row would be a product with a vector, which is slower than one with the same row twice.
+    columns = (rows if count > 1 else rows.repeat(2, 1)).T
+    output = weight @ columns if bias is None else torch.addmm(bias[:, None], weight, columns)
+    return output[:, :count].T.contiguous().view(*input.shape[:-1], len(weight))
 
 
 class SimulLinear(nn.Linear):
@@ -75,4 +104,4 @@ def keep_plain_4bit(model: nn.Module, trains: bool = False) -> None:
             layer.support_avx512bf16_for_cpu = layer.support_avx512bf16_for_cpu and fits and not trains
 
 
-__all__ = ["SimulLinear", "decoding_linear", "keep_plain_4bit"]
+__all__ = ["SimulLinear", "decoding_linear", "keep_plain_4bit", "takes_weights_first"]
