@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from copy import deepcopy
 
 import pytest
 import torch
@@ -89,7 +90,10 @@ def test_streamed_logits_equal_one_masked_training_forward(processor, family, po
 def test_invariant_around_every_family(processor, family, positions):
     model, sources = make_speech(family, processor, positions), recordings(5, 3)
     output = run(model, processor, feed_audio_later(processor, sources), WaitKPolicy(1))
-    counts = assert_streamed_equals_trained(model, processor, sources, [WaitKPolicy(1)] * 3, output)
+    # The masked forward in float64: in float32 two kernels that err by less than the tolerance may do so in opposite
+    # directions.
+    exact = deepcopy(model).double()
+    counts = assert_streamed_equals_trained(exact, processor, sources, [WaitKPolicy(1)] * 3, output)
     assert counts["replacements"], counts
 
 
