@@ -5,10 +5,15 @@ forced targets, so that a machine whose speed drifts slows both alike.
     git worktree add ../before COMMIT
     python benchmarks/between_commits.py ../before . --rounds 9
 
-Each folder's own `src` and `benchmarks/common.py` are used; everything else is this file's.
+Each folder's own `src` and `benchmarks/common.py` are used; everything else is this file's. Both sides must have the
+same sentences, forced targets and weights, which is checked. How targets are forced is the folder's own: f71b020 does
+it by a logits processor, later revisions by a row decoder that chooses. The processor is dearer, so that "before" is
+slower for it at 64 streams.
 """
 
 import argparse
+import hashlib
+import json
 import os
 import statistics
 import subprocess
@@ -85,12 +90,25 @@ def sides() -> dict[str, Callable[[], object]]:
     }
 
 
+def fingerprints() -> list[str]:
+    """Digests of what is translated and of weights, which both revisions must share."""
+    import common
+
+    sentences = [[pair["text"], pair["forced"]] for pair in common.sample(64)]
+    weights = sorted(_digest(weight.detach().numpy().tobytes()) for weight in common.model(320, 6).parameters())
+    return [_digest(json.dumps(each).encode()) for each in (sentences, weights)]
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 def answer() -> None:
     """A worker: for each name that comes in, the seconds of that side."""
     # This file may lie in another revision than the one that is timed, which is the current folder.
     sys.path[0] = "benchmarks"
     found = sides()
-    print(READY, *found, sep="\t", flush=True)
+    print(READY, *fingerprints(), *found, sep="\t", flush=True)
     for line in sys.stdin:
         started = time.perf_counter()
         found[line.strip()]()
@@ -101,6 +119,7 @@ class Worker:
     """A process that runs one revision."""
 
     def __init__(self, folder: Path):
+        self.folder = folder
         source = str(folder.resolve() / "src")
         environment = os.environ | {"PYTHONPATH": source, "TRANSFORMERS_VERBOSITY": "error", "PYTHONWARNINGS": "ignore"}
         self.process = subprocess.Popen(
@@ -113,7 +132,7 @@ class Worker:
         )
         while not (line := self._line()).startswith(READY):
             pass
-        self.names = line.strip().split("\t")[1:]
+        _, self.sentences, self.weights, *self.names = line.strip().split("\t")
 
     def seconds(self, name: str) -> float:
         assert self.process.stdin is not None
@@ -124,7 +143,7 @@ class Worker:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the worker in {self.process.args} must answer, but ended with {self.process.wait()}.")
+            raise RuntimeError(f"the worker in {self.folder} must answer, but ended with {self.process.wait()}.")
         return line
 
 
@@ -139,11 +158,22 @@ def main() -> None:
     if args.worker:
         answer()
         return
-    if args.before is None or args.rounds < 1:
-        parser.error("before must be the folder of a revision, and rounds at least 1")
+    if args.before is None:
+        parser.error("before must be given: the folder of a revision")
+    for folder in (args.before, args.after):
+        if not (folder / "benchmarks" / "common.py").is_file():
+            parser.error(f"before and after must be folders of revisions, but {folder} has no benchmarks/common.py")
+    if args.rounds < 1:
+        parser.error(f"rounds must be at least 1, got {args.rounds}")
     before, after = Worker(args.before), Worker(args.after)
+    for what in ("sentences", "weights"):
+        if getattr(before, what) != getattr(after, what):
+            parser.error(f"{args.before} and {args.after} must time the same work, but their {what} differ")
+    names = [name for name in after.names if args.only in name]
+    if not names:
+        parser.error(f"only must be part of a name, one of {after.names}, got {args.only!r}")
     print("| | before: ms | after: ms | after / before (quartiles of the rounds) |\n|---|---|---|---|")
-    for name in tqdm([name for name in after.names if args.only in name], file=sys.stderr):
+    for name in tqdm(names, file=sys.stderr):
         for worker in (before, after):
             worker.seconds(name)
         pairs = []

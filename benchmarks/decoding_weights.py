@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights for decoding against the model's own, in turns: the speed of one stream and of 64, and of a
-trained model BLEU.
+"""Weights for decoding against the model's own, in turns: the speed of one stream, of 8 and of 64, and of a trained
+model BLEU.
 
 Usage: benchmarks/decoding_weights.py [MODEL_FOLDER SOURCE_FILE TARGET_FILE]
 """
@@ -19,6 +19,7 @@ from transformers_simul.evaluation.quality import paired_difference
 from transformers_simul.evaluation.report import markdown_table, report_line
 from transformers_simul.models.decoding_weights import KINDS, set_decoding_weights
 
+# The model's own weights, which are float32: what the others are measured against.
 NONE = "none"
 
 
@@ -35,13 +36,14 @@ def models() -> dict:
 def measure(results: dict[str, float], raw: dict[str, list[float]], rounds: int = 2, streams: int = 64) -> None:
     pairs = common.sample(streams)
     found = models()
-    for count, text in ((1, pairs[:3]), (streams, pairs)):
+    for count, text in ((1, pairs[:3]), (8, pairs[:8]), (streams, pairs)):
         sides = {f"{kind}, {count} streams": side(model, text, count) for kind, model in found.items()}
         # Time of the processor, which other programs on the machine leave alone.
         seconds = common.alternate(sides, rounds, clock=time.process_time)
         for kind in KINDS:
-            # Today's keys; of the kind that is float32, against the model without it.
-            name = f"{kind}_vs_float32" if count == 1 else f"{kind}_streams{count}_vs_float32"
+            # The kind float32 changes only the order of the weights.
+            name = "onednn_order" if kind == "float32" else kind
+            name += "_vs_float32" if count == 1 else f"_streams{count}_vs_float32"
             results[name] = common.ratio(seconds, f"{NONE}, {count} streams", f"{kind}, {count} streams")
         raw |= seconds
 

@@ -12,24 +12,24 @@ import torch
 from torch.nn import functional as F
 
 import common
-from transformers_simul.models.decoding_weights import KINDS, RoundedLinear
+from transformers_simul.models.decoding_weights import KINDS, PackedLinear
 
 LAYERS = 20
 OUT, IN = map(int, sys.argv[1:] or (4096, 1024))
 ROWS = (1, 2, 3, 4, 8, 16, 64, 128)
 
 
-def _rounded(weight: torch.Tensor, bias: torch.Tensor, kind: str) -> RoundedLinear:
+def _packed(weight: torch.Tensor, bias: torch.Tensor, kind: str) -> PackedLinear:
     layer = torch.nn.Linear(IN, OUT)
     layer.weight.data, layer.bias.data = weight, bias
-    return RoundedLinear(layer, kind).eval()
+    return PackedLinear(layer, kind).eval()
 
 
 def main() -> None:
     weights = [torch.randn(OUT, IN) for _ in range(LAYERS)]
     bias = torch.randn(OUT)
     halves, half_bias = [weight.bfloat16() for weight in weights], bias.bfloat16()
-    anew = [torch.ops.mkldnn._reorder_linear_weight(weight, None) for weight in weights]
+    reordered = [torch.ops.mkldnn._reorder_linear_weight(weight, None) for weight in weights]
     kernels = {
         "F.linear": lambda rows: [F.linear(rows, weight, bias) for weight in weights],
         "x @ W.T + b": lambda rows: [rows @ weight.T + bias for weight in weights],
@@ -42,13 +42,13 @@ def main() -> None:
         "oneDNN": lambda rows: [
             torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "") for weight in weights
         ],
-        "oneDNN, laid out anew": lambda rows: [
-            torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "") for weight in anew
+        "oneDNN, reordered": lambda rows: [
+            torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "") for weight in reordered
         ],
         "bfloat16": lambda rows: [F.linear(rows.bfloat16(), weight, half_bias) for weight in halves],
     }
     for kind in KINDS:
-        layers = [_rounded(weight, bias, kind) for weight in weights]
+        layers = [_packed(weight, bias, kind) for weight in weights]
         kernels[f"decoding_weights={kind}"] = lambda rows, layers=layers: [layer(rows) for layer in layers]
     print(f"| rows | {' | '.join(kernels)} |\n|---|{'---|' * len(kernels)}")
     with torch.inference_mode():

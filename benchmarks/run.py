@@ -36,7 +36,7 @@ def main() -> None:
         "one stream, live": lambda results, raw: live.measure(results, raw, common.corpus()["test"]),
         "one stream, live, long text": live.measure_long,
         "64 streams": streams.measure,
-        "smaller weights": decoding_weights.measure,
+        "weights for decoding": decoding_weights.measure,
         "a small model": small_models.measure,
         "peers": peers.measure,
         "a corpus": corpus_rows.measure,

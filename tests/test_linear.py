@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 import random
+from collections import Counter
 
 import pytest
 import torch
 from torch import nn
+from transformers import LogitsProcessorList
 
 from helpers import make_model, random_sentence
+from test_generation import Babble, assert_streamed_equals_trained, run, sentences
 from transformers_simul import SimulFalconForCausalLM, SimulMaskDataCollator, WaitKPolicy
 from transformers_simul.evaluation.flops import count_flops
+from transformers_simul.models import linear
+from transformers_simul.models.decoding_weights import set_decoding_weights
 from transformers_simul.models.linear import SimulLinear
 
 
@@ -32,6 +37,69 @@ def test_equals_the_stock_layer_in_inference_mode_and_is_it_elsewhere(shape, bia
     layer.float()(inputs).sum().backward()
     assert layer.bias is None or layer.bias.grad is not None
     assert (layer.weight.grad.abs().sum() > 0) == (inputs.numel() > 0)
+
+
+@pytest.mark.parametrize("shape", [(48,), (3, 48), (600,), (9, 600)])
+def test_the_strides_of_a_bias_are_heeded(shape):
+    """oneDNN takes the numbers of a bias one after another in memory."""
+    torch.manual_seed(0)
+    layer, inputs = SimulLinear(shape[-1], 80), torch.randn(shape)
+    layer.bias = nn.Parameter(torch.randn(80, 2)[:, 0])
+    assert not layer.bias.is_contiguous()
+    with torch.no_grad():
+        expected = layer(inputs)
+    with torch.inference_mode():
+        assert torch.allclose(layer(inputs), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [None, "float32"])
+def test_every_kernel_streams_what_a_masked_forward_says(processor, monkeypatch, kind):
+    model, counts = make_model(processor, hidden_size=640, initializer_range=0.04), Counter()
+    if kind is not None:
+        set_decoding_weights(model, kind)
+    weights_first, onednn = linear._weights_first, torch.ops.mkldnn._linear_pointwise
+
+    def counted_weights_first(*args):
+        counts["weights first"] += 1
+        return weights_first(*args)
+
+    def counted_onednn(input, weight, *args):
+        counts["oneDNN's order" if weight.is_mkldnn else "oneDNN"] += 1
+        return onednn(input, weight, *args)
+
+    monkeypatch.setattr(linear, "_weights_first", counted_weights_first)
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", counted_onednn)
+    taken = set()
+    for batch in (1, 6):
+        sources, policies = sentences(batch, batch), [WaitKPolicy(2)] * batch
+        counts.clear()
+        output = run(model, processor, sources, policies)
+        # Before the masked forward, which takes kernels of its own.
+        taken |= set(counts)
+        assert_streamed_equals_trained(model, processor, sources, policies, output)
+    assert taken == {"weights first", "oneDNN"} | ({"oneDNN's order"} if kind else set())
+
+
+class Steady(Babble):
+    """Lets the model say so little in which word comes that rounding does not change it."""
+
+    def __call__(self, input_ids, scores):
+        return super().__call__(input_ids, scores / 100)
+
+
+@pytest.mark.parametrize("kind", [None, "float32"])
+def test_autocast_does_not_break_decoding(processor, kind):
+    """It rounds attention, but no layer by the kernel that it takes: a row's keys are of one dtype."""
+    model, sources = make_model(processor, hidden_size=640, initializer_range=0.04), sentences(5, 4)
+    if kind is not None:
+        set_decoding_weights(model, kind)
+    steady = {"logits_processor": LogitsProcessorList([Steady(processor.token_kinds)])}
+    plain = run(model, processor, sources, WaitKPolicy(2), **steady)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = run(model, processor, sources, WaitKPolicy(2), **steady)
+    assert cast.words == plain.words
+    differences = [(one - other).abs().max() for one, other in zip(cast.logits, plain.logits, strict=True)]
+    assert 0 < max(differences) < 0.1
 
 
 @pytest.mark.parametrize("backend", ["eager", "sdpa"])

@@ -2,6 +2,7 @@
 """Scores of long recordings equal those of OmniSTEval and simulstream, on logs that tests/omnisteval/record.py made."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +119,15 @@ def test_score_and_table_and_plot(tmp_path, capsys):
     assert cli.main(["score", str(HERE / "talks0.log"), *flags, "--lang", "de"]) == 0
     out = capsys.readouterr().out
     assert "segmenters:soft(de), mwer" in out
+    # A pipe, as a shell's <(...) makes, can be read once.
+    reader, writer = os.pipe()
+    os.write(writer, (HERE / "talks0.de").read_bytes())
+    os.close(writer)
+    try:
+        assert cli.main(["score", str(HERE / "talks0.log"), *flags[:3], f"/dev/fd/{reader}", *flags[4:], "--json"]) == 0
+    finally:
+        os.close(reader)
+    assert json.loads(capsys.readouterr().out) == scores
     lines = [longform_line(f"k = {seed}", *talks(0)[:3], 10) for seed in range(2)]
     table = markdown_table(lines)
     assert "| policy | BLEU | chrF++ | StreamLAAL | LongYAAL |" in table

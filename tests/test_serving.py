@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 
+import anyio
 import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -294,12 +295,14 @@ class TestRefusals:
                 session = server.service.open(wanted, Principal("one that does not read"))
                 session.put("a dog runs over " * 20)
                 session.end()
-                while session.unsent <= 3:
-                    await asyncio.sleep(0.01)
+                with anyio.fail_after(30):
+                    while session.unsent <= 3:
+                        await asyncio.sleep(0.01)
                 with pytest.raises(Failure, match="Too many messages wait") as failed:
                     async for _ in session.messages():
                         pass
                 assert failed.value.code == "slow_reader"
+                assert session.tracks[0].source.is_cancelled
                 server.service.release(session)
                 assert (await quick)[-1]["type"] == "end"
 

@@ -16,7 +16,7 @@ from transformers_simul.serving.client.kept import Kept
 from transformers_simul.serving.messages import SERVER_MESSAGES, SentenceEnd, SourcePiece, Start, WordMessage
 from transformers_simul.serving.models import MeasuredEngine
 
-resuming = Kept.resuming
+resuming = Kept._resuming
 _draw = random.Random(3)
 TEXT = " ".join(random_sentence(_draw, 2, 5) + " ." for _ in range(7))
 # Two of its sentences are cut off, and those before them leave with them.
@@ -323,7 +323,7 @@ def test_no_more_context_is_kept_and_sent_than_servers_take():
 def test_what_is_too_much_is_not_measured_for_each_sentence_that_leaves(monkeypatch):
     """A server may ask for many sentences of long words, and then take few bytes: its client does not stand still."""
     measured = []
-    monkeypatch.setattr(Kept, "resuming", lambda self: measured.append(1) or resuming(self))
+    monkeypatch.setattr(Kept, "_resuming", lambda self: measured.append(1) or resuming(self))
     kept = Kept(Start())
     kept.begin(taken(kept_sentences=1000, message_bytes=9000))
     for number in range(1, 201):

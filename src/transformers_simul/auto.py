@@ -48,7 +48,7 @@ class AutoSimulModel:
             config (`PreTrainedConfig`, `str` or `os.PathLike`, *optional*): a configuration of the stock family or
                 ours, or where one is stored, instead of the checkpoint's own.
             decoding_weights (`str`, *optional*): `"int8"`, `"bfloat16"` or `"float16"`: round the weights to decode
-                faster on a CPU; `"float32"`: lay them out anew, see [`set_decoding_weights`].
+                faster on a CPU; `"float32"`: reorder them for oneDNN, see [`set_decoding_weights`].
             **kwargs: further arguments of the stock `from_pretrained`, and settings of [`SimulConfig`] such as
                 `positions`.
 

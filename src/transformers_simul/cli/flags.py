@@ -217,10 +217,13 @@ def check_packages(who: str, names: Sequence[str], extra: str) -> None:
 
 
 def read_token_file(path: str) -> str:
-    """The text of a file of tokens.
+    """Read a file of tokens.
 
     Args:
         path (`str`): of the file.
+
+    Returns:
+        `str`: its text.
 
     Raises:
         ValueError: if it cannot be read.

@@ -41,7 +41,7 @@ def add_decoding_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decoding-weights",
         choices=KINDS,
-        help="round the weights, or lay them out anew (float32), to decode faster on a CPU "
+        help="round the weights, or reorder them for oneDNN (float32), to decode faster on a CPU "
         "(docs/performance.md#weights-for-decoding)",
     )
 

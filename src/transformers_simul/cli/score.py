@@ -68,17 +68,18 @@ def _score(args: argparse.Namespace) -> int:
     from ..evaluation.neural import read_neural_scores, write_neural_inputs
 
     if args.words_per_second is not None and not 0 < args.words_per_second < math.inf:
-        raise ValueError(f"words-per-second must be positive, got {args.words_per_second}.")
+        raise ValueError(f"words-per-second must be positive and finite, got {args.words_per_second}.")
     if not 1 <= args.bootstrap <= MOST_RESAMPLES:
         raise ValueError(f"bootstrap must be at least 1 and at most {MOST_RESAMPLES}, got {args.bootstrap}.")
-    references = read_lines(args.references) if args.references else []
+    # With segments their scorer reads the references: a pipe can be read only once.
+    references = read_lines(args.references) if args.references and not args.segments else []
     sources = read_lines(args.sources) if args.sources else []
     instances = read_log(args.log, args.words_per_second or 1.0, sources, references, bool(args.segments))
     if not instances:
         raise ValueError(f"log {args.log!r} must hold at least one sentence.")
-    if references and not args.segments:
+    if references:
         instances = _with_references(instances, references)
-    line = _line(args, instances, references)
+    line = _line(args, instances)
     scores = list(line.quality)
     if args.neural_inputs:
         for path in write_neural_inputs(args.neural_inputs, instances):
@@ -96,7 +97,7 @@ def _score(args: argparse.Namespace) -> int:
     return 0
 
 
-def _line(args: argparse.Namespace, instances: list, references: Sequence[str]) -> Any:
+def _line(args: argparse.Namespace, instances: list) -> Any:
     from ..evaluation.quality import QUALITY
     from ..evaluation.report import report_line
 

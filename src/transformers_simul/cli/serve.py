@@ -147,7 +147,8 @@ def assemble(
         tokens (`Tokens`): who may come.
         max_streams, max_tokens (`int`): of each engine.
         trust_remote_code (`bool`): whether code that comes with a model may run.
-        decoding_weights (`str`, *optional*): to which its weights are rounded.
+        decoding_weights (`str`, *optional*): the kind of weights that the models decode with, see
+            [`set_decoding_weights`].
         segmenters (`Sequence[str]`): files, each of all source languages or after `LANGUAGE=`.
         origins (`Sequence[str]`): whose pages may use it.
         host_names (`Sequence[str]`): further names that it answers to where no token is asked for.

@@ -122,8 +122,15 @@ def make_collator(processor: SimulProcessor, flags: Flags) -> SimulMaskDataColla
 
 
 def evaluate(model: Any, processor: SimulProcessor, flags: Flags, texts: Texts) -> None:
-    """Return the loss per target token on the validation pairs, under the training policy as its first epoch draws
-    it."""
+    """Print the loss per target token on the validation pairs, under the training policy as its first epoch draws it,
+    and save it as `eval_results.json` in the output folder.
+
+    Args:
+        model (`PreTrainedModel`): to evaluate.
+        processor (`SimulProcessor`): the model's.
+        flags (`Flags`): of the program.
+        texts (`Texts`): with the validation pairs.
+    """
     collator = make_collator(processor, flags)
     collator.set_epoch(0)
     dataset, _ = drop_long_pairs(texts.dataset(processor, flags, "validation"), collator, "validation")

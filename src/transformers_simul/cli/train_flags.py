@@ -70,8 +70,8 @@ class SimulArguments:
     decoding_weights: str | None = field(
         default=None,
         metadata={
-            "help": "Round the weights to translate faster on a CPU: int8, bfloat16 or float16; or lay them out anew: "
-            "float32 (docs/performance.md#weights-for-decoding)."
+            "help": "Round the weights to translate faster on a CPU: int8, bfloat16 or float16; or reorder them for "
+            "oneDNN: float32 (docs/performance.md#weights-for-decoding)."
         },
     )
 

@@ -53,21 +53,21 @@ def _predict(model, processor, test: list[Pair], args: SimulArguments, output_di
     # What the model lacks shows before hours of work.
     policies = {name: policy.for_model(model) for name, policy in policies.items()}
     sources, references = [pair.source for pair in test], [pair.target for pair in test]
-    rounded = {"weights": args.decoding_weights} if args.decoding_weights else {}
+    weights = {"weights": args.decoding_weights} if args.decoding_weights else {}
     logs = {
         name: finished_log(
             output_dir / "logs" / log_name(name) / "instances.log",
             # A name's defaults and the heads that a policy looks at change its output, not its name.
-            weights_key(folder, test, repr(policy), *rounded.values()),
+            weights_key(folder, test, repr(policy), *weights.values()),
             functools.partial(translate_corpus, model, processor, sources, references, policy, args.predict_batch_size),
-            run_settings(policy, model.dtype, model.device, **rounded),
+            run_settings(policy, model.dtype, model.device, **weights),
         )
         for name, policy in policies.items()
     }
     if not PartialState().is_main_process:
         return
     lines = [
-        report_line(name, log, settings=run_settings(policies[name], model.dtype, model.device, **rounded))
+        report_line(name, log, settings=run_settings(policies[name], model.dtype, model.device, **weights))
         for name, log in logs.items()
     ]
     gain = difference(logs[names[-1]], logs[names[0]])

@@ -157,7 +157,8 @@ def _translate_file(args: argparse.Namespace, policy: Policy, sources: list[str]
 
 
 def _translate_live(args: argparse.Namespace, policy: Policy, words: Iterable[str | None] | None) -> None:
-    """Yield words as they arrive, and None at the end of a line; words come from standard input by default."""
+    """Load the model and print the translation of words as they arrive; None ends a line. Without `words`, those of
+    standard input, from a terminal key by key."""
     # Where there is no termios, the system's terminal gives whole lines.
     is_typed = words is None and sys.stdin.isatty() and find_spec("termios") is not None
     if is_typed:

@@ -44,8 +44,8 @@ def difference_at(
     for log in (*better, *worse):
         if [each.reference for each in log] != references:
             raise ValueError(
-                "better and worse must hold the same sentences, but the references of two logs differ, "
-                f"{len(references)} and {len(log)}."
+                "better and worse must hold the same sentences, but the references of two logs differ, of "
+                f"{len(references)} and {len(log)} sentences."
             )
     metric = _metric(name, None)
     curves = [[_point(metric, log) for log in curve] for curve in (better, worse)]

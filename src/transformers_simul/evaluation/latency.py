@@ -257,7 +257,14 @@ def work(elapsed_ms: Sequence[float], words_per_second: float, count: int) -> li
 
 
 def check_rate(words_per_second: float) -> None:
-    """Raise a `ValueError` for a rate of the source that is not positive and finite."""
+    """Refuse what cannot be a rate of the source.
+
+    Args:
+        words_per_second (`float`): the rate.
+
+    Raises:
+        ValueError: if it is not positive and finite.
+    """
     if not 0 < words_per_second < math.inf:
         raise ValueError(f"words_per_second must be positive and finite, got {words_per_second}.")
 

@@ -105,8 +105,8 @@ class Visitors:
             says to have no punctuation.
 
     Attributes:
-        turns: the newest translation of each visitor, until it is stopped.
-        queue: those that wait for a place, the first first.
+        turns (`dict[str, _Turn]`): the newest translation of each visitor, until it is stopped.
+        queue (`deque[_Turn]`): translations that wait for a place, in the order in which they came.
     """
 
     def __init__(
@@ -268,7 +268,13 @@ class Visitors:
         return turn
 
     def glossary_of(self, text: str) -> Any:
-        """The terms of all visitors, and those of one, which count where both have one.
+        """Return the terms of all visitors together with those of one, which count where both have one.
+
+        Args:
+            text (`str`): the visitor's terms, with `source term = target term` on each line.
+
+        Returns:
+            `Glossary`: of both; what the visitors were made with, which may be None, where the text has no term.
 
         Raises:
             ValueError: for a line that is no term, or a term that cannot be written.

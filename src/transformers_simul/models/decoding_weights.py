@@ -3,7 +3,8 @@
 
 Reading the weights bounds the time of a forward of few tokens, so half or a quarter of the bytes is about twice or
 three times the speed (`docs/performance.md`). The weights alone are rounded, row by row of their matrix; nothing is
-measured over several tokens, so what a stream gets does not depend on who shares its forwards.
+measured over several tokens, so a row's numbers depend on no other row, but for the last bits of float32, which depend
+on how many rows a kernel has.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .linear import decoding_linear, takes_weights_first
+from .linear import decoding_linear, onednn_linear
 
 KINDS = ("int8", "bfloat16", "float16", "float32")
 
@@ -23,9 +24,10 @@ _INT8_BLOCK = 32
 
 
 def set_decoding_weights(model: Any, kind: str) -> None:
-    """Round the weights of a model's linear layers, or lay them out anew, in place, to decode faster on a CPU.
+    """Round the weights of a model's linear layers, or reorder them for oneDNN, in place, to decode faster on a CPU.
 
-    The model can then translate, and evaluate a loss, but neither train nor be saved: the weights that it had are gone.
+    The model can then translate, and evaluate a loss, but neither train nor be saved: its layers have no parameters any
+    more.
 
     Args:
         model (`nn.Module`): of any family, float32, on a CPU.
@@ -63,14 +65,14 @@ def set_decoding_weights(model: Any, kind: str) -> None:
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, nn.Linear):
-                rounded_head = layer is head and kind != "float32"
-                setattr(parent, name, RoundedLinear(layer, "float16" if rounded_head else kind))
+                is_rounded_head = layer is head and kind != "float32"
+                setattr(parent, name, PackedLinear(layer, "float16" if is_rounded_head else kind))
     model.requires_grad_(False)
     model.decoding_weights = kind
     model.register_state_dict_pre_hook(_refuse_to_save)
 
 
-class RoundedLinear(nn.Module):
+class PackedLinear(nn.Module):
     """A linear layer with the weights of [`set_decoding_weights`], which makes it.
 
     Args:
@@ -122,20 +124,15 @@ class _Float16:
 
 
 class _Float32:
-    """oneDNN's product of weights in the order in which it reads them; where the order that they had is faster, as
-    without."""
+    """The fastest of the decoding loop's products, with weights in oneDNN's own order for more than one row."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
         self.weight, self.bias = weight, bias
         self.packed = _in_onednn_order(weight)
 
     def __call__(self, input: torch.Tensor) -> torch.Tensor:
-        output = None
-        if len(input) == 1 or takes_weights_first(input):
-            output = decoding_linear(input, self.weight, self.bias)
-        if output is None:
-            output = torch.ops.mkldnn._linear_pointwise(input, self.packed, self.bias, "none", [], "")
-        return output
+        output = decoding_linear(input, self.weight, self.bias, self.packed)
+        return onednn_linear(input, self.packed, self.bias) if output is None else output
 
     def __deepcopy__(self, memo: Any) -> "_Float32":
         return self
@@ -149,9 +146,7 @@ class _BFloat16:
         self.bias = bias
 
     def __call__(self, input: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-            input.bfloat16(), self.packed, None, "none", [], ""
-        ).float()
+        output = onednn_linear(input.bfloat16(), self.packed, None).float()
         return output if self.bias is None else output + self.bias
 
     def __deepcopy__(self, memo: Any) -> "_BFloat16":
@@ -222,19 +217,21 @@ def _check(model: Any, kind: str) -> None:
             )
         if weight.dtype != torch.float32:
             raise ValueError(f"model must be float32 for decoding_weights={kind!r}, but {name} is {weight.dtype}.")
-    if not torch.backends.mkldnn.is_available():
-        raise ValueError(f"decoding_weights={kind!r} needs a PyTorch with oneDNN.")
+    if kind != "float16" and not torch.backends.mkldnn.is_available():
+        raise ValueError(f"decoding_weights={kind!r} needs a PyTorch with oneDNN; 'float16' does not.")
     if kind != "float32" and "fbgemm" not in torch.backends.quantized.supported_engines:
-        raise ValueError(f"decoding_weights={kind!r} needs a PyTorch with FBGEMM, which is made for x86 CPUs.")
+        raise ValueError(
+            f"decoding_weights={kind!r} needs a PyTorch with FBGEMM, which is made for x86 CPUs; 'float32' does not."
+        )
     if kind in ("int8", "bfloat16") and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         raise ValueError(f"decoding_weights={kind!r} needs a CPU that computes in bfloat16; 'float16' does not.")
 
 
 def _refuse_to_save(model: Any, *_: Any) -> None:
     raise ValueError(
-        f"model must be loaded without decoding_weights={model.decoding_weights!r} to be saved: its layers hold no "
-        "weights that a checkpoint could take."
+        f"model must be loaded without decoding_weights={model.decoding_weights!r} to be saved: its layers have no "
+        "parameters any more."
     )
 
 
-__all__ = ["KINDS", "RoundedLinear", "check_kind", "set_decoding_weights"]
+__all__ = ["KINDS", "PackedLinear", "check_kind", "set_decoding_weights"]

@@ -10,7 +10,7 @@ from .text import BYTE_PIECE, control_tokens
 # Ids are taken after a letter, as in the middle of a text; what joins the first does not join the second.
 _ANCHORS = ("a", "中")
 # Words that are kept: at most so many, of so many characters.
-MOST_KEPT, LONGEST_KEPT = 65536, 64
+MOST_KEPT, _LONGEST_KEPT = 65536, 64
 
 
 class TextEncoder:
@@ -84,7 +84,7 @@ class TextEncoder:
             ids = encode()
             if not ids:
                 raise ValueError(f"tokenizer must have tokens for every text, but has none for {piece!r}.")
-            if len(piece) <= LONGEST_KEPT:
+            if len(piece) <= _LONGEST_KEPT:
                 if len(self._known) >= MOST_KEPT:
                     self._known.clear()
                 self._known[piece] = ids

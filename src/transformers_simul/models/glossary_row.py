@@ -56,7 +56,7 @@ class BoundGlossary:
             self.terms.add(words_of(source), target)
 
     def row(self) -> "RowGlossary":
-        """Make what follows how much of it one row has read and written."""
+        """Return a new [`RowGlossary`], which follows what one row of decoding reads and writes."""
         return RowGlossary(self)
 
     def text(self, ids: Sequence[int]) -> str:

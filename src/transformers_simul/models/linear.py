@@ -7,12 +7,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# Rows that have so many numbers together stay in a core's first cache, where the weights are read fastest as the left
-# factor of a product of matrices; up to so many, even one row that is written twice (benchmarks/linear_kernels.py).
-_SMALL_INPUT, _SMALL_ROW = 3072, 512
+# Rows that have at most so many numbers together stay in a core's first cache, where the weights are read fastest as
+# the left factor of a product of matrices; up to so many, even one row that is written twice
+# (benchmarks/linear_kernels.py).
+_MOST_IN_ROWS, _MOST_IN_ONE_ROW = 3072, 512
 
 
-def decoding_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor | None:
+def decoding_linear(
+    input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, packed: torch.Tensor | None = None
+) -> torch.Tensor | None:
     """`F.linear` in the fastest way that there is for so many rows in float32 on a CPU: as a product of the weights and
     the transposed input for a few short ones, through oneDNN for others. torch itself can be several times slower
     (`docs/performance.md`).
@@ -24,6 +27,8 @@ def decoding_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tenso
         input (`torch.Tensor` of shape `(..., in)`).
         weight (`torch.Tensor` of shape `(out, in)`).
         bias (`torch.Tensor` of shape `(out,)`, *optional*).
+        packed (`torch.Tensor` of shape `(out, in)`, *optional*): the weight in oneDNN's own order, which oneDNN reads
+            faster for more than one row.
 
     Returns:
         `torch.Tensor` of shape `(..., out)`, or None where this kernel is not the one to take.
@@ -35,6 +40,9 @@ def decoding_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tenso
     >>> from transformers_simul.models.linear import decoding_linear
     >>> decoding_linear(torch.ones(1, 2), torch.ones(3, 2), None) is None  # not in inference mode
     True
+    >>> with torch.inference_mode():
+    ...     decoding_linear(torch.ones(1, 2), torch.ones(3, 2), None)
+    tensor([[2., 2., 2.]])
 
     ```
     """
@@ -45,24 +53,55 @@ def decoding_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tenso
         return None
     if not torch.is_inference_mode_enabled() or not torch.backends.mkldnn.is_available():
         return None
-    if takes_weights_first(input):
+    if _takes_weights_first(input):
         return _weights_first(input, weight, bias)
+    has_one_row = input.numel() == input.shape[-1]
+    return onednn_linear(input, weight if packed is None or has_one_row else packed, bias)
+
+
+def onednn_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """`F.linear` through oneDNN on a CPU, without a gradient.
+
+    Args:
+        input (`torch.Tensor` of shape `(..., in)`): float32 or bfloat16.
+        weight (`torch.Tensor` of shape `(out, in)`): of the same dtype, perhaps in oneDNN's own order.
+        bias (`torch.Tensor` of shape `(out,)`, *optional*).
+
+    Returns:
+        `torch.Tensor` of shape `(..., out)`, of the input's dtype, whatever autocast asks for.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from transformers_simul.models.linear import onednn_linear
+    >>> onednn_linear(torch.ones(1, 2), torch.ones(3, 2), torch.arange(3.0))
+    tensor([[2., 3., 4.]])
+
+    ```
+    """
+    # oneDNN takes the numbers of a bias one after another in memory, whatever its strides.
+    bias = None if bias is None else bias.contiguous()
     # The operator that torch.compile emits for a linear layer; no public name leads to it for plain tensors.
     output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
     return output
 
 
-def takes_weights_first(input: torch.Tensor) -> bool:
-    """Whether a product of the weights and the transposed input is the fastest.
-
-    Args:
-        input (`torch.Tensor` of shape `(..., in)`).
-    """
+def _takes_weights_first(input: torch.Tensor) -> bool:
+    """Whether a product of the weights and the transposed input is the fastest."""
+    # Autocast would round this product, and oneDNN's not.
+    if torch.is_autocast_enabled("cpu"):
+        return False
     numbers = input.numel()
     if numbers != input.shape[-1]:
-        return numbers <= _SMALL_INPUT
+        return numbers <= _MOST_IN_ROWS
     # Who counts operations would count the second copy of the row, too.
-    return numbers <= _SMALL_ROW and not torch._C._len_torch_dispatch_stack()
+    return numbers <= _MOST_IN_ONE_ROW and not _is_counting()
+
+
+def _is_counting() -> bool:
+    """Whether somebody sees each operation, as who counts them does; no public name tells."""
+    return torch._C._len_torch_dispatch_stack() > 0
 
 
 def _weights_first(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -85,7 +124,7 @@ class SimulLinear(nn.Linear):
 def keep_plain_4bit(model: nn.Module, trains: bool = False) -> None:
     """Let 4-bit layers of bitsandbytes compute in the way that they do on every CPU, where the special one fails.
 
-    On a CPU with AVX-512 BF16, bitsandbytes lays the weights out anew at the first inference, for a kernel of its own.
+    On a CPU with AVX-512 BF16, bitsandbytes reorders the weights at the first inference, for a kernel of its own.
     It computes in bfloat16 whatever dtype was asked for, so that float32 activations which differ in their last bit end
     up a thousandth apart; it asserts that 32 divides the output features and that the input features are whole blocks;
     and it has no gradient, so that an evaluation in the middle of a training would leave the adapters below without
@@ -104,4 +143,4 @@ def keep_plain_4bit(model: nn.Module, trains: bool = False) -> None:
             layer.support_avx512bf16_for_cpu = layer.support_avx512bf16_for_cpu and fits and not trains
 
 
-__all__ = ["SimulLinear", "decoding_linear", "keep_plain_4bit", "takes_weights_first"]
+__all__ = ["SimulLinear", "decoding_linear", "keep_plain_4bit", "onednn_linear"]

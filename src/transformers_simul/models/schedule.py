@@ -38,6 +38,9 @@ def ends_word(token_kinds: torch.Tensor) -> torch.Tensor:
     Args:
         token_kinds (`torch.Tensor` of any shape, int): what each token is, from the processor's table.
 
+    Returns:
+        `torch.Tensor` of the same shape, bool.
+
     Example:
 
     ```python

@@ -72,7 +72,6 @@ class WordRule:
         self.eos_token_id: int = eos[0]
         self.first: Expected = "bare" if bare_first_word else "start"
         self.ends_word = ends_word(kinds)
-        self._ends_word: list[bool] = self.ends_word.tolist()
         self.parts = (self.ends_word & (kinds != EOS)).nonzero()[:, 0], (kinds == CONTINUES).nonzero()[:, 0]
         self.barred = {
             "any": kinds == NEVER,
@@ -141,7 +140,7 @@ class WordRule:
 
     def is_start(self, token: int) -> bool:
         """Whether the token starts a word or is EOS, so that the word before it has ended."""
-        return self._ends_word[token]
+        return self._kinds[token] not in (CONTINUES, NEVER)
 
 
 class SimulLogitsProcessor(LogitsProcessor):

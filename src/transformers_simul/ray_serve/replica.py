@@ -13,7 +13,7 @@ from .figures import Figures
 
 _logger = logging.getLogger(__name__)
 # Seconds: between two looks at whether Ray stops this replica, and between two times that it is told the metrics.
-LOOK_S, TELL_S = 0.25, 5.0
+_LOOK_S, TELL_S = 0.25, 5.0
 
 
 class Replica:
@@ -77,7 +77,7 @@ class Replica:
 
     async def _drain_once(self, is_stopping: Callable[[], bool]) -> None:
         while not is_stopping():
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(_LOOK_S)
         await self._service.drain()
 
     async def _tell(self, figures: Figures) -> None:
@@ -97,10 +97,14 @@ class Replica:
 
 
 def stop_mark() -> Callable[[], bool] | None:
-    """Whether Ray stops this replica.
+    """Return what tells whether Ray stops this replica.
 
     Ray waits for connections that are open, and tells nobody: a stream would run on until it is cut. No public name of
     Ray 2.60 says that a replica stops, so its own mark is read.
+
+    Returns:
+        `Callable[[], bool]`: whether the replica that runs in this process is to stop; None where this Ray has no such
+        mark.
     """
     import ray
 

@@ -239,6 +239,12 @@ class Rooms:
     def find(self, name: str) -> Room:
         """Return a room that is there.
 
+        Args:
+            name (`str`): of the room.
+
+        Returns:
+            `Room`: the room of that name.
+
         Raises:
             Failure: if it is not, or this server keeps none.
         """

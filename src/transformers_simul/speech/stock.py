@@ -153,7 +153,14 @@ class StockTranscriber:
 
 
 def kind_of(config: Any) -> str | None:
-    """Return in which way a speech model writes what it hears; None if it does not."""
+    """Return the kind of a speech model, which says how it writes what it hears.
+
+    Args:
+        config (`PreTrainedConfig`): of the model.
+
+    Returns:
+        `str`: `"ctc"`, `"transducer"`, `"transducer by durations"` or `"text"`; None for a model that writes no text.
+    """
     return next((kind for kind, (mapping, _) in _KINDS.items() if type(config) in mapping), None)
 
 

@@ -27,7 +27,7 @@ _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 GOOD_S = 5.0
 # Seconds: a server that takes a connection and does not answer its first message for so long is none, and no server is
 # waited for longer because it asks for that.
-ANSWER_S, MOST_ASKED_S = 30.0, 60.0
+ANSWER_S, _MOST_ASKED_S = 30.0, 60.0
 # Seconds: a connection that answers no ping for so long is lost, and a lost one is not waited for.
 _OPTIONS: dict[str, Any] = {"ping_interval": 10, "ping_timeout": 10, "close_timeout": 2}
 # What a connection that fails, breaks off or is refused before the protocol's first message raises.
@@ -191,7 +191,7 @@ async def _answered(greeting: Awaitable[bool]) -> bool:
 def _asked_s(error: BaseException | None) -> float:
     """How long the server asks its clients to stay away."""
     asked_s = error.retry_after_s if isinstance(error, ServerError) else None
-    return min(max(0.0, asked_s or 0.0), MOST_ASKED_S)
+    return min(max(0.0, asked_s or 0.0), _MOST_ASKED_S)
 
 
 def _may_pass(error: BaseException) -> bool:

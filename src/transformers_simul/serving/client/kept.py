@@ -100,7 +100,7 @@ class Kept:
 
     Attributes:
         tracks (`dict[str, _Track]`): what was shown of each target language.
-        base (`int`): source units that were forgotten, since all target languages have ended their sentences.
+        base (`int`): how many source units were forgotten because no target language needs them any more.
         units (`deque`): the units from there on.
         ends (`deque[int]`): where among all units the caller ended sentences.
 
@@ -312,19 +312,19 @@ class Kept:
             gone = min(tracks, key=lambda track: track.begin).context.popleft()
             excess = max(0, excess - max(1, sum(_size(word) + 1 for word in gone.words)))
             self.forget()
-        return self.resuming()
+        return self._resuming()
 
     @property
     def _excess(self) -> int:
-        """How much too large the next start, or what follows it, is for a server: bytes, or 1 where others are
-        counted."""
+        """By how much the next start, or what is sent after it, is more than a server takes: 0 if it is not; bytes of
+        the message where that is too long; 1 where there are too many source units or target words."""
         if self._done - self.base > self._limits.burst_words // 2:
             return 1
         if any(track.context_size > MAX_COMMITTED for track in self.tracks.values()):
             return 1
-        return max(0, _size(self.resuming()) - self._limits.message_bytes)
+        return max(0, _size(self._resuming()) - self._limits.message_bytes)
 
-    def resuming(self) -> Start:
+    def _resuming(self) -> Start:
         """Return the first message of a stream that goes on."""
         tracks = [track.resume(language, self._forgets) for language, track in self.tracks.items()]
         return self._start.model_copy(update={"resume": Resume(source_words=self.base, tracks=tracks)})

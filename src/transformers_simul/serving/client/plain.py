@@ -131,14 +131,36 @@ class PlainSimulClient:
 
     @contextlib.contextmanager
     def open(self, **options: Any) -> Iterator[PlainStream]:
-        """Return a stream, which `with` opens; as [`SimulClient.open`]."""
+        """Open a stream for the time of a `with` block.
+
+        Args:
+            **options: as of [`SimulClient.open`].
+
+        Yields:
+            `PlainStream`: the stream, which the server has taken.
+
+        Raises:
+            ValueError, ServerError, ConnectionLost: as [`SimulClient.open`] and its `async with`.
+        """
         opened = self._client.open(**options)
         with start_blocking_portal() as portal, portal.wrap_async_context_manager(opened) as stream:
             yield PlainStream(portal, stream)
 
     @contextlib.contextmanager
     def listen(self, room: str, target_langs: Any = None, **options: Any) -> Iterator[PlainListener]:
-        """Return a listener, which `with` connects; as [`SimulClient.listen`]."""
+        """Listen to a room for the time of a `with` block.
+
+        Args:
+            room (`str`): its name.
+            target_langs (`Sequence[str]`, *optional*): of these; all without.
+            **options: further ones of [`SimulClient.listen`].
+
+        Yields:
+            `PlainListener`: the listener, which is connected.
+
+        Raises:
+            ValueError, ServerError, ConnectionLost: as [`SimulClient.listen`] and its `async with`.
+        """
         opened = self._client.listen(room, target_langs, **options)
         with start_blocking_portal() as portal, portal.wrap_async_context_manager(opened) as listener:
             yield PlainListener(portal, listener)
