@@ -136,6 +136,17 @@ def ratio(seconds: Mapping[str, list[float]], first: str, second: str) -> float:
     return statistics.median(seconds[first]) / statistics.median(seconds[second])
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """torch computes in one thread: with more, processor time counts those that only wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 class SkippedPart(Exception):
     """A part of the benchmarks that this machine cannot run, and why."""
 

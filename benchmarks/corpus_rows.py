@@ -42,7 +42,8 @@ def measure(
     fixed = {"fixed batches": pairs, "fixed batches, as they come": mixed}
     sides: dict[str, Callable[[], None]] = {"refilled rows": refilled}
     sides |= {name: functools.partial(batches, name, ordered) for name, ordered in fixed.items()}
-    seconds = common.alternate(sides, rounds, clock=time.process_time)
+    with common.one_thread():
+        seconds = common.alternate(sides, rounds, clock=time.process_time)
     for name, note in zip(fixed, ("", ", as they come"), strict=True):
         results[f"corpus_engine_vs_batches{note}"] = common.ratio(seconds, name, "refilled rows")
         results[f"corpus_forwards: batches{note} by refilled"] = forwards[name] / forwards["refilled rows"]

@@ -39,7 +39,8 @@ def measure(results: dict[str, float], raw: dict[str, list[float]], rounds: int 
     for count, text in ((1, pairs[:3]), (8, pairs[:8]), (streams, pairs)):
         sides = {f"{kind}, {count} streams": side(model, text, count) for kind, model in found.items()}
         # Time of the processor, which other programs on the machine leave alone.
-        seconds = common.alternate(sides, rounds, clock=time.process_time)
+        with common.one_thread():
+            seconds = common.alternate(sides, rounds, clock=time.process_time)
         for kind in KINDS:
             # The kind float32 changes only the order of the weights.
             name = "onednn_order" if kind == "float32" else kind

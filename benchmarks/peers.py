@@ -133,8 +133,9 @@ def measure_ctranslate2(
     results: dict[str, float], raw: dict[str, list[float]], model: Any, processor: SimulProcessor, pairs: list, name=""
 ) -> None:
     """Offline on four sentences and re-translation on three of 20 words."""
-    int8, short = copy.deepcopy(model), pairs[:4]
-    set_decoding_weights(int8, "int8")
+    short, weights = pairs[:4], {kind: copy.deepcopy(model) for kind in ("float32", "int8")}
+    for kind, each in weights.items():
+        set_decoding_weights(each, kind)
     long = [pair for pair in pairs if len(pair["source_ids"]) in LONG][:3]
     with tempfile.TemporaryDirectory() as folder:
         exact, small = (Peer(model, processor, Path(folder), kind) for kind in ("float32", "int8"))
@@ -145,12 +146,13 @@ def measure_ctranslate2(
     seconds = common.alternate(
         {
             "ours, float32": simultaneous(model, short, processor),
-            "ours, int8": simultaneous(int8, short, processor),
+            "ours, float32 in oneDNN's order": simultaneous(weights["float32"], short, processor),
+            "ours, int8": simultaneous(weights["int8"], short, processor),
             "stock generate()": generated(common.stock(model), short, processor),
             "CTranslate2 offline, float32": exact.offline(short, processor),
             "CTranslate2 offline, int8": small.offline(short, processor),
-            "ours live, int8": simultaneous(int8, long, processor, live=True),
-            "ours just in time, int8": simultaneous(int8, long, processor, True, common.JustInTimeDecoder),
+            "ours live, int8": simultaneous(weights["int8"], long, processor, live=True),
+            "ours just in time, int8": simultaneous(weights["int8"], long, processor, True, common.JustInTimeDecoder),
             "CTranslate2 re-translating, int8": small.retranslate(long, processor),
         },
         clock=time.process_time,
@@ -160,6 +162,8 @@ def measure_ctranslate2(
         found = common.ratio(seconds, f"ours, {kind}", f"CTranslate2 offline, {kind}")
         results[f"{kind}_vs_ctranslate2_offline_{kind}{name}"] = found
     peer = "CTranslate2 offline, float32"
+    packed = common.ratio(seconds, "ours, float32 in oneDNN's order", peer)
+    results[f"onednn_order_vs_ctranslate2_offline_float32{name}"] = packed
     results[f"stock_generate_vs_ctranslate2_float32{name}"] = common.ratio(seconds, "stock generate()", peer)
     peer = "CTranslate2 re-translating, int8"
     results[f"retranslation_ctranslate2_vs_int8{name}"] = common.ratio(seconds, peer, "ours live, int8")
@@ -213,24 +217,21 @@ def measure_continuous(results: dict[str, float], raw: dict[str, list[float]], r
 
 def measure(results: dict[str, float], raw: dict[str, list[float]]) -> None:
     """All of it, in one thread, with random weights of two sizes."""
-    pairs, processor, threads = common.sample(600), common.processor(), torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    pairs, processor = common.sample(600), common.processor()
+    with common.one_thread():
         measure_continuous(results, raw)
         with common.needs("ctranslate2"):
             measure_ctranslate2(results, raw, common.model(num_hidden_layers=3), processor, pairs)
             measure_ctranslate2(results, raw, common.model(320, 6), processor, pairs, ": 10M")
-    finally:
-        torch.set_num_threads(threads)
 
 
 def main(folder: str = "", *files: str) -> None:
-    torch.set_num_threads(1)
     figures: dict[str, float] = {}
     if folder:
         processor = SimulProcessor.from_pretrained(folder)
         pairs = [common.encoded(pair, processor) for pair in read_pairs(files, "source", "target")]
-        measure_ctranslate2(figures, {}, AutoSimulModel.from_pretrained(folder), processor, pairs)
+        with common.one_thread():
+            measure_ctranslate2(figures, {}, AutoSimulModel.from_pretrained(folder), processor, pairs)
     else:
         measure(figures, {})
     common.report(figures, {})

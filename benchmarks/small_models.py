@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One stream on a model of 10 million parameters: how much of a step is neither a product with weights nor attention,
-but Python, the framework and small operations. Processor time, in turns."""
+but Python, the framework and small operations. One thread, processor time, in turns."""
 
 import time
 from collections.abc import Callable
@@ -30,9 +30,10 @@ def measure(results: dict[str, float], raw: dict[str, list[float]], sentences: i
     hook = model.base_model.register_forward_hook(
         lambda module, args, output: steps.append((output.last_hidden_state.shape[1], model_keys(output)))
     )
-    play()
-    hook.remove()
-    seconds = common.alternate({"step": play, "kernels": kernels(model, steps)}, rounds, clock=time.process_time)
+    with common.one_thread():
+        play()
+        hook.remove()
+        seconds = common.alternate({"step": play, "kernels": kernels(model, steps)}, rounds, clock=time.process_time)
     results["small_model_python_share"] = 1 - common.ratio(seconds, "kernels", "step")
     results["small_model_ms: step"] = 1000 * sorted(seconds["step"])[rounds // 2] / len(steps)
     raw |= {f"small model, {name}": each for name, each in seconds.items()}

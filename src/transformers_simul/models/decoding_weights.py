@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .linear import decoding_linear, onednn_linear
+from .linear import onednn_linear
 
 KINDS = ("int8", "bfloat16", "float16", "float32")
 
@@ -39,8 +39,7 @@ def set_decoding_weights(model: Any, kind: str) -> None:
             * `"bfloat16"`: two bytes, eight significant bits. Inputs and outputs are rounded to bfloat16.
             * `"float16"`: two bytes, eleven significant bits. Inputs and outputs stay float32, so that streamed logits
               equal those of a masked forward as exactly as without rounding.
-            * `"float32"`: nothing is rounded. The weights are held twice, once more in the order in which oneDNN reads
-              them, for steps of several tokens: faster for many streams, at twice the memory.
+            * `"float32"`: four bytes, nothing is rounded: the weights are in the order in which oneDNN reads them.
 
             The head that gives the logits is float16 where weights are rounded: bfloat16 logits are often equal.
 
@@ -124,15 +123,13 @@ class _Float16:
 
 
 class _Float32:
-    """The fastest of the decoding loop's products, with weights in oneDNN's own order for more than one row."""
+    """oneDNN's product, of weights in the order in which it reads them."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None):
-        self.weight, self.bias = weight, bias
-        self.packed = _in_onednn_order(weight)
+        self.packed, self.bias = _in_onednn_order(weight), bias
 
     def __call__(self, input: torch.Tensor) -> torch.Tensor:
-        output = decoding_linear(input, self.weight, self.bias, self.packed)
-        return onednn_linear(input, self.packed, self.bias) if output is None else output
+        return onednn_linear(input, self.packed, self.bias)
 
     def __deepcopy__(self, memo: Any) -> "_Float32":
         return self

@@ -13,9 +13,7 @@ from torch.nn import functional as F
 _MOST_IN_ROWS, _MOST_IN_ONE_ROW = 3072, 512
 
 
-def decoding_linear(
-    input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, packed: torch.Tensor | None = None
-) -> torch.Tensor | None:
+def decoding_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor | None:
     """`F.linear` in the fastest way that there is for so many rows in float32 on a CPU: as a product of the weights and
     the transposed input for a few short ones, through oneDNN for others. torch itself can be several times slower
     (`docs/performance.md`).
@@ -27,8 +25,6 @@ def decoding_linear(
         input (`torch.Tensor` of shape `(..., in)`).
         weight (`torch.Tensor` of shape `(out, in)`).
         bias (`torch.Tensor` of shape `(out,)`, *optional*).
-        packed (`torch.Tensor` of shape `(out, in)`, *optional*): the weight in oneDNN's own order, which oneDNN reads
-            faster for more than one row.
 
     Returns:
         `torch.Tensor` of shape `(..., out)`, or None where this kernel is not the one to take.
@@ -55,8 +51,7 @@ def decoding_linear(
         return None
     if _takes_weights_first(input):
         return _weights_first(input, weight, bias)
-    has_one_row = input.numel() == input.shape[-1]
-    return onednn_linear(input, weight if packed is None or has_one_row else packed, bias)
+    return onednn_linear(input, weight, bias)
 
 
 def onednn_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
