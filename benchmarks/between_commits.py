@@ -7,8 +7,8 @@ forced targets, so that a machine whose speed drifts slows both alike.
 
 Each folder's own `src` and `benchmarks/common.py` are used; everything else is this file's. Both sides must have the
 same sentences, forced targets and weights, which is checked. How targets are forced is the folder's own: f71b020 does
-it by a logits processor, later revisions by a row decoder that chooses. The processor is dearer, so that "before" is
-slower for it at 64 streams.
+it by a logits processor, later revisions by a row decoder that chooses. The processor is dearer, which makes
+"before" slower at 64 streams.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights for decoding against the model's own, in turns: the speed of one stream, of 8 and of 64, and of a trained
-model BLEU.
+"""Weights for decoding against the model's own, in turns: the speed of one stream, and of 8 and 64
+sentences that begin together; and of a trained model BLEU.
 
 Usage: benchmarks/decoding_weights.py [MODEL_FOLDER SOURCE_FILE TARGET_FILE]
 """
@@ -33,7 +33,7 @@ def models() -> dict:
     return found
 
 
-def measure(results: dict[str, float], raw: dict[str, list[float]], rounds: int = 2, streams: int = 64) -> None:
+def measure(results: dict[str, float], raw: dict[str, list[float]], rounds: int = 3, streams: int = 64) -> None:
     pairs = common.sample(streams)
     found = models()
     for count, text in ((1, pairs[:3]), (8, pairs[:8]), (streams, pairs)):

@@ -81,7 +81,7 @@ def test_every_kernel_streams_what_a_masked_forward_says(processor, monkeypatch,
 
 
 class Steady(Babble):
-    """Lets the model say so little in which word comes that rounding does not change it."""
+    """Gives the model's scores so little weight that rounding does not change which word comes."""
 
     def __call__(self, input_ids, scores):
         return super().__call__(input_ids, scores / 100)

@@ -3,8 +3,8 @@
 
 Reading the weights bounds the time of a forward of few tokens, so half or a quarter of the bytes is about twice or
 three times the speed (`docs/performance.md`). The weights alone are rounded, row by row of their matrix; nothing is
-measured over several tokens, so a row's numbers depend on no other row, but for the last bits of float32, which depend
-on how many rows a kernel has.
+measured over several tokens, so a row's numbers depend on no other row, but for the last bit, where a kernel may sum in
+another order for another number of rows.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from .linear import onednn_linear
 
 KINDS = ("int8", "bfloat16", "float16", "float32")
 
-# Up to so many tokens, reading int8 is faster than oneDNN's products of bfloat16 (benchmarks/linear_kernels.py).
+# Up to so many tokens, the int8 product is at least as fast as oneDNN's of bfloat16 (benchmarks/linear_kernels.py).
 _FEW_TOKENS = 4
 # The int8 kernel reads beyond its input if this does not divide the input features.
 _INT8_BLOCK = 32
@@ -41,11 +41,12 @@ def set_decoding_weights(model: Any, kind: str) -> None:
               equal those of a masked forward as exactly as without rounding.
             * `"float32"`: four bytes, nothing is rounded: the weights are in the order in which oneDNN reads them.
 
-            The head that gives the logits is float16 where weights are rounded: bfloat16 logits are often equal.
+            The head that gives the logits is float16 where weights are rounded: bfloat16 logits are often equal. A head
+            that shared the embedding's weights has weights of its own from then on.
 
     Raises:
         ValueError: for an unknown kind, a model that is elsewhere, of another dtype, quantised or with adapters, or a
-            CPU that lacks the kernels.
+            CPU or a PyTorch that lacks the kernels.
 
     Example:
 

@@ -14,7 +14,7 @@ _MOST_IN_ROWS, _MOST_IN_ONE_ROW = 3072, 512
 
 
 def decoding_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor | None:
-    """`F.linear` in the fastest way that there is for so many rows in float32 on a CPU: as a product of the weights and
+    """`F.linear` in a faster way for so many rows in float32 on a CPU: as a product of the weights and
     the transposed input for a few short ones, through oneDNN for others. torch itself can be several times slower
     (`docs/performance.md`).
 
@@ -83,19 +83,19 @@ def onednn_linear(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor 
 
 
 def _takes_weights_first(input: torch.Tensor) -> bool:
-    """Whether a product of the weights and the transposed input is the fastest."""
+    """Whether to take the product of the weights and the transposed input."""
     # Autocast would round this product, and oneDNN's not.
     if torch.is_autocast_enabled("cpu"):
         return False
     numbers = input.numel()
     if numbers != input.shape[-1]:
         return numbers <= _MOST_IN_ROWS
-    # Who counts operations would count the second copy of the row, too.
+    # Whoever counts operations would count the second copy of the row, too.
     return numbers <= _MOST_IN_ONE_ROW and not _is_counting()
 
 
 def _is_counting() -> bool:
-    """Whether somebody sees each operation, as who counts them does; no public name tells."""
+    """Whether every operation is observed, as by a FLOP counter; no public name tells."""
     return torch._C._len_torch_dispatch_stack() > 0
 
 
