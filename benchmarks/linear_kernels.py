@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 import common
 from transformers_simul.models.decoding_weights import KINDS, PackedLinear
+from transformers_simul.models.linear import _weights_first, onednn_linear
 
 LAYERS = 20
 OUT, IN = map(int, sys.argv[1:] or (4096, 1024))
@@ -29,22 +30,11 @@ def main() -> None:
     weights = [torch.randn(OUT, IN) for _ in range(LAYERS)]
     bias = torch.randn(OUT)
     halves, half_bias = [weight.bfloat16() for weight in weights], bias.bfloat16()
-    reordered = [torch.ops.mkldnn._reorder_linear_weight(weight, None) for weight in weights]
     kernels = {
         "F.linear": lambda rows: [F.linear(rows, weight, bias) for weight in weights],
         "x @ W.T + b": lambda rows: [rows @ weight.T + bias for weight in weights],
-        "(W @ x.T).T, one row twice": lambda rows: [
-            torch.addmm(bias[:, None], weight, (rows if len(rows) > 1 else rows.repeat(2, 1)).T)[
-                :, : len(rows)
-            ].T.contiguous()
-            for weight in weights
-        ],
-        "oneDNN": lambda rows: [
-            torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "") for weight in weights
-        ],
-        "oneDNN, reordered": lambda rows: [
-            torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "") for weight in reordered
-        ],
+        "(W @ x.T).T, one row twice": lambda rows: [_weights_first(rows, weight, bias) for weight in weights],
+        "oneDNN": lambda rows: [onednn_linear(rows, weight, bias) for weight in weights],
         "bfloat16": lambda rows: [F.linear(rows.bfloat16(), weight, half_bias) for weight in halves],
     }
     for kind in KINDS:

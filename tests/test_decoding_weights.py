@@ -154,7 +154,7 @@ def test_a_layer_is_near_the_one_it_was_and_no_row_depends_on_another(kind, into
             alone = small(rows[0, index])
             # oneDNN may sum in another order for another number of rows; one ulp of bfloat16 where the sum was within
             # rounding of two numbers.
-            near = {"float32": {"rtol": 1e-5, "atol": 2e-5}, "float16": {"rtol": 0, "atol": 0}}
+            near = {"float32": {"rtol": 1e-5, "atol": 1e-6 if into < 100 else 2e-5}, "float16": {"rtol": 0, "atol": 0}}
             assert torch.allclose(alone, got[0, index], **near.get(kind, {"rtol": 2**-7, "atol": 0}))
 
 

@@ -3,7 +3,6 @@
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -64,11 +63,12 @@ def add_command(commands: Any) -> None:
 
 def _score(args: argparse.Namespace) -> int:
     # Here, not above: the program must answer --help at once.
+    from ..evaluation.latency import check_rate
     from ..evaluation.logs import read_log
     from ..evaluation.neural import read_neural_scores, write_neural_inputs
 
-    if args.words_per_second is not None and not 0 < args.words_per_second < math.inf:
-        raise ValueError(f"words-per-second must be positive and finite, got {args.words_per_second}.")
+    if args.words_per_second is not None:
+        check_rate(args.words_per_second)
     if not 1 <= args.bootstrap <= MOST_RESAMPLES:
         raise ValueError(f"bootstrap must be at least 1 and at most {MOST_RESAMPLES}, got {args.bootstrap}.")
     # With segments their scorer reads the references: a pipe can be read only once.

@@ -30,6 +30,8 @@ READS = 3
 
 # What a token is to the word that it is part of. The processor makes the table; loss and decoder read it.
 CONTINUES, STARTS, EOS, NEVER, BLANK_START = range(5)
+# Those that end the word before them.
+BOUNDARIES = (STARTS, BLANK_START, EOS)
 
 
 def ends_word(token_kinds: torch.Tensor) -> torch.Tensor:
@@ -51,7 +53,7 @@ def ends_word(token_kinds: torch.Tensor) -> torch.Tensor:
 
     ```
     """
-    return (token_kinds == STARTS) | (token_kinds == BLANK_START) | (token_kinds == EOS)
+    return torch.stack([token_kinds == kind for kind in BOUNDARIES]).any(0)
 
 
 class Schedule(NamedTuple):
@@ -309,6 +311,7 @@ def _check_delays(delays: Sequence[int], source_words: int, target_words: int) -
 
 __all__ = [
     "BLANK_START",
+    "BOUNDARIES",
     "CONTINUES",
     "EOS",
     "NEVER",

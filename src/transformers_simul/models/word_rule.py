@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from transformers.generation.logits_process import LogitsProcessor
 
-from .schedule import BLANK_START, CONTINUES, EOS, NEVER, STARTS, ends_word
+from .schedule import BLANK_START, BOUNDARIES, CONTINUES, EOS, NEVER, ends_word
 
 # What may come: any token of a text; a word start or EOS; a bare word's start or EOS; a continuation.
 Expected = Literal["any", "start", "bare", "continue"]
@@ -140,7 +140,7 @@ class WordRule:
 
     def is_start(self, token: int) -> bool:
         """Whether the token starts a word or is EOS, so that the word before it has ended."""
-        return self._kinds[token] in (STARTS, BLANK_START, EOS)
+        return self._kinds[token] in BOUNDARIES
 
 
 class SimulLogitsProcessor(LogitsProcessor):
