@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights for decoding against the model's own, in turns: the speed of one stream, and of 8 and 64
-sentences that begin together; and of a trained model BLEU.
+sentences that begin together; and of a trained model BLEU and the speed of one stream.
 
 Usage: benchmarks/decoding_weights.py [MODEL_FOLDER SOURCE_FILE TARGET_FILE]
 """
 
 import copy
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from transformers_simul.evaluation.decode import run_settings, translate_corpus
 from transformers_simul.evaluation.quality import paired_difference
 from transformers_simul.evaluation.report import markdown_table, report_line
 from transformers_simul.models.decoding_weights import KINDS, set_decoding_weights
+from transformers_simul.text_files import read_lines
 
 # The model's own weights, which are float32: what the others are measured against.
 NONE = "none"
@@ -86,8 +88,40 @@ def quality(folder: str, *files: str) -> None:
     print(markdown_table(lines), "", *notes, sep="\n")
 
 
+def speed(folder: str, source_file: str, sentences: int = 20, rounds: int = 5) -> None:
+    """Words of the translation for a second of the processor, one stream, one thread, in turns."""
+    lines = read_lines(source_file)[:sentences]
+    processor = SimulProcessor.from_pretrained(folder)
+    words: dict[str, int] = {}
+
+    def side(name: str, model: Any) -> Callable[[], object]:
+        engine = StreamEngine(model, processor, max_streams=1)
+
+        def translate() -> None:
+            words[name] = 0
+            for line in lines:
+                stream = engine.open(WaitKPolicy(3))
+                stream.source.put(line)
+                stream.source.end()
+                while engine.step():
+                    pass
+                words[name] += len(list(stream))
+
+        return translate
+
+    kinds = (None, *KINDS)
+    found = {kind or NONE: AutoSimulModel.from_pretrained(folder, decoding_weights=kind).eval() for kind in kinds}
+    translations = {name: side(name, model) for name, model in found.items()}
+    with common.one_thread():
+        seconds = common.alternate(translations, rounds, clock=time.process_time)
+    for name, each in seconds.items():
+        print(f"{name}: {words[name] / statistics.median(each):.0f} words per second", end=", ")
+        print(f"{common.ratio(seconds, NONE, name):.2f} times as fast")
+
+
 if __name__ == "__main__":
     if len(sys.argv) > 1:
+        speed(*sys.argv[1:3])
         quality(*sys.argv[1:])
     else:
         figures: dict[str, float] = {}

@@ -297,6 +297,36 @@ def test_the_command_line_rounds(folder, tmp_path, capsys):
         assert "invalid choice: 'int4'" in capsys.readouterr().err
 
 
+def test_a_command_decodes_with_float16_where_that_rounds_nothing(processor, tmp_path, monkeypatch):
+    """Weights that were stored in 16 bits; otherwise, and on a GPU, they stay as they are stored."""
+    models = {name: make_model(processor, hidden_size=64, seed=3) for name in ("float32", "bfloat16", "large")}
+    models["bfloat16"].bfloat16().float()
+    with torch.no_grad():
+        # More than float16 holds.
+        models["large"].bfloat16().float().lm_head.weight[0, 0] = 1e5
+    for name, model in models.items():
+        model.save_pretrained(tmp_path / name)
+        processor.save_pretrained(tmp_path / name)
+        is_fast = hasattr(load(str(tmp_path / name), decoding_weights="auto")[0], "decoding_weights")
+        assert is_fast == (name == "bfloat16")
+    folder = str(tmp_path / "bfloat16")
+    fast, stored = (load(folder, decoding_weights=kind)[0] for kind in ("auto", "stored"))
+    assert fast.decoding_weights == "float16"
+    sources = sentences(3, 3)
+    logits = [run(each, processor, sources, WAIT_3).logits[0] for each in (fast, stored)]
+    assert (logits[0] - logits[1]).abs().max() < 1e-5
+    assert not hasattr(load(folder, decoding_weights="auto", dtype=torch.bfloat16)[0], "decoding_weights")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(torch.backends.quantized), "supported_engines", ["qnnpack"])
+        assert not hasattr(load(folder, decoding_weights="auto")[0], "decoding_weights")
+    moves = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(nn.Module, "to", lambda model, device: moves.append(device) or model)
+    for kind in ("auto", "stored", "float16"):
+        load(folder, decoding_weights=kind)
+    assert moves == ["cuda", "cuda"]
+
+
 def test_an_evaluation_rounds_and_says_so(folder, tmp_path):
     for side in ("en", "de"):
         (tmp_path / f"test.{side}").write_text("a dog runs over the meadow\ntwo children watch him\na dog\n")

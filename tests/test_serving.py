@@ -506,7 +506,7 @@ class TestPunctuation:
         assert named_segmenters(["a", "en=b", "fr=c"]) == {"": "a", "en": "b", "fr": "c"}
         with pytest.raises(ValueError, match="segmenter must be one for each language"):
             named_segmenters(["en=a", "en=b"])
-        limits = {"max_streams": 1, "max_tokens": 64, "trust_remote_code": False, "decoding_weights": None}
+        limits = {"max_streams": 1, "max_tokens": 64, "trust_remote_code": False, "decoding_weights": "stored"}
         limits |= {"origins": [], "host_names": []}
         with pytest.raises(ValueError, match=r"segmenter must be a file that Segmenter.save has written, got 'none'"):
             assemble({}, Settings(), Tokens([]), segmenters=["en=none"], **limits)

@@ -81,8 +81,11 @@ def _listen(args: argparse.Namespace) -> int:
     if args.references and not args.log:
         raise ValueError("references need a log, which holds them.")
     if _is_server(args.model):
-        for name in ("decoding_weights", "trust_remote_code"):
-            if getattr(args, name):
+        for name, given in (
+            ("decoding_weights", args.decoding_weights != "auto"),
+            ("trust_remote_code", args.trust_remote_code),
+        ):
+            if given:
                 raise ValueError(f"{name.replace('_', '-')} needs a MODEL of this machine, got {args.model!r}.")
         check_extra()
     else:

@@ -15,6 +15,8 @@ _FILES = ("config.json", "processor_config.json", "tokenizer.json")
 _JSON_FILES = (*_FILES, "tokenizer_config.json", "generation_config.json")
 # The kinds of [`set_decoding_weights`], whose module imports torch.
 KINDS = ("int8", "bfloat16", "float16", "float32")
+# And what a command takes beside them: the fastest weights that round nothing, or the weights as they are stored.
+DECODING_WEIGHTS = ("auto", "stored", *KINDS)
 # What Transformers says when it names its own argument.
 _ASKS_FOR_TRUST = "trust_remote_code=True"
 
@@ -40,9 +42,10 @@ def add_decoding_weights(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument(
         "--decoding-weights",
-        choices=KINDS,
-        help="round the weights, or reorder them for oneDNN (float32), to decode faster on a CPU "
-        "(docs/performance.md#weights-for-decoding)",
+        choices=DECODING_WEIGHTS,
+        default="auto",
+        help="the weights that a CPU decodes with: reordered for oneDNN (float32), rounded, or as they are stored; "
+        "auto is float16 where it rounds nothing (docs/performance.md#weights-for-decoding)",
     )
 
 
@@ -119,13 +122,17 @@ def _find_on_hub(name: str, argument: str) -> None:
         raise ValueError(f"{argument} must be a folder or a name on the Hub, got {name!r}: {reason[0]}") from error
 
 
-def load(name: str, trust_remote_code: bool = False, **options: Any) -> tuple[Any, Any]:
-    """Load a trained model in evaluation mode, on the GPU if there is one and its weights are not rounded for CPUs, and
-    its processor.
+def load(
+    name: str, trust_remote_code: bool = False, decoding_weights: str = "stored", **options: Any
+) -> tuple[Any, Any]:
+    """Load a trained model in evaluation mode, on the GPU if there is one and it gets no weights for CPUs, and its
+    processor.
 
     Args:
         name (`str`): of a folder, or on the Hub.
         trust_remote_code (`bool`, *optional*): whether code that it brings may run.
+        decoding_weights (`str`, *optional*): one of `DECODING_WEIGHTS`. On a CPU, with any but `"stored"`, the model
+            can neither be trained nor be saved.
         **options: of [`AutoSimulModel.from_pretrained`].
 
     Raises:
@@ -135,12 +142,14 @@ def load(name: str, trust_remote_code: bool = False, **options: Any) -> tuple[An
     import torch
 
     from ..auto import AutoSimulModel
+    from ..models.decoding_weights import float16_is_exact, set_decoding_weights
     from ..models.processing import SimulProcessor
 
+    rounded = decoding_weights if decoding_weights in KINDS else None
     try:
         # First what is small, so that what is wrong with it shows at once.
         processor = SimulProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
-        model = AutoSimulModel.from_pretrained(name, **options).eval()
+        model = AutoSimulModel.from_pretrained(name, decoding_weights=rounded, **options).eval()
     except (ValueError, OSError) as error:
         if _ASKS_FOR_TRUST in str(error):
             raise ValueError(
@@ -151,8 +160,11 @@ def load(name: str, trust_remote_code: bool = False, **options: Any) -> tuple[An
         # For a damaged folder the libraries raise errors of every type.
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"model {name!r} cannot be loaded: {type(error).__name__}: {reason}") from error
-    on_gpu = torch.cuda.is_available() and options.get("decoding_weights") is None
-    return model.to("cuda" if on_gpu else "cpu"), processor
+    if rounded is None and torch.cuda.is_available():
+        model = model.to("cuda")
+    elif decoding_weights == "auto" and float16_is_exact(model):
+        set_decoding_weights(model, "float16")
+    return model, processor
 
 
-__all__ = ["KINDS", "add_decoding_weights", "add_model", "find_checkpoint", "find_model", "load"]
+__all__ = ["DECODING_WEIGHTS", "KINDS", "add_decoding_weights", "add_model", "find_checkpoint", "find_model", "load"]

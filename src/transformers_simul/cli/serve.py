@@ -134,7 +134,7 @@ def assemble(
     max_streams: int,
     max_tokens: int,
     trust_remote_code: bool,
-    decoding_weights: str | None,
+    decoding_weights: str,
     segmenters: Sequence[str],
     origins: Sequence[str],
     host_names: Sequence[str],
@@ -147,8 +147,7 @@ def assemble(
         tokens (`Tokens`): who may come.
         max_streams, max_tokens (`int`): of each engine.
         trust_remote_code (`bool`): whether code that comes with a model may run.
-        decoding_weights (`str`, *optional*): the kind of weights that the models decode with, see
-            [`set_decoding_weights`].
+        decoding_weights (`str`): how a CPU decodes, one of `DECODING_WEIGHTS` of [`load`].
         segmenters (`Sequence[str]`): files, each of all source languages or after `LANGUAGE=`.
         origins (`Sequence[str]`): whose pages may use it.
         host_names (`Sequence[str]`): further names that it answers to where no token is asked for.

@@ -60,7 +60,9 @@ def set_decoding_weights(model: Any, kind: str) -> None:
 
     ```
     """
-    _check(model, kind)
+    check_kind(kind)
+    if refusal := _refusal(model, kind):
+        raise ValueError(refusal)
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
@@ -92,7 +94,6 @@ class PackedLinear(nn.Module):
         self.product: Callable[[torch.Tensor], torch.Tensor] = _PRODUCTS[kind](weight, bias)
         self.train(layer.training)
 
-    @torch.no_grad()
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         if self.training:
             raise ValueError(
@@ -101,8 +102,16 @@ class PackedLinear(nn.Module):
             )
         if input.device.type != "cpu":
             raise ValueError(f"model must stay on the CPU with decoding_weights, but its input is on {input.device}.")
-        output = self.product(input.reshape(-1, self.in_features).float())
-        return output.to(input.dtype).view(*input.shape[:-1], self.out_features)
+        # Few operations: around a small layer each takes a tenth of the product's time.
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self._multiply(input)
+        return self._multiply(input)
+
+    def _multiply(self, input: torch.Tensor) -> torch.Tensor:
+        if input.dtype == torch.float32:
+            return self.product(input)
+        return self.product(input.float()).to(input.dtype)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, kind={self.kind!r}"
@@ -115,8 +124,10 @@ class _Float16:
         self.packed = torch.ops.quantized.linear_prepack_fp16(weight.float().contiguous(), bias)
 
     def __call__(self, input: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = torch.ops.quantized.linear_dynamic_fp16(input, self.packed)
-        return output
+        # The kernel takes no single row without its dimension.
+        rows = input[None] if input.ndim == 1 else input
+        output: torch.Tensor = torch.ops.quantized.linear_dynamic_fp16(rows, self.packed)
+        return output[0] if input.ndim == 1 else output
 
     def __deepcopy__(self, memo: Any) -> "_Float16":
         # Nothing ever changes it.
@@ -167,10 +178,11 @@ class _Int8(_BFloat16):
         self.few = (rounded.to(torch.int8), scales[:, 0].bfloat16()) if fits else None
 
     def __call__(self, input: torch.Tensor) -> torch.Tensor:
-        if self.few is None or len(input) > _FEW_TOKENS:
+        rows = input.reshape(-1, input.shape[-1])
+        if self.few is None or len(rows) > _FEW_TOKENS:
             return super().__call__(input)
-        output: torch.Tensor = torch.ops.aten._weight_int8pack_mm(input.bfloat16().contiguous(), *self.few).float()
-        return output if self.bias is None else output + self.bias
+        output: torch.Tensor = torch.ops.aten._weight_int8pack_mm(rows.bfloat16().contiguous(), *self.few).float()
+        return (output if self.bias is None else output + self.bias).view(*input.shape[:-1], output.shape[-1])
 
 
 def _in_onednn_order(weight: torch.Tensor) -> torch.Tensor:
@@ -200,29 +212,53 @@ def check_kind(kind: str) -> None:
         raise ValueError(f"decoding_weights must be one of {KINDS}, got {kind!r}.")
 
 
-def _check(model: Any, kind: str) -> None:
-    check_kind(kind)
+def float16_is_exact(model: Any) -> bool:
+    """Whether `set_decoding_weights(model, "float16")` can be done and rounds nothing, as with weights that were stored
+    in 16 bits: none changes by more than 2**-25, half of the smallest number above 0 in float16.
+
+    Args:
+        model (`nn.Module`): of any family.
+
+    Example:
+
+    ```python
+    >>> from copy import deepcopy
+    >>> from transformers_simul.models.decoding_weights import float16_is_exact
+    >>> float16_is_exact(model), float16_is_exact(deepcopy(model).bfloat16().float())
+    (False, True)
+
+    ```
+    """
+    if _refusal(model, "float16"):
+        return False
+    layers = (module for module in model.modules() if isinstance(module, nn.Linear))
+    return all(_float16_holds(layer.weight.detach()) for layer in layers)
+
+
+def _float16_holds(weight: torch.Tensor) -> bool:
+    return bool(weight.half().float().sub_(weight).abs_().max() <= 2**-25)
+
+
+def _refusal(model: Any, kind: str) -> str:
+    """Why the model or this machine cannot have such weights; empty if it can."""
     if set_before := getattr(model, "decoding_weights", None):
-        raise ValueError(f"decoding_weights must be set once, but are {set_before!r}: load the model again.")
+        return f"decoding_weights must be set once, but are {set_before!r}: load the model again."
     if getattr(model, "is_quantized", False):
-        raise ValueError(f"model must not be quantised already for decoding_weights={kind!r}: load it without.")
+        return f"model must not be quantised already for decoding_weights={kind!r}: load it without."
     if getattr(model, "peft_config", None):
-        raise ValueError(f"adapters must be merged into the model before decoding_weights={kind!r}.")
+        return f"adapters must be merged into the model before decoding_weights={kind!r}."
     for name, weight in model.named_parameters():
         if weight.device.type != "cpu":
-            raise ValueError(
-                f"model must be on the CPU for decoding_weights={kind!r}, but {name} is on {weight.device}."
-            )
+            return f"model must be on the CPU for decoding_weights={kind!r}, but {name} is on {weight.device}."
         if weight.dtype != torch.float32:
-            raise ValueError(f"model must be float32 for decoding_weights={kind!r}, but {name} is {weight.dtype}.")
+            return f"model must be float32 for decoding_weights={kind!r}, but {name} is {weight.dtype}."
     if kind != "float16" and not torch.backends.mkldnn.is_available():
-        raise ValueError(f"decoding_weights={kind!r} needs a PyTorch with oneDNN; 'float16' does not.")
+        return f"decoding_weights={kind!r} needs a PyTorch with oneDNN; 'float16' does not."
     if kind != "float32" and "fbgemm" not in torch.backends.quantized.supported_engines:
-        raise ValueError(
-            f"decoding_weights={kind!r} needs a PyTorch with FBGEMM, which is made for x86 CPUs; 'float32' does not."
-        )
+        return f"decoding_weights={kind!r} needs a PyTorch with FBGEMM, which is made for x86 CPUs; 'float32' does not."
     if kind in ("int8", "bfloat16") and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        raise ValueError(f"decoding_weights={kind!r} needs a CPU that computes in bfloat16; 'float16' does not.")
+        return f"decoding_weights={kind!r} needs a CPU that computes in bfloat16; 'float16' does not."
+    return ""
 
 
 def _refuse_to_save(model: Any, *_: Any) -> None:
@@ -232,4 +268,4 @@ def _refuse_to_save(model: Any, *_: Any) -> None:
     )
 
 
-__all__ = ["KINDS", "PackedLinear", "check_kind", "set_decoding_weights"]
+__all__ = ["KINDS", "PackedLinear", "check_kind", "float16_is_exact", "set_decoding_weights"]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
-from ..cli.loading import KINDS
+from ..cli.loading import DECODING_WEIGHTS
 from ..cli.serve import TOKENS, check_extra, named_models, named_segmenters, token_lines
 from ..serving.settings import Settings
 
@@ -30,7 +30,7 @@ class _Given(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
     model: Annotated[_Several, Field(min_length=1)]
     trust_remote_code: bool = False
-    decoding_weights: Literal[KINDS] | None = None  # type: ignore[valid-type]
+    decoding_weights: Literal[DECODING_WEIGHTS] = "auto"  # type: ignore[valid-type]
     max_streams: _Count = 64
     max_tokens: _Count = 512
     segmenter: _Several = []
