@@ -126,20 +126,23 @@ def main(monkeypatch, capfd, data, output, *flags):
     return status, "".join(capfd.readouterr())
 
 
-def test_ctrl_c_saves_first_and_the_same_command_goes_on(data, tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_saves_first_and_the_same_command_goes_on(data, tmp_path, monkeypatch, capfd, number):
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     flags = ["--do_train", "--max_steps", "30", "--save_steps", "100"]
     assert main(monkeypatch, capfd, data, tmp_path / "whole", *flags)[0] == 0
     step_end = Clock.on_step_end
 
     def interrupt(self, args, state, control, **kwargs):
         if state.global_step == 7:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         step_end(self, args, state, control, **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(Clock, "on_step_end", interrupt)
         status, output = main(monkeypatch, capfd, data, tmp_path / "cut", *flags)
     assert status == 130
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
     (checkpoint,) = (tmp_path / "cut").glob("checkpoint-*")
     assert checkpoint.name in ("checkpoint-7", "checkpoint-8")
     assert f"the same command goes on from {checkpoint}" in output
@@ -174,10 +177,11 @@ def test_what_dies_after_its_last_step_has_only_to_be_saved(data, tmp_path, monk
     assert all(weights[0][key].equal(weights[1][key]) for key in weights[0])
 
 
-def test_a_second_ctrl_c_stops_at_once_and_says_what_is_there(data, tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_interrupt_stops_at_once_and_says_what_is_there(data, tmp_path, monkeypatch, capfd, second):
     def interrupt(self, *args, **kwargs):
         signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(second)
 
     monkeypatch.setattr(Clock, "on_step_end", interrupt)
     status, output = main(monkeypatch, capfd, data, tmp_path, "--do_train", "--max_steps", "30")

@@ -164,7 +164,9 @@ class WaitKPolicy(Policy):
 
     def reads(self, progress: Progress) -> bool:
         word = progress.target_words
-        return progress.source_words < self.k + word - self.catchup * (word + 1) // 1
+        # In whole numbers: a product of fractions takes ten times as long, and this is asked for every token.
+        left_out = self.catchup.numerator * (word + 1) // self.catchup.denominator
+        return progress.source_words < self.k + word - left_out
 
     def __repr__(self) -> str:
         return f"WaitKPolicy(k={self.k}" + (f", catchup={float(self.catchup):g})" if self.catchup else ")")

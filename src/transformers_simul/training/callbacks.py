@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens beside the steps of a training: its epoch, clock and time limit, Ctrl-C, and what it says of itself."""
+"""What happens beside the steps of a training: its epoch, clock, time limit, interrupts, and what it says of itself."""
 
 import os
 import signal
@@ -114,29 +114,32 @@ class TimeLimit(TrainerCallback):
 
 
 class SaveAtInterrupt(TrainerCallback):
-    """Makes Ctrl-C, within a `with` statement, save a checkpoint after the current step; a second Ctrl-C stops at once.
+    """Makes Ctrl-C and SIGTERM, within a `with` statement, save a checkpoint after the current step; a second one stops
+    at once.
 
     Do not use it among several processes: they would not all stop after the same step.
     """
 
     def __init__(self) -> None:
         self._came = False
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "SaveAtInterrupt":
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._note)
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            # Python cannot put back what it did not set.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._came = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for each in self._before:
+            signal.signal(each, signal.default_int_handler)
         # Not print(): the interrupted code may be in the middle of one.
-        os.write(2, b"\nInterrupted: saving a checkpoint after this step. Ctrl-C again stops at once.\n")
+        os.write(2, b"\nInterrupted: saving a checkpoint after this step. A second time stops at once.\n")
 
     def on_step_end(self, args, state, control, **kwargs):
         if self._came:

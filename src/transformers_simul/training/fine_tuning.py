@@ -35,7 +35,7 @@ def fine_tune(
 ) -> None:
     """Train into `args.output_dir`: weights, processor, the record with what was done, and the model card.
 
-    A run that was cut off goes on from the newest checkpoint that was written whole. Ctrl-C saves one first.
+    A run that was cut off goes on from the newest checkpoint that was written whole. Ctrl-C and SIGTERM save one first.
 
     Args:
         model: of any family, where training starts; a `peft.PeftModel` is merged before it is saved.
@@ -52,7 +52,7 @@ def fine_tune(
         ValueError: for a loss that is NaN, if every pair is too long, or for a checkpoint that cannot be resumed, as is
             one of a training that left out other pairs.
         OSError: if a checkpoint cannot be written; what was saved before is whole.
-        KeyboardInterrupt: for Ctrl-C, naming the checkpoint from which the next run goes on.
+        KeyboardInterrupt: for Ctrl-C or SIGTERM, naming the checkpoint from which the next run goes on.
     """
     folder = Path(str(args.output_dir))
     train_dataset, too_long = _without_long_pairs(train_dataset, collator, "training", args)
@@ -126,7 +126,7 @@ def _train(trainer: SimulTrainer, folder: Path) -> None:
     processes = trainer.args.world_size
     trainer.add_callback(interrupt)
     try:
-        # Among several processes Ctrl-C stops at once: they would not all save after the same step.
+        # Among several processes a signal stops at once: they would not all save after the same step.
         with interrupt if processes == 1 else contextlib.nullcontext():
             trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint or True)
     except KeyboardInterrupt:
