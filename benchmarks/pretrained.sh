@@ -2,16 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 # docs/results/pretrained: real pretrained weights, fine-tuned with adapters, every position strategy side by side.
 # Resumes. Later flags win: the smaller tables of docs/results/pretrained.md were made with `--systems ...`, and the larger
-# budget with `--max_train_samples 2560 --max_steps 160 --warmup_steps 16 --save_steps 80`.
+# budget with `--max_train_samples 2560 --max_steps 160 --warmup_steps 16 --save_steps 80`; news with `--systems
+# causal-offline causal-rec causal-norec SM-own-frame --max_train_samples 10000 --max_steps 625 --warmup_steps 20
+# --save_steps 100 --max_predict_samples 500 --bf16 --train_sampling_strategy group_by_length`.
 # Usage: benchmarks/pretrained.sh MODEL_FOLDER BOS DATA_FOLDER OUTPUT_FOLDER LANGUAGE [flags]
 #   MODEL_FOLDER  from `python -m transformers_simul.checkpoints gemma3-270m FOLDER`
 #   BOS           the text that begins every row: '<bos>' for Gemma, '<|im_start|>' for SmolLM2
-#   DATA_FOLDER   with train.en.gz, test_2016_flickr.de.gz, ...; or `libreoffice`, which is downloaded
+#   DATA_FOLDER   with train.en.gz, test_2016_flickr.de.gz, ..., or train.en-de.en.gz, test.en-de.de.gz, ...; or
+#                 `libreoffice`, which is downloaded
 set -euo pipefail
 model=$1 bos=$2 data=$3 output=$4 language=$5
 python=${PYTHON:-.venv/bin/python}
 if [ "$data" = libreoffice ]; then
   pairs=(--dataset_name libreoffice)
+elif [ -e "$data/train.en-$language.en.gz" ]; then
+  pairs=(--train_file "$data/train.en-$language.en.gz" "$data/train.en-$language.$language.gz"
+    --test_file "$data/test.en-$language.en.gz" "$data/test.en-$language.$language.gz")
 else
   pairs=(--train_file "$data/train.en.gz" "$data/train.$language.gz"
     --test_file "$data/test_2016_flickr.en.gz" "$data/test_2016_flickr.$language.gz")
