@@ -9,6 +9,7 @@
 #   DATA_FOLDER holds tatoeba, multi30k, news and ted. Environment:
 #   START=models/falcon-en-de-offline  go on from a model that knows the free corpora; without it the base begins anew.
 #              `elsewhere` then leaves LibreOffice's help out, of which this model has seen every sentence
+#   WIDTH, LAYERS  of a base that begins anew; 320 and 6 unless told
 #   BASE_STEPS, TUNE_STEPS, LONG_STEPS  of 64 rows each
 #   SYSTEMS  names; the paper's unless told      SENTENCES  of the test set; all unless told
 #   TRANSLATED  of these, for BLEU in `lengths`; 480 unless told
@@ -41,7 +42,7 @@ base() {
       paste -d ' ' - - - - < "$output/text/news.$code"
     } > "$output/text/all.$code"
   done
-  local from=(--vocab_size 8000 --hidden_size 320 --num_hidden_layers 6 --num_attention_heads 8)
+  local from=(--vocab_size 8000 --hidden_size "${WIDTH:-320}" --num_hidden_layers "${LAYERS:-6}" --num_attention_heads 8)
   if [ -n "${START:-}" ]; then from=(--model_name_or_path "$START"); fi
   "$python" examples/run_simul_translation.py --output_dir "$output/base" --target_lang "$language" "${rows[@]}" \
     --train_file "$output/text/all.en" "$output/text/all.$language" --stream_sentences 0 --save_steps 250 \

@@ -123,12 +123,33 @@ def paired_difference(
 
     ```
     """
+    difference, *drawn = score_differences(better, worse, references, resamples, seed, name)
+    low, high = numpy.percentile(drawn, [2.5, 97.5])
+    return float(difference), float(low), float(high)
+
+
+def score_differences(
+    better: Sequence[str],
+    worse: Sequence[str],
+    references: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+    name: str = "BLEU",
+) -> numpy.ndarray:
+    """Return one system's score minus another's on all sentences, and then on each resample of them: what
+    [`paired_difference`] takes its interval from. With as many sentences, the same ones are drawn in every call.
+
+    Args and errors are those of [`paired_difference`].
+    """
     metric = _metric(name, None)
     pairs = [_statistics(metric, predictions, references) for predictions in (better, worse)]
-    drawn = [_resampled(metric, statistics, resamples, seed) for statistics in pairs]
-    scores = [metric._compute_score_from_stats(list(statistics.sum(0))).score for statistics in pairs]
-    low, high = numpy.percentile(drawn[0] - drawn[1], [2.5, 97.5])
-    return scores[0] - scores[1], float(low), float(high)
+    first, second = (
+        numpy.array(
+            [metric._compute_score_from_stats(list(each.sum(0))).score, *_resampled(metric, each, resamples, seed)]
+        )
+        for each in pairs
+    )
+    return first - second
 
 
 def _metric(name: str, tokenize: str | None) -> Any:
@@ -165,4 +186,4 @@ def _resampled(metric, statistics: numpy.ndarray, resamples: int, seed: int) -> 
     return numpy.array([metric._compute_score_from_stats(list(statistics[draw].sum(0))).score for draw in draws])
 
 
-__all__ = ["QUALITY", "Quality", "mean_quality", "paired_difference", "quality"]
+__all__ = ["QUALITY", "Quality", "mean_quality", "paired_difference", "quality", "score_differences"]
