@@ -231,9 +231,9 @@ def test_who_is_held_has_one_timer_and_a_bounded_outbox(parts, browser):
 
 
 HOSTILE = """() => {
-  const show = (message) => simul.onMessage({ target_lang: "de", ...message });
+  const show = (message) => simul.onMessage({ target_lang: '"><img src=x onerror=alert(1)>', ...message });
   show({ type: "room", unit: "token" });
-  show({ type: "word", target_lang: '"><img src=x onerror=alert(1)>', text: "<img src=x onerror=alert(1)>" });
+  show({ type: "word", text: "<img src=x onerror=alert(1)>" });
   show({ type: "word", text: "&lt;<script>alert(1)</script>" });
   show({ type: "warning", message: "<b onclick=alert(1)>" });
   const text = document.querySelector("#captions").textContent;
@@ -253,6 +253,30 @@ def test_words_are_text_and_a_sentence_that_never_ends_is_bounded(parts, browser
         # The page's own script.
         assert elements == 1
         assert size == 4000
+        tab.close()
+
+
+BABEL = """() => {
+  const say = (target_lang, text) => simul.onMessage({ type: text ? "word" : "sentence_end", target_lang, text });
+  say("de", "Ein");
+  say("fr", "Un");
+  say("fr", "chien");
+  say("fr");
+  say("de", "Hund");
+  return [document.querySelector("#captions").innerText, document.querySelector("#status").textContent];
+}"""
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.parametrize("wanted", ["", "fr"])
+def test_no_line_has_words_of_two_languages(parts, browser, wanted):
+    """A room of several shows the first that speaks, or the one that the address names."""
+    with in_thread({"one": parts}) as server:
+        tab = opened(browser, f"{server.url}/captions?room=none" + (f"&lang={wanted}" if wanted else ""), [])
+        text, status = tab.evaluate(BABEL)
+        assert text == ("Un chien" if wanted else "Ein Hund")
+        assert status == f"There is {'de' if wanted else 'fr'} too: lang= in the address chooses."
         tab.close()
 
 

@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
     processor = make_processor()
     model = make_model(processor, seed=3)
-    model.generation_config.wait_k = 2
+    model.generation_config.wait_k = 3
     model.save_pretrained(path)
     processor.save_pretrained(path)
     return path
@@ -264,12 +264,39 @@ def test_wrong_input_is_one_line_and_status_1(folder, file, tmp_path, capsys, fl
 
 
 def test_wrong_files(folder, tmp_path, capsys):
-    for text, message in (("", "at least one sentence"), ("a\n \nb\n", "line 2 is empty")):
+    for text, message in (("", "at least one sentence"), ("\n \n", "at least one s"), ("a\n \nb\n", "line 2 is empty")):
         (tmp_path / "wrong").write_text(text)
-        assert main(["translate", str(folder), str(tmp_path / "wrong")]) == 1
+        assert main(["translate", str(folder), str(tmp_path / "wrong"), "--json"]) == 1
         assert message in capsys.readouterr().err
     assert main(["translate", str(folder), str(tmp_path / "none")]) == 1
     assert main(["translate", str(tmp_path), str(tmp_path / "wrong")]) == 1
+
+
+@pytest.mark.parametrize("flags", [[], ["--whole-lines"], ["--context-sentences", "1"]])
+def test_a_line_without_words_stays_one(folder, file, tmp_path, capsys, flags):
+    assert main(["translate", str(folder), str(file), *flags]) == 0
+    whole = capsys.readouterr().out
+    first, *rest = file.read_text().splitlines(keepends=True)
+    (tmp_path / "gaps").write_text("".join(["\n", first, " \n", *rest]))
+    assert main(["translate", str(folder), str(tmp_path / "gaps"), *flags]) == 0
+    first, *rest = whole.splitlines(keepends=True)
+    assert capsys.readouterr().out == "".join(["\n", first, "\n", *rest])
+
+
+def test_a_folder_says_which_policy_it_is_made_for(folder, file, tmp_path, capsys):
+    for number, settings in enumerate(({"wait_k": 1}, {"default_policy": "chunk-2-1"}, {})):
+        path = tmp_path / str(number)
+        shutil.copytree(folder, path)
+        config = path / "generation_config.json"
+        kept = {name: value for name, value in json.loads(config.read_text()).items() if name != "wait_k"}
+        config.write_text(json.dumps(kept | settings))
+        found = []
+        for flags in ([], ["--policy", settings.get("default_policy", f"wait-{settings.get('wait_k', 3)}")]):
+            assert main(["translate", str(path), str(file), "--json", *flags]) == 0
+            found.append([json.loads(line)["delays"] for line in capsys.readouterr().out.splitlines()])
+        assert found[0] == found[1]
+    assert main(["translate", str(tmp_path / "0"), str(file), "--json", "--wait-k", "full"]) == 0
+    assert [json.loads(line)["delays"] for line in capsys.readouterr().out.splitlines()] != found[0]
 
 
 def test_a_command_line_that_cannot_work_fails_before_torch_is_loaded(folder, file, tmp_path):
@@ -485,7 +512,7 @@ def test_plot_and_card_from_logs(folder, file, tmp_path, capsys):
     assert {(each.dataset_config, each.metric_type) for each in results} == {
         (line, metric) for line in ("k = 1", "k = 3", "full source") for metric in ("bleu", "chrf", "laal")
     }
-    assert "wait_k=2" in card.text
+    assert "wait_k=3" in card.text
     assert 'processor(source="I have lost my keys.")' in card.text
     assert "| k = 3 |" in card.text
 
@@ -654,8 +681,8 @@ def test_wait_k_in_generate_and_in_the_generation_configuration(folder):
 
     model, processor = load(str(folder))
     inputs, options = processor(source=SOURCES), {"return_dict_in_generate": True}
-    told = model.generate(**inputs, policy=WaitKPolicy(2), **options)
-    assert model.generate(**inputs, wait_k=2, **options).delays == told.delays
+    told = model.generate(**inputs, policy=WaitKPolicy(3), **options)
+    assert model.generate(**inputs, wait_k=3, **options).delays == told.delays
     assert model.generate(**inputs, **options).delays == told.delays
     assert model.generate(**inputs, wait_k=1, **options).delays != told.delays
     with pytest.raises(ValueError, match="wait_k must not stand beside a policy"):

@@ -49,6 +49,15 @@ def test_nested_translation_column_and_gzip(tmp_path):
     assert read_pairs(str(path), "en", "de") == PAIRS[:1]
 
 
+def test_columns_of_languages_or_of_sides(tmp_path):
+    """A table that the Trainer takes is one for the commands too."""
+    (tmp_path / "pairs.jsonl").write_text('{"source": "A dog", "target": "Ein Hund"}\n')
+    assert read_pairs(str(tmp_path / "pairs.jsonl"), "en", "de") == PAIRS[:1]
+    (tmp_path / "pairs.jsonl").write_text('{"source": "A dog", "target": "Ein Hund", "en": "Two"}\n')
+    with pytest.raises(ValueError, match="row 1 of .* must have column 'de', got"):
+        read_pairs(str(tmp_path / "pairs.jsonl"), "en", "de")
+
+
 def two_files(tmp_path, source, target):
     files = [tmp_path / "text.en", tmp_path / "text.de"]
     for path, data in zip(files, (source, target), strict=True):

@@ -72,6 +72,8 @@ def test_simulstream_round_trip(tmp_path):
     assert back[0].elapsed == pytest.approx(LOG[0].elapsed)
     with pytest.raises(ValueError, match="one line per sentence of the log, 2"):
         read_log(path, 2.5)
+    with pytest.raises(ValueError, match="words_per_second must be given for .*metrics.jsonl', simulstream's log"):
+        read_log(path, sources=SOURCES, references=REFERENCES)
     good = path.read_text()
     for wrong in ('{"id": 9, "generated_tokens": ["a"], "total_audio_processed": 1, "computation_time": 0}\n',
                   '{"id": 0, "generated_tokens": ["a"]}\n'):  # fmt: skip

@@ -50,18 +50,19 @@ def hyphenated(arguments: Sequence[str]) -> list[str]:
     return [*changed, *arguments[end:]]
 
 
-def add_policy_flags(parser: argparse.ArgumentParser, wait_k: str) -> None:
+def add_policy_flags(parser: argparse.ArgumentParser, wait_k: str | None = None) -> None:
     """Add `--wait-k`, and `--policy` as its alternative, to a parser.
 
     Args:
         parser (`argparse.ArgumentParser`): of a command.
-        wait_k (`str`): what `--wait-k` is unless told.
+        wait_k (`str`, *optional*): what `--wait-k` is unless told; without it, MODEL says it: see [`asked_policy`].
     """
+    usual = wait_k or "what MODEL names, or 3"
     either = parser.add_mutually_exclusive_group()
     either.add_argument(
         "--wait-k",
         default=wait_k,
-        help=f"source words to read before the first target word, or 'full' for all ({wait_k})",
+        help=f"source words to read before the first target word, or 'full' for all ({usual})",
     )
     either.add_argument("--policy", help="another policy, such as confidence:0.6,min=1,max=7 (docs/policies.md)")
 
@@ -81,6 +82,18 @@ def chosen_policy(args: argparse.Namespace) -> Policy:
     from ..models.policy_names import policy_from_name
 
     return policy_from_name(args.policy)
+
+
+def asked_policy(args: argparse.Namespace) -> Policy | None:
+    """The policy of these flags; None if there is none, so that MODEL or a server says what it is.
+
+    Args:
+        args (`argparse.Namespace`): with `wait_k` and `policy`.
+
+    Raises:
+        ValueError: for a name that is none, or numbers out of range.
+    """
+    return None if args.wait_k is None and args.policy is None else chosen_policy(args)
 
 
 def read_policy(name: str) -> Policy:
@@ -240,6 +253,7 @@ __all__ = [
     "CommandParser",
     "add_glossary_flags",
     "add_policy_flags",
+    "asked_policy",
     "check_counts",
     "check_output",
     "check_packages",

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .flags import add_policy_flags, check_counts, chosen_policy
+from ..text_files import write_text
+from .flags import add_policy_flags, check_counts, check_output, chosen_policy
 from .loading import add_model, find_model
 
 EXAMPLES = """
@@ -44,6 +45,7 @@ def _heads(args: argparse.Namespace) -> int:
     folder = Path(args.model)
     if not folder.is_dir():
         raise ValueError(f"model must be a folder, whose generation_config.json is written, got {args.model!r}.")
+    check_output("model", str(folder / "generation_config.json"))
     from ..corpora import read_pairs
     from ..training import read_alignments
 
@@ -64,7 +66,7 @@ def _heads(args: argparse.Namespace) -> int:
         print(f"layer {layer}, head {head}: right for {found.correct[layer, head] / found.words:.1%}")
     print(f"median of these: right for {found.share(best):.1%}")
     model.generation_config.alignment_heads = [list(head) for head in best]
-    model.generation_config.save_pretrained(folder)
+    write_text(folder / "generation_config.json", model.generation_config.to_json_string())
     print(f"written: {folder / 'generation_config.json'}", file=sys.stderr)
     return 0
 

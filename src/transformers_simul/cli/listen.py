@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from .client import check_extra, chosen_token, say_lost
-from .flags import add_glossary_flags, add_policy_flags, check_output, chosen_glossary, chosen_policy, wire_glossary
+from .flags import add_glossary_flags, add_policy_flags, asked_policy, check_output, chosen_glossary, wire_glossary
 from .keyboard import write
-from .loading import add_decoding_weights, add_model, find_model, load
+from .loading import add_decoding_weights, add_model, find_model, load, usual_policy
 
 # Seconds of audio that are given on at once.
 _BLOCK_S = 0.5
@@ -44,7 +44,7 @@ def add_command(commands: Any) -> None:
     sound = parser.add_mutually_exclusive_group(required=True)
     sound.add_argument("--audio", metavar="FILE", help="recording (WAV, FLAC, Ogg, MP3), or - for raw samples on stdin")
     sound.add_argument("--microphone", nargs="?", const="", metavar="DEVICE", help="a microphone; Ctrl-C ends it")
-    add_policy_flags(parser, wait_k="3")
+    add_policy_flags(parser)
     parser.add_argument(
         "--recogniser", default="tiny.en", help="speech model: tiny.en, faster-whisper:NAME, or one of Transformers"
     )
@@ -74,7 +74,7 @@ def add_command(commands: Any) -> None:
 
 
 def _listen(args: argparse.Namespace) -> int:
-    policy, args.terms = chosen_policy(args), chosen_glossary(args)
+    policy, args.terms = asked_policy(args), chosen_glossary(args)
     for name in ("srt", "vtt", "log"):
         if getattr(args, name):
             check_output(name, getattr(args, name))
@@ -206,6 +206,7 @@ def _make_listener(args: argparse.Namespace, policy: Any, is_live: bool) -> Any:
         return _remote_listener(args, recogniser, writer, clock)
     model, processor = load(args.model, args.trust_remote_code, decoding_weights=args.decoding_weights)
     processor = processor.with_languages(target_lang=args.target_lang)
+    policy = usual_policy(model) if policy is None else policy
     return Listener(model, processor, recogniser, policy, writer, clock, glossary=args.terms)
 
 
@@ -219,8 +220,8 @@ def _remote_listener(args: argparse.Namespace, recogniser: Any, writer: Any, clo
 
     client = PlainSimulClient(args.model, token=chosen_token(args.token_file), on_lost=say_lost)
     languages = None if args.target_lang is None else [args.target_lang]
-    # The server's names of wait-k and the full source are those of --policy.
-    policy = args.policy or (args.wait_k if args.wait_k == "full" else f"wait-{args.wait_k}")
+    # The server's names of wait-k and the full source are those of --policy; without either flag its own policy counts.
+    policy = args.policy or (args.wait_k if args.wait_k in (None, "full") else f"wait-{args.wait_k}")
     wanted = {"policy": policy, "target_langs": languages, "room": args.room, **wire_glossary(args)}
     return RemoteListener(client, recogniser, writer, clock, **wanted)
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ..models.policies import WaitKPolicy
 from ..text_files import read_json
 
 # What a trained folder holds besides its weights, and what it may hold.
@@ -167,4 +168,24 @@ def load(
     return model, processor
 
 
-__all__ = ["DECODING_WEIGHTS", "KINDS", "add_decoding_weights", "add_model", "find_checkpoint", "find_model", "load"]
+def usual_policy(model: Any) -> Any:
+    """The policy that a model's generation configuration names, as `generate()` follows it; wait-3 if it names none.
+
+    Args:
+        model: from [`load`].
+    """
+    from ..models.configuration_generation import SimulGenerationConfig
+
+    return SimulGenerationConfig.of(model.generation_config).make_policy() or WaitKPolicy(3)
+
+
+__all__ = [
+    "DECODING_WEIGHTS",
+    "KINDS",
+    "add_decoding_weights",
+    "add_model",
+    "find_checkpoint",
+    "find_model",
+    "load",
+    "usual_policy",
+]

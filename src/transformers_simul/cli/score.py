@@ -74,7 +74,7 @@ def _score(args: argparse.Namespace) -> int:
     # With segments their scorer reads the references: a pipe can be read only once.
     references = read_lines(args.references) if args.references and not args.segments else []
     sources = read_lines(args.sources) if args.sources else []
-    instances = read_log(args.log, args.words_per_second or 1.0, sources, references, bool(args.segments))
+    instances = read_log(args.log, args.words_per_second, sources, references, bool(args.segments))
     if not instances:
         raise ValueError(f"log {args.log!r} must hold at least one sentence.")
     if references:

@@ -14,9 +14,9 @@ from typing import Any
 
 from ..models.policies import Policy, check_count
 from ..text_files import read_lines, write_text
-from .flags import add_glossary_flags, add_policy_flags, check_counts, check_output, chosen_glossary, chosen_policy
+from .flags import add_glossary_flags, add_policy_flags, asked_policy, check_counts, check_output, chosen_glossary
 from .keyboard import Terminal, key_by_key, typed_words, write
-from .loading import add_decoding_weights, add_model, find_model, load
+from .loading import add_decoding_weights, add_model, find_model, load, usual_policy
 
 EXAMPLES = """
 examples:
@@ -44,7 +44,7 @@ def add_command(commands: Any) -> None:
     add_model(parser)
     add_decoding_weights(parser)
     parser.add_argument("file", nargs="?", help="text file (standard input; from a terminal, key by key)")
-    add_policy_flags(parser, wait_k="3")
+    add_policy_flags(parser)
     parser.add_argument(
         "--show-delays", action="store_true", help="print a line per word: source words read, milliseconds, word"
     )
@@ -74,7 +74,7 @@ def add_command(commands: Any) -> None:
 
 
 def _translate(args: argparse.Namespace) -> int:
-    policy = chosen_policy(args)
+    policy = asked_policy(args)
     check_counts(args, "batch_size", "max_sentence_words")
     if args.context_sentences is not None:
         check_count("context-sentences", args.context_sentences, least=0)
@@ -89,7 +89,7 @@ def _translate(args: argparse.Namespace) -> int:
     args.terms = chosen_glossary(args)
     args.segments = _read_segmenter(args) if args.segmenter else None
     find_model(args.model)
-    sources = _read_sources(args.file) if args.file else []
+    sources = _read_sources(args.file, keeps_blank=not args.json) if args.file else []
     references = read_lines(args.references) if args.references else [""] * len(sources)
     if len(references) != len(sources):
         raise ValueError(f"references must hold one line per sentence, {len(sources)}, got {len(references)}.")
@@ -115,28 +115,33 @@ def _read_segmenter(args: argparse.Namespace) -> Any:
     return Segmenter.load(args.segmenter)
 
 
-def _read_sources(file: str) -> list[str]:
+def _read_sources(file: str, keeps_blank: bool) -> list[str]:
+    """A file's lines. Those without words stay what they are, but have no place in a log."""
     sources = read_lines(file)
-    if not sources:
+    blank = [number for number, line in enumerate(sources, start=1) if not line.strip()]
+    if len(blank) == len(sources):
         raise ValueError(f"file {file!r} must hold at least one sentence.")
-    for number, line in enumerate(sources, start=1):
-        if not line.strip():
-            raise ValueError(f"file {file!r} must hold a sentence in every line, but line {number} is empty.")
+    if blank and not keeps_blank:
+        raise ValueError(f"file {file!r} must hold a sentence in every line for json, but line {blank[0]} is empty.")
     return sources
 
 
-def _translate_file(args: argparse.Namespace, policy: Policy, sources: list[str], references: list[str]) -> str:
+def _translate_file(args: argparse.Namespace, asked: Policy | None, lines: list[str], references: list[str]) -> str:
     model, processor = load(args.model, args.trust_remote_code, decoding_weights=args.decoding_weights)
     processor = processor.with_languages(args.source_lang, args.target_lang)
+    policy = usual_policy(model) if asked is None else asked
+    # Lines without words stay as many, where they are.
+    places = [place for place, line in enumerate(lines) if line.strip()]
+    sources, references = [lines[place] for place in places], [references[place] for place in places]
     from ..evaluation.decode import translate_corpus
     from ..evaluation.documents import translate_documents
     from ..evaluation.instances import instance_line
     from ..evaluation.lines import translate_lines
 
     if args.segments is not None:
-        lines = _written_anew(_words_of(sources), args, processor.source_lang)
+        words = _written_anew(_words_of(sources), args, processor.source_lang)
         # None ends each line.
-        sources = [" ".join(iter(lines.__next__, None)) for _ in sources]
+        sources = [" ".join(iter(words.__next__, None)) for _ in sources]
     if args.whole_lines:
         log = translate_corpus(model, processor, sources, references, policy, args.batch_size, glossary=args.terms)
     else:
@@ -152,11 +157,14 @@ def _translate_file(args: argparse.Namespace, policy: Policy, sources: list[str]
                 glossary=args.terms,
             )  # fmt: skip
         for index in cut:
-            _warn(index + 1, "max_new_tokens")
-    return "".join(instance_line(each) if args.json else f"{each.prediction}\n" for each in log)
+            _warn(places[index] + 1, "max_new_tokens")
+    if args.json:
+        return "".join(map(instance_line, log))
+    written = dict(zip(places, (each.prediction for each in log), strict=True))
+    return "".join(f"{written.get(place, '')}\n" for place in range(len(lines)))
 
 
-def _translate_live(args: argparse.Namespace, policy: Policy, words: Iterable[str | None] | None) -> None:
+def _translate_live(args: argparse.Namespace, asked: Policy | None, words: Iterable[str | None] | None) -> None:
     """Load the model and print the translation of words as they arrive; None ends a line. Without `words`, those of
     standard input, from a terminal key by key."""
     # Where there is no termios, the system's terminal gives whole lines.
@@ -165,6 +173,7 @@ def _translate_live(args: argparse.Namespace, policy: Policy, words: Iterable[st
         print(f"loading {args.model}", file=sys.stderr, flush=True)
     model, processor = load(args.model, args.trust_remote_code, decoding_weights=args.decoding_weights)
     processor = processor.with_languages(args.source_lang, args.target_lang)
+    policy = usual_policy(model) if asked is None else asked
     from ..streaming.engine import StreamEngine
 
     show: Callable[[str], None] = write

@@ -50,8 +50,8 @@ def read_pairs(files: str | Sequence[str], source_column: str, target_column: st
     Args:
         files (`str` or `Sequence[str]`): one `.jsonl`, `.json` (lines), `.csv`, `.tsv` or `.parquet` file, or two plain
             text files with one sentence a line, source first; `.gz` is undone.
-        source_column, target_column (`str`): column names; a column `translation` that holds both is understood too.
-            Plain text files have none.
+        source_column, target_column (`str`): column names; where neither is there, `source` and `target`. A column
+            `translation` that holds both is understood too. Plain text files have none.
 
     Raises:
         ValueError: for a missing or empty file, another format, text that is not UTF-8, missing columns, an empty
@@ -111,12 +111,15 @@ def _read_table(path: Path, source_column: str, target_column: str) -> list[Pair
     pairs = []
     for number, row in enumerate(readers[suffix[0]](path), start=1):
         row = row["translation"] if isinstance(row.get("translation"), dict) else row
-        missing = [column for column in (source_column, target_column) if column not in row]
+        columns = source_column, target_column
+        if not row.keys() & {*columns} and row.keys() >= {*Pair._fields}:
+            columns = Pair._fields
+        missing = [column for column in columns if column not in row]
         if missing:
             raise ValueError(
                 f"row {number} of {str(path)!r} must have column {missing[0]!r}, got {sorted(map(str, row))}."
             )
-        pairs.append(Pair(row[source_column], row[target_column]))
+        pairs.append(Pair(*(row[column] for column in columns)))
     return pairs
 
 

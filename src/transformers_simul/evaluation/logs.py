@@ -19,7 +19,7 @@ from .simulstream_log import read_simulstream_recordings
 
 def read_log(
     path: str | os.PathLike,
-    words_per_second: float = 1.0,
+    words_per_second: float | None = None,
     sources: Sequence[str] = (),
     references: Sequence[str] = (),
     recordings: bool = False,
@@ -29,22 +29,25 @@ def read_log(
     Args:
         path (`str` or `os.PathLike`): SimulEval's `instances.log`, OmniSTEval's `instances.*.jsonl` or simulstream's
             metrics log.
-        words_per_second (`float`, *optional*): rate of the source, for the latter two.
+        words_per_second (`float`, *optional*): rate of the source, for the latter two: simulstream's counts seconds
+            alone, so it needs one.
         sources, references (`Sequence[str]`, *optional*): one per sentence; simulstream's log holds neither.
         recordings (`bool`, *optional*): whether a log of simulstream's is of speech, which it does not say.
 
     Raises:
-        ValueError: for an empty or unknown log; with the line.
+        ValueError: for an empty or unknown log; with the line. Or for a log of simulstream's without a rate.
     """
     first = next(json_rows(path), None)
     if first is None:
         raise ValueError(f"log {str(path)!r} must hold at least one line.")
     fields = first[1]
     if "emission_cu" in fields:
-        return read_omnisteval(path, words_per_second)
+        return read_omnisteval(path, words_per_second or 1.0)
     if "generated_tokens" in fields or "metadata" in fields or "model_loading_time" in fields:
         if recordings:
             return [*read_simulstream_recordings(path)]
+        if words_per_second is None:
+            raise ValueError(f"words_per_second must be given for {str(path)!r}, simulstream's log, which has seconds.")
         return read_simulstream(path, sources, references, words_per_second)
     return read_instances(path)
 

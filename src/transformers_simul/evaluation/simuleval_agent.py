@@ -21,7 +21,7 @@ except ImportError as error:
 # SimulEval runs an agent's file outside its package, so imports are absolute.
 from transformers_simul import AutoSimulModel, SimulCache, SimulProcessor, SourceStream
 from transformers_simul.models.decoding import decode_step
-from transformers_simul.models.policies import WaitKPolicy
+from transformers_simul.models.policy_names import named
 from transformers_simul.models.row_decoder import RowDecoder
 from transformers_simul.streaming.options import decoder_options
 
@@ -37,15 +37,17 @@ class SimulAgent(TextToTextAgent):
     def __init__(self, args: Namespace):
         self.model = AutoSimulModel.from_pretrained(args.model).eval()
         self.processor = SimulProcessor.from_pretrained(args.model)
-        self.wait_k = args.wait_k
+        # SimulEval's agents have a method of this name.
+        self.read_policy = named(args.policy or f"wait-{args.wait_k}", self.model)
         super().__init__(args)
 
     @staticmethod
     def add_args(parser: ArgumentParser) -> None:
         parser.add_argument("--model", required=True, help="a trained folder")
         parser.add_argument(
-            "--wait-k", "--wait_k", type=int, default=3, help="source words before the first target word"
+            "--wait-k", "--wait_k", type=int, default=3, help="source words before the first target word (3)"
         )
+        parser.add_argument("--policy", help="instead of wait-k, such as confidence:0.6 or hold-2 (docs/policies.md)")
 
     def to(self, device: str, *args, **kwargs) -> None:
         self.model.to(device)
@@ -58,7 +60,7 @@ class SimulAgent(TextToTextAgent):
         self.cache = SimulCache(1)
         row = RowDecoder(
             source=self.source.bind(self.processor),
-            policy=WaitKPolicy(self.wait_k),
+            policy=self.read_policy,
             prompt=self.processor.prompt.fit(self.model),
             on_word=lambda ids, delay, elapsed_ms: self.written.append(ids),
             **decoder_options(self.model, self.processor),

@@ -19,7 +19,14 @@ if (CSS.supports("color", wanted.get("colour") ?? "")) style.setProperty("--colo
 // A sentence a line; more of them than fit into the window are forgotten, and so is the start of one that never ends.
 const LONGEST = 4000;
 let line = null, joiner = " ";
+// Where several languages come, words of all would make one line: the first that speaks stays, unless the address says one.
+let spoken = wanted.get("lang");
 function show(message) {
+  if (message.type === "word") spoken ??= message.target_lang;
+  if (["word", "sentence_end"].includes(message.type) && message.target_lang !== spoken) {
+    status.textContent = `There is ${message.target_lang} too: lang= in the address chooses.`;
+    return;
+  }
   if (message.type === "started" || message.type === "room") {
     joiner = (message.unit ?? "word") === "word" ? " " : "";
   } else if (message.type === "word") {
