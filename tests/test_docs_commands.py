@@ -71,7 +71,7 @@ def look_at(words):
         case [program, "install", *rest] if program.endswith("pip"):
             options = configparser.ConfigParser()
             options.read(ROOT / "setup.cfg")
-            for extra in re.findall(r"transformers_simul\[(.*?)\]", " ".join(rest)):
+            for extra in re.findall(r"(?:transformers_simul|\.)\[(.*?)\]", " ".join(rest)):
                 assert set(extra.split(",")) <= set(options["options.extras_require"])
         case ["hf", "upload", _, folder, *_]:
             # What it would send is there.
