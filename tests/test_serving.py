@@ -381,6 +381,29 @@ class TestOrigins:
         run(main())
 
 
+class TestPolicy:
+    def test_a_model_says_what_it_is_made_for_and_the_operator_decides(self):
+        models = {name: tiny() for name in ("one", "two", "three")}
+        models["one"][0].generation_config.wait_k = 2
+        models["two"][0].generation_config.default_policy = "chunk-2-1"
+
+        async def policies(**settings):
+            async with running(models, **settings) as server, httpx.AsyncClient(base_url=server.url) as client:
+                listed = {each["id"]: each["policy"] for each in (await client.get("/v1/models")).json()["models"]}
+                for name, policy in listed.items():
+                    async with server.connect() as socket:
+                        await say(socket, start(model=name))
+                        (started,) = await until(socket, "started")
+                        assert started["policy"] == policy
+            return listed
+
+        assert run(policies(policy=None)) == {"one": "wait-2", "two": "chunk-2-1", "three": "wait-3"}
+        assert set(run(policies(policy="wait-5")).values()) == {"wait-5"}
+        models["two"][0].generation_config.default_policy = "hold-50"
+        with pytest.raises(ValueError, match="drafts at most .* words, got 'hold-50'"):
+            run(policies(policy=None))
+
+
 class TestPunctuation:
     """Source without punctuation and capitals."""
 

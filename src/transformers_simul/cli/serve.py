@@ -40,7 +40,7 @@ def add_command(commands: Any) -> None:
     add_decoding_weights(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on; 0 for a free one (8000)")
-    parser.add_argument("--policy", default="wait-3", help="of streams that name none (wait-3)")
+    parser.add_argument("--policy", help="of streams that name none (what MODEL names, or wait-3)")
     parser.add_argument("--max-streams", type=int, default=64, help="of each model, at once; more are refused (64)")
     parser.add_argument("--max-tokens", type=int, default=512, help="of a stream, or of each sentence (512)")
     parser.add_argument(
@@ -96,7 +96,8 @@ def _serve(args: argparse.Namespace) -> int:
         logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     from ..serving.track import check_policy
 
-    check_policy(args.policy)
+    if args.policy is not None:
+        check_policy(args.policy)
     return _run(args, models, settings, tokens)
 
 

@@ -81,7 +81,8 @@ def checked(args: Mapping[str, Any]) -> _Given:
     if given.rooms is None:
         given.rooms = 0 if most > 1 else Settings.rooms
     check_rooms(given.rooms, most)
-    check_policy(settings_of(given.model_dump()).policy)
+    if policy := settings_of(given.model_dump()).policy:
+        check_policy(policy)
     # A file is looked at where it is needed: on the nodes.
     if given.token_file is None and not given.no_token and not token_lines(None):
         raise ValueError(NO_TOKEN)

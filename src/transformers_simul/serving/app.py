@@ -143,7 +143,8 @@ def _add_state(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models", responses=_ERRORS)
     async def models(who: Who) -> dict[str, Any]:
         """What can be asked for."""
-        return {"models": [served.about() for served in service.served], "policy": service.settings.policy}
+        told = service.settings.policy
+        return {"models": [served.about() | {"policy": told or served.policy} for served in service.served]}
 
 
 def _add_translation(app: FastAPI, service: Service) -> None:

@@ -65,6 +65,12 @@ class Served(NamedTuple):
         return {name: language for name, language in told.items() if language != UNKNOWN}
 
     @property
+    def policy(self) -> str:
+        """The name of the policy that it is made for, as its generation configuration says; wait-3 if it says none."""
+        config = SimulGenerationConfig.of(self.engine.model.generation_config)
+        return config.default_policy or f"wait-{config.wait_k or 3}"
+
+    @property
     def context_sentences(self) -> int:
         """The number of sentences in view with which it was trained."""
         return SimulGenerationConfig.of(self.engine.model.generation_config).context_sentences or 0

@@ -54,7 +54,8 @@ class Service:
         if not served:
             raise ValueError("served must hold at least one model, got none.")
         self.served, self.settings, self.tokens = list(served), settings or Settings(), tokens or Tokens()
-        check_policy(self.settings.policy)
+        for each in self.served:
+            check_policy(self.settings.policy or each.policy)
         self.metrics, self.rooms = metrics or Metrics(), Rooms(self.settings)
         self.is_draining, self.segmenters = False, segmenters
         self.running: dict[Session, tuple[Principal, asyncio.TimerHandle]] = {}

@@ -48,7 +48,8 @@ class Session:
         segmenters: Mapping[str, EndsBetween],
     ):
         self.name = secrets.token_hex(8)
-        self.settings, self.policy = settings, start.policy or settings.policy
+        # Of several models, which share a source, the first decides.
+        self.settings, self.policy = settings, start.policy or settings.policy or models[0].policy
         self._start, self._models = start, models
         self._loop = asyncio.get_running_loop()
         # Events that the engines' threads handed over, messages that nothing of an engine leads to, and their bell.

@@ -9,7 +9,7 @@ class Settings:
     """Limits of a server. Every one is a bound on what a client can send, hold or wait for.
 
     Args:
-        policy (`str`, *optional*): of streams that name none.
+        policy (`str`, *optional*): of streams that name none; without, what their model names, or wait-3.
         message_bytes (`int`, *optional*): most bytes of a message or a request's body.
         words_per_second (`float`, *optional*): of source, that a stream may send in the long run.
         burst_words (`int`, *optional*): of source, that a stream may send at once; also the longest text of
@@ -43,7 +43,7 @@ class Settings:
     ```
     """
 
-    policy: str = "wait-3"
+    policy: str | None = None
     message_bytes: int = 65_536
     words_per_second: float = 50.0
     burst_words: int = 2000
