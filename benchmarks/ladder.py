@@ -9,6 +9,7 @@ logarithm of the size; its slope is what ten times the parameters add.
 """
 
 import math
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ def main() -> None:
         ours = [found[each.system] for each, found in zip(args.sizes, logs, strict=True)]
         print(f"k = {k}\n\n{table(args.sizes, ours, {name: leads[name, k] for name in args.minus})}\n")
     draw(args.picture, [each.millions for each in args.sizes], leads)
-    print(f"written: {args.picture}")
+    print(f"written: {args.picture}", file=sys.stderr)
 
 
 def size(text: str) -> Size:
@@ -75,7 +76,7 @@ def lead(ours: list[Instance], theirs: list[Instance]) -> numpy.ndarray:
     """What `ours` is ahead, on all sentences and on each resample."""
     references = [each.reference for each in ours]
     if references != [each.reference for each in theirs]:
-        raise ValueError("logs of one size must hold the same sentences.")
+        sys.exit("error: logs of one size must hold the same sentences.")
     return score_differences([each.prediction for each in ours], [each.prediction for each in theirs], references)
 
 
@@ -116,7 +117,8 @@ def draw(path: Path, sizes: list[float], leads: dict[tuple[str, int], numpy.ndar
             low, high = numpy.percentile(scores[:, 1:], [2.5, 97.5], axis=1)
             # Side by side, so that intervals do not hide one another.
             across = [each * 1.03 ** (place - (len(numbers) - 1) / 2) for each in sizes]
-            bars = [scores[:, 0] - low, high - scores[:, 0]]
+            # A score may lie outside of its resamples' interval.
+            bars = [numpy.clip(scores[:, 0] - low, 0, None), numpy.clip(high - scores[:, 0], 0, None)]
             axes.errorbar(across, scores[:, 0], bars, fmt="o", ms=4, lw=1, color=colour, label=f"k = {k}")
             slope, start = line(sizes, scores[:, :1])[:, 0]
             axes.plot(sizes, [slope * math.log10(each) + start for each in sizes], color=colour, lw=1, alpha=0.6)

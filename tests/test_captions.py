@@ -258,6 +258,7 @@ def test_words_are_text_and_a_sentence_that_never_ends_is_bounded(parts, browser
 
 BABEL = """() => {
   const say = (target_lang, text) => simul.onMessage({ type: text ? "word" : "sentence_end", target_lang, text });
+  say("de");
   say("de", "Ein");
   say("fr", "Un");
   say("fr", "chien");

@@ -166,7 +166,7 @@ def test_what_is_cut_off_is_said(folder, file, monkeypatch, capsys, caplog):
     for number in (1, 2, 3):
         assert f"line {number}: a translation was cut off (max_new_tokens)" in errors
     assert main(["translate", str(folder), str(file), "--whole-lines"]) == 0
-    assert "3 of 3 translations were cut off at their limit of tokens: 1, 2, 3." in caplog.text
+    assert "3 of 3 translations were cut off at their limit of tokens: sentences 1, 2, 3." in caplog.text
 
 
 def read_until(descriptor, wanted):
@@ -281,6 +281,26 @@ def test_a_line_without_words_stays_one(folder, file, tmp_path, capsys, flags):
     assert main(["translate", str(folder), str(tmp_path / "gaps"), *flags]) == 0
     first, *rest = whole.splitlines(keepends=True)
     assert capsys.readouterr().out == "".join(["\n", first, "\n", *rest])
+
+
+def test_what_cannot_be_written_costs_no_work(folder, tmp_path, monkeypatch, capsys):
+    def work(*args, **kwargs):
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr("transformers_simul.training.load_pairs", work)
+    monkeypatch.setattr("transformers_simul.corpora.read_pairs", work)
+    (tmp_path / "file").write_text("")
+    assert main(["corpus", "home_assistant", "en", "de", str(tmp_path / "file" / "below")]) == 1
+    assert "folder must be a folder that can be written to, got" in capsys.readouterr().err
+
+    def refuse(**kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    assert main(["heads", str(folder), "a", "b", "--alignment", "c"]) == 1
+    assert "model must be a folder that can be written to, got" in capsys.readouterr().err
+    assert main(["corpus", "home_assistant", "en", "de", str(tmp_path / "new" / "below")]) == 1
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_folder_says_which_policy_it_is_made_for(folder, file, tmp_path, capsys):

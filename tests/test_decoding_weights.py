@@ -29,7 +29,7 @@ from transformers_simul.cli import main
 from transformers_simul.cli.loading import KINDS as FLAG_KINDS
 from transformers_simul.cli.loading import load
 from transformers_simul.evaluation.decode import translate_corpus
-from transformers_simul.models.decoding_weights import KINDS, PackedLinear, set_decoding_weights
+from transformers_simul.models.decoding_weights import KINDS, PackedLinear, float16_is_exact, set_decoding_weights
 
 WAIT_3 = WaitKPolicy(3)
 # Layers of float16 weights compute in float32, as the law's own tolerance wants it. The others round what comes in and
@@ -310,6 +310,15 @@ def test_a_command_decodes_with_float16_where_that_rounds_nothing(processor, tmp
         is_fast = hasattr(load(str(tmp_path / name), decoding_weights="auto")[0], "decoding_weights")
         assert is_fast == (name == "bfloat16")
     folder = str(tmp_path / "bfloat16")
+    (tmp_path / "source").write_text("a dog runs over the meadow\n")
+    loaded = []
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "transformers_simul.cli.translate.load", lambda *a, **k: loaded.append(load(*a, **k)) or loaded[-1]
+        )
+        for flags in ([], ["--decoding-weights", "stored"]):
+            assert main(["translate", folder, str(tmp_path / "source"), *flags]) == 0
+    assert [hasattr(each, "decoding_weights") for each, _ in loaded] == [True, False]
     fast, stored = (load(folder, decoding_weights=kind)[0] for kind in ("auto", "stored"))
     assert fast.decoding_weights == "float16"
     sources = sentences(3, 3)
@@ -325,6 +334,19 @@ def test_a_command_decodes_with_float16_where_that_rounds_nothing(processor, tmp
     for kind in ("auto", "stored", "float16"):
         load(folder, decoding_weights=kind)
     assert moves == ["cuda", "cuda"]
+
+
+def test_small_weights_are_not_said_to_be_held():
+    """Below 2**-14 float16 has ever fewer digits, which counts where a whole row is that small."""
+    torch.manual_seed(0)
+    for std, holds in ((0.02, True), (1e-3, False), (1e-6, False)):
+        layer = nn.Linear(64, 64)
+        nn.init.normal_(layer.weight, std=std)
+        model = nn.ModuleList([layer.bfloat16().float()])
+        assert float16_is_exact(model) is holds
+    assert float16_is_exact(nn.ModuleList([nn.Linear(4, 0)]))
+    with pytest.raises(ValueError, match=r"decoding_weights must be one of \('auto', 'stored', .*, got 'fp16'"):
+        load("anything", decoding_weights="fp16")
 
 
 def test_an_evaluation_rounds_and_says_so(folder, tmp_path):

@@ -40,6 +40,9 @@ def test_a_line_through_the_leads(sizes, tmp_path, monkeypatch, capsys):
     leads = [float(cell[4].split()[0]) for cell in cells]
     assert leads == sorted(leads)
     assert leads[0] > 10
+    for cell in cells:
+        low, high = (float(end) for end in cell[4].split("(")[1].rstrip(")").split(" to "))
+        assert low < float(cell[4].split()[0]) < high
     assert {cell[5] for cell in cells} == {"+0.0 (+0.0 to +0.0)"}
     slope, none = [cell.strip() for cell in last.strip("|").split("|")][-2:]
     # Of three points at equal distances, the slope of least squares is half of what the ends differ.

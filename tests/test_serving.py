@@ -399,9 +399,27 @@ class TestPolicy:
 
         assert run(policies(policy=None)) == {"one": "wait-2", "two": "chunk-2-1", "three": "wait-3"}
         assert set(run(policies(policy="wait-5")).values()) == {"wait-5"}
-        models["two"][0].generation_config.default_policy = "hold-50"
-        with pytest.raises(ValueError, match="drafts at most .* words, got 'hold-50'"):
-            run(policies(policy=None))
+        for policy, reason in (
+            ("hold-50", "drafts at most .* words, got 'hold-50'"),
+            ("alignatt-2", "alignment_heads"),
+        ):
+            models["two"][0].generation_config.default_policy = policy
+            with pytest.raises(ValueError, match=f"policy of model 'two' cannot be followed: .*{reason}"):
+                run(policies(policy=None))
+
+    @pytest.mark.parametrize(("one", "two", "followed"), [(2, 2, "wait-2"), (2, 1, "wait-3"), (2, None, "wait-3")])
+    def test_models_that_share_a_source_share_a_policy(self, one, two, followed):
+        models = {"one": tiny(), "two": tiny(target_lang="fr")}
+        for (model, _), k in zip(models.values(), (one, two), strict=True):
+            model.generation_config.wait_k = k
+
+        async def main():
+            async with running(models, policy=None) as server, server.connect() as socket:
+                await say(socket, start(target_langs=["de", "fr"]))
+                (started,) = await until(socket, "started")
+                assert started["policy"] == followed
+
+        run(main())
 
 
 class TestPunctuation:

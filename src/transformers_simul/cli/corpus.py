@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..text_files import write_text
-from .flags import check_output
+from .flags import check_folder
 
 EXAMPLES = """
 examples:
@@ -40,7 +40,7 @@ def _corpus(args: argparse.Namespace) -> int:
 
     # Before anything heavy is imported, and long before a hub is asked.
     check_corpus_name(args.name)
-    check_output("folder", str(Path(args.folder) / f"train.{args.source_lang}"))
+    check_folder("folder", args.folder)
     from ..training import DataArguments, load_pairs
 
     splits = load_pairs(

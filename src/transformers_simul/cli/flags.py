@@ -213,6 +213,27 @@ def check_output(name: str, path: str) -> None:
         raise ValueError(f"{name} must be a file that can be written, got {path!r}: {error}.") from error
 
 
+def check_folder(name: str, path: str) -> None:
+    """Fail before the work, not after it, if nothing can be written into a folder, or the folder not be made. It is not
+    made here.
+
+    Args:
+        name (`str`): of the flag.
+        path (`str`): of the folder.
+
+    Raises:
+        ValueError: if it is a file, or the file system does not let it be written to.
+    """
+    there = Path(os.path.realpath(path))
+    while not there.exists():
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise ValueError(f"{name} must be a folder that can be written to, got {path!r}: {error}.") from error
+
+
 def check_packages(who: str, names: Sequence[str], extra: str) -> None:
     """Fail at once if what a command needs is not installed.
 
@@ -255,6 +276,7 @@ __all__ = [
     "add_policy_flags",
     "asked_policy",
     "check_counts",
+    "check_folder",
     "check_output",
     "check_packages",
     "chosen_glossary",

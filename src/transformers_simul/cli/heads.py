@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..text_files import write_text
-from .flags import add_policy_flags, check_counts, check_output, chosen_policy
+from .flags import add_policy_flags, check_counts, check_folder, chosen_policy
 from .loading import add_model, find_model
 
 EXAMPLES = """
@@ -45,7 +45,7 @@ def _heads(args: argparse.Namespace) -> int:
     folder = Path(args.model)
     if not folder.is_dir():
         raise ValueError(f"model must be a folder, whose generation_config.json is written, got {args.model!r}.")
-    check_output("model", str(folder / "generation_config.json"))
+    check_folder("model", args.model)
     from ..corpora import read_pairs
     from ..training import read_alignments
 

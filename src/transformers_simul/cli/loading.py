@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..models.policies import WaitKPolicy
+from ..models.policies import Policy, WaitKPolicy
 from ..text_files import read_json
 
 # What a trained folder holds besides its weights, and what it may hold.
@@ -132,13 +132,15 @@ def load(
     Args:
         name (`str`): of a folder, or on the Hub.
         trust_remote_code (`bool`, *optional*): whether code that it brings may run.
-        decoding_weights (`str`, *optional*): one of `DECODING_WEIGHTS`. On a CPU, with any but `"stored"`, the model
+        decoding_weights (`str`, *optional*): one of `DECODING_WEIGHTS`. A model whose weights they change for decoding
             can neither be trained nor be saved.
         **options: of [`AutoSimulModel.from_pretrained`].
 
     Raises:
-        ValueError: if there is no such model, or it is damaged.
+        ValueError: if there is no such model, or it is damaged; or for another word than these.
     """
+    if decoding_weights not in DECODING_WEIGHTS:
+        raise ValueError(f"decoding_weights must be one of {DECODING_WEIGHTS}, got {decoding_weights!r}.")
     find_model(name)
     import torch
 
@@ -146,11 +148,11 @@ def load(
     from ..models.decoding_weights import float16_is_exact, set_decoding_weights
     from ..models.processing import SimulProcessor
 
-    rounded = decoding_weights if decoding_weights in KINDS else None
+    kind = decoding_weights if decoding_weights in KINDS else None
     try:
         # First what is small, so that what is wrong with it shows at once.
         processor = SimulProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
-        model = AutoSimulModel.from_pretrained(name, decoding_weights=rounded, **options).eval()
+        model = AutoSimulModel.from_pretrained(name, decoding_weights=kind, **options).eval()
     except (ValueError, OSError) as error:
         if _ASKS_FOR_TRUST in str(error):
             raise ValueError(
@@ -161,18 +163,22 @@ def load(
         # For a damaged folder the libraries raise errors of every type.
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"model {name!r} cannot be loaded: {type(error).__name__}: {reason}") from error
-    if rounded is None and torch.cuda.is_available():
+    if kind is None and torch.cuda.is_available():
         model = model.to("cuda")
     elif decoding_weights == "auto" and float16_is_exact(model):
         set_decoding_weights(model, "float16")
     return model, processor
 
 
-def usual_policy(model: Any) -> Any:
-    """The policy that a model's generation configuration names, as `generate()` follows it; wait-3 if it names none.
+def usual_policy(model: Any) -> Policy:
+    """Return the policy that a model's generation configuration names, as `generate()` follows it; wait-3 if it names
+    none.
 
     Args:
         model: from [`load`].
+
+    Raises:
+        ValueError: for a configuration that names two.
     """
     from ..models.configuration_generation import SimulGenerationConfig
 

@@ -89,7 +89,7 @@ def _translate(args: argparse.Namespace) -> int:
     args.terms = chosen_glossary(args)
     args.segments = _read_segmenter(args) if args.segmenter else None
     find_model(args.model)
-    sources = _read_sources(args.file, keeps_blank=not args.json) if args.file else []
+    sources = _read_sources(args.file, keeps_blank=not args.json or args.show_delays) if args.file else []
     references = read_lines(args.references) if args.references else [""] * len(sources)
     if len(references) != len(sources):
         raise ValueError(f"references must hold one line per sentence, {len(sources)}, got {len(references)}.")

@@ -66,7 +66,9 @@ def translate_corpus(
     cut = [instance.index + 1 for instance, stop_reason in translated if stop_reason != "eos"]
     if cut:
         some = ", ".join(map(str, cut[:5])) + (", ..." if len(cut) > 5 else "")
-        _logger.warning(f"{len(cut)} of {len(sources)} translations were cut off at their limit of tokens: {some}.")
+        _logger.warning(
+            f"{len(cut)} of {len(sources)} translations were cut off at their limit of tokens: sentences {some}."
+        )
     return [instance for instance, _ in translated]
 
 

@@ -139,7 +139,16 @@ def score_differences(
     """Return one system's score minus another's on all sentences, and then on each resample of them: what
     [`paired_difference`] takes its interval from. With as many sentences, the same ones are drawn in every call.
 
-    Args and errors are those of [`paired_difference`].
+    Args:
+        better, worse, references (`Sequence[str]`): one per sentence.
+        resamples, seed (`int`): as in [`quality`].
+        name (`str`, *optional*): a name from [`QUALITY`].
+
+    Returns:
+        `numpy.ndarray` of shape `(1 + resamples,)`.
+
+    Raises:
+        ValueError: if the counts differ, there is no sentence, or the name is unknown.
     """
     metric = _metric(name, None)
     pairs = [_statistics(metric, predictions, references) for predictions in (better, worse)]

@@ -37,17 +37,18 @@ class SimulAgent(TextToTextAgent):
     def __init__(self, args: Namespace):
         self.model = AutoSimulModel.from_pretrained(args.model).eval()
         self.processor = SimulProcessor.from_pretrained(args.model)
-        # SimulEval's agents have a method of this name.
+        # Not `self.policy`: SimulEval calls a method of that name.
         self.read_policy = named(args.policy or f"wait-{args.wait_k}", self.model)
         super().__init__(args)
 
     @staticmethod
     def add_args(parser: ArgumentParser) -> None:
         parser.add_argument("--model", required=True, help="a trained folder")
-        parser.add_argument(
+        either = parser.add_mutually_exclusive_group()
+        either.add_argument(
             "--wait-k", "--wait_k", type=int, default=3, help="source words before the first target word (3)"
         )
-        parser.add_argument("--policy", help="instead of wait-k, such as confidence:0.6 or hold-2 (docs/policies.md)")
+        either.add_argument("--policy", help="instead of wait-k, such as confidence:0.6 or hold-2 (docs/policies.md)")
 
     def to(self, device: str, *args, **kwargs) -> None:
         self.model.to(device)

@@ -30,7 +30,7 @@ class _Given(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
     model: Annotated[_Several, Field(min_length=1)]
     trust_remote_code: bool = False
-    decoding_weights: Literal[DECODING_WEIGHTS] = "auto"  # type: ignore[valid-type]
+    decoding_weights: Literal[DECODING_WEIGHTS] | None = None  # type: ignore[valid-type]
     max_streams: _Count = 64
     max_tokens: _Count = 512
     segmenter: _Several = []
@@ -81,7 +81,7 @@ def checked(args: Mapping[str, Any]) -> _Given:
     if given.rooms is None:
         given.rooms = 0 if most > 1 else Settings.rooms
     check_rooms(given.rooms, most)
-    if policy := settings_of(given.model_dump()).policy:
+    if (policy := settings_of(given.model_dump()).policy) is not None:
         check_policy(policy)
     # A file is looked at where it is needed: on the nodes.
     if given.token_file is None and not given.no_token and not token_lines(None):

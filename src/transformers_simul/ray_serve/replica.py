@@ -63,7 +63,7 @@ class Replica:
             max_streams=given["max_streams"],
             max_tokens=given["max_tokens"],
             trust_remote_code=given["trust_remote_code"],
-            decoding_weights=given["decoding_weights"],
+            decoding_weights=given["decoding_weights"] or "auto",
             segmenters=given["segmenter"],
             origins=given["origin"],
             host_names=given["host_name"],

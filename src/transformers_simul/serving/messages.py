@@ -160,7 +160,9 @@ class Start(_FromClient):
         max_length=16,
         description="several: each is translated by itself, by a model that knows it",
     )
-    policy: Name | None = Field(default=None, description='such as "wait-3"; the server\'s own without')
+    policy: Name | None = Field(
+        default=None, description="such as \"wait-3\"; without, the server's or the model's own"
+    )
     sentences: bool = Field(
         default=True, description="endless, sentence by sentence; False: all of the source is one row"
     )

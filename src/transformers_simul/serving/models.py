@@ -14,6 +14,8 @@ from .metrics import Metrics
 
 # What a model without a language is said to speak: "undetermined", as BCP 47 has it.
 UNKNOWN = "und"
+# Where neither client, operator nor model names one.
+USUAL_POLICY = "wait-3"
 
 
 class MeasuredEngine(StreamEngine):
@@ -68,7 +70,7 @@ class Served(NamedTuple):
     def policy(self) -> str:
         """The name of the policy that it is made for, as its generation configuration says; wait-3 if it says none."""
         config = SimulGenerationConfig.of(self.engine.model.generation_config)
-        return config.default_policy or f"wait-{config.wait_k or 3}"
+        return config.default_policy or (f"wait-{config.wait_k}" if config.wait_k else USUAL_POLICY)
 
     @property
     def context_sentences(self) -> int:
@@ -122,6 +124,17 @@ def _directions(processor: Any) -> list[tuple[str, str]]:
     return [(source or UNKNOWN, target or UNKNOWN) for source, target in known]
 
 
+def policy_of(models: Sequence[Served]) -> str:
+    """Return the name of the policy of a stream that none was named for: what its models are made for, or wait-3 where
+    they are made for different ones.
+
+    Args:
+        models (`Sequence[Served]`): that translate it.
+    """
+    named = {each.policy for each in models}
+    return named.pop() if len(named) == 1 else USUAL_POLICY
+
+
 def choose(served: Sequence[Served], start: Start) -> list[Served]:
     """The models that a client asks for, one for each target language.
 
@@ -156,4 +169,4 @@ def choose(served: Sequence[Served], start: Start) -> list[Served]:
     return chosen
 
 
-__all__ = ["Served", "choose", "serve_models"]
+__all__ = ["Served", "choose", "policy_of", "serve_models"]

@@ -55,7 +55,10 @@ class Service:
             raise ValueError("served must hold at least one model, got none.")
         self.served, self.settings, self.tokens = list(served), settings or Settings(), tokens or Tokens()
         for each in self.served:
-            check_policy(self.settings.policy or each.policy)
+            try:
+                check_policy(self.settings.policy or each.policy, each.engine.model)
+            except ValueError as error:
+                raise ValueError(f"policy of model {each.name!r} cannot be followed: {error}") from error
         self.metrics, self.rooms = metrics or Metrics(), Rooms(self.settings)
         self.is_draining, self.segmenters = False, segmenters
         self.running: dict[Session, tuple[Principal, asyncio.TimerHandle]] = {}

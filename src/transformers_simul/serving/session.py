@@ -13,7 +13,7 @@ from typing import Any
 from .failure import Failure
 from .messages import Ended, Limits, Notice, Pong, SentenceEnd, Start, Started, WordMessage
 from .metrics import Metrics
-from .models import Served
+from .models import Served, policy_of
 from .pace import Pace
 from .punctuation import EndsBetween, Punctuation
 from .settings import Settings
@@ -48,8 +48,7 @@ class Session:
         segmenters: Mapping[str, EndsBetween],
     ):
         self.name = secrets.token_hex(8)
-        # Of several models, which share a source, the first decides.
-        self.settings, self.policy = settings, start.policy or settings.policy or models[0].policy
+        self.settings, self.policy = settings, start.policy or settings.policy or policy_of(models)
         self._start, self._models = start, models
         self._loop = asyncio.get_running_loop()
         # Events that the engines' threads handed over, messages that nothing of an engine leads to, and their bell.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..models.glossary import STRENGTH, Glossary
-from ..models.policy_names import policy_from_name
+from ..models.policy_names import named, policy_from_name
 from ..models.streams import SourceStream
 from ..streaming.engine import EngineFull, EngineStream
 from ..streaming.streamer import SimulStreamer
@@ -287,16 +287,17 @@ class Track:
         self.stream.close()
 
 
-def check_policy(name: str) -> None:
+def check_policy(name: str, model: Any = None) -> None:
     """Check that streams may follow a policy.
 
     Args:
         name (`str`): of the policy.
+        model (*optional*): that is to follow it.
 
     Raises:
-        ValueError: for a name that is none, or a policy that drafts too many words.
+        ValueError: for a name that is none, a policy that drafts too many words, or one that the model cannot follow.
     """
-    words = policy_from_name(name).draft_words
+    words = (policy_from_name(name) if model is None else named(name, model)).draft_words
     if words > _MOST_DRAFT_WORDS:
         raise ValueError(f"This server drafts at most {_MOST_DRAFT_WORDS} words, got {name!r}, with {words}.")
 

@@ -35,7 +35,8 @@ def fine_tune(
 ) -> None:
     """Train into `args.output_dir`: weights, processor, the record with what was done, and the model card.
 
-    A run that was cut off goes on from the newest checkpoint that was written whole. Ctrl-C and SIGTERM save one first.
+    A run that was cut off goes on from the newest checkpoint that was written whole. Ctrl-C and SIGTERM save one first,
+    unless several processes train.
 
     Args:
         model: of any family, where training starts; a `peft.PeftModel` is merged before it is saved.

@@ -15,8 +15,8 @@ from ..text_files import one_line, write_text
 
 
 def run_program(main: Callable[[], None]) -> None:
-    """Run `main`. Wrong input ends with one line and status 1, Ctrl-C, or SIGTERM while
-    it trains, with status 130."""
+    """Run `main`. Wrong input ends with one line and status 1, Ctrl-C with status 130, as does SIGTERM while a single
+    process trains."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     logging.basicConfig(level=logging.INFO, format="%(message)s")

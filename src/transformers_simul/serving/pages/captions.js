@@ -22,10 +22,12 @@ let line = null, joiner = " ";
 // Where several languages come, words of all would make one line: the first that speaks stays, unless the address says one.
 let spoken = wanted.get("lang");
 function show(message) {
-  if (message.type === "word") spoken ??= message.target_lang;
-  if (["word", "sentence_end"].includes(message.type) && message.target_lang !== spoken) {
-    status.textContent = `There is ${message.target_lang} too: lang= in the address chooses.`;
-    return;
+  if (message.type === "word" || message.type === "sentence_end") {
+    spoken ??= message.target_lang;
+    if (message.target_lang !== spoken) {
+      status.textContent = `There is ${message.target_lang} too: lang= in the address chooses.`;
+      return;
+    }
   }
   if (message.type === "started" || message.type === "room") {
     joiner = (message.unit ?? "word") === "word" ? " " : "";
