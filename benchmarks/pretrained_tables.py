@@ -19,8 +19,8 @@ HEADER = """# Real pretrained weights: position strategies side by side
 
 Commands: `benchmarks/pretrained.sh`, `benchmarks/few_shot.py`, then `benchmarks/pretrained_tables.py`. What the
 strategies are: [positions](../positions.md); the other systems: [baselines](../baselines.md). Adapters on all linear
-layers but the last, embeddings frozen. Test sentences are the first of Multi30k's Flickr 2016 set, or of LibreOffice's
-help 100 that were drawn; nobody trained on them.
+layers but the last, embeddings frozen. Test sentences are the first of Multi30k's Flickr 2016 set, the first of WMT's news
+of 2018, or of LibreOffice's help 100 that were drawn; nobody trained on them.
 
 | system | fine-tuned | positions | cache |
 |---|---|---|---|
@@ -38,7 +38,7 @@ def section(title: str, folder: Path, few_shot: str) -> str:
     """One language pair of one model, without its title."""
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     trainings = list(manifest["trainings"].values())
-    tuned, base = trainings[0]["training"], trainings[0]["base"]
+    tuned, base = trainings[0]["training"], trainings[0]["model"]
     peeks = sorted({each["peek_rows"] for each in trainings})
     name = title.lower().replace(" ", "-").replace(",", "").replace(".", "")
     table = (folder / "results.md").read_text(encoding="utf-8").split("\n\nLatency:\n")[0].split("\n", 2)[2].strip()
