@@ -46,11 +46,18 @@ def words(out):
 
 
 def test_a_server_writes_what_the_model_would_and_a_room_hears_it(at_hand, capsys, parts):
-    _, out, _ = run(capsys, "model", "--audio", "talk.wav", "--json")
-    expected = words(out)
-    with in_thread({"demo": parts}, tokens=[TOKEN]) as server:
-        flags = [server.url, "--audio", "talk.wav", "--token-file", "token.txt", "--room", "talk"]
-        status, out, err = run(capsys, *flags, "--json", "--vtt", "a.vtt", "--log", "instances.log")
+    expected = {}
+    for k in ("1", "3"):
+        _, out, _ = run(capsys, "model", "--audio", "talk.wav", "--json", "--wait-k", k)
+        expected[k] = words(out)
+    assert expected["1"] != expected["3"]
+    with in_thread({"demo": parts}, tokens=[TOKEN], policy="wait-1") as server:
+        flags = [server.url, "--audio", "talk.wav", "--token-file", "token.txt"]
+        # Without a flag the server's own policy counts.
+        assert words(run(capsys, *flags, "--json")[1]) == expected["1"]
+        expected = expected["3"]
+        flags += ["--room", "talk"]
+        status, out, err = run(capsys, *flags, "--json", "--wait-k", "3", "--vtt", "a.vtt", "--log", "instances.log")
         assert status == 0, err
         assert words(out) == expected != []
         for line in out.splitlines():
