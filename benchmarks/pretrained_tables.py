@@ -19,8 +19,8 @@ HEADER = """# Real pretrained weights: position strategies side by side
 
 Commands: `benchmarks/pretrained.sh`, `benchmarks/few_shot.py`, then `benchmarks/pretrained_tables.py`. What the
 strategies are: [positions](../positions.md); the other systems: [baselines](../baselines.md). Adapters on all linear
-layers but the last, embeddings frozen. Test sentences are the first of Multi30k's Flickr 2016 set, the first of WMT's news
-of 2018, or of LibreOffice's help 100 that were drawn; nobody trained on them.
+layers but the last, embeddings frozen. Test sentences are the first of Multi30k's Flickr 2016 set, the first of WMT's
+news of 2018, or of LibreOffice's help 100 that were drawn; nobody trained on them.
 
 | system | fine-tuned | positions | cache |
 |---|---|---|---|
