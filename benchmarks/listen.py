@@ -124,7 +124,9 @@ def measure(args: argparse.Namespace) -> dict[str, float]:
     recogniser = LocalAgreementRecogniser(transcriber, voice, args.step, args.window)
     writer = None if transcriber.punctuates else SentenceWriter(args.language)
     clock = ReplayClock(time.process_time)
-    listener = Listener(*load(args.model), recogniser, policy_from_name(args.policy), writer, clock)
+    listener = Listener(
+        *load(args.model, decoding_weights="auto"), recogniser, policy_from_name(args.policy), writer, clock
+    )
     parts["translation"] = Timed(listener._engine, "step")
     record, words, process = SpeechRecord(keeps_words=False), [], psutil.Process()
     figures: dict[str, float] = {}

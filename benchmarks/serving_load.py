@@ -93,7 +93,7 @@ def print_share(args: argparse.Namespace) -> None:
     counts = set()
     with (
         common.server(args.model, "--max-streams", str(streams), replicas=args.replicas) as process,
-        StreamEngine(*load(args.model), max_streams=streams, max_tokens=512) as engine,
+        StreamEngine(*load(args.model, decoding_weights="auto"), max_streams=streams, max_tokens=512) as engine,
     ):
         for _ in range(args.rounds + 1):
             begun_s, before = time.perf_counter(), sum(own.cpu_times()[:2])

@@ -89,14 +89,14 @@ def speech_scores(log: list[dict]) -> dict[str, float]:
     }
 
 
-def agent_log() -> list[dict]:
+def agent_log(*flags: str, policy: str) -> list[dict]:
     """A tiny random model through SimulEval's own program with our agent; it must equal our own decoding."""
     import subprocess
     import tempfile
 
     sys.path.insert(0, str(HERE.parent))
     from helpers import make_model, make_processor, random_sentence, teach
-    from transformers_simul import WaitKPolicy
+    from transformers_simul.models.policy_names import policy_from_name
 
     processor, draw = make_processor(), random.Random(1)
     model = teach(make_model(processor, initializer_range=0.02), processor, draw)
@@ -110,7 +110,7 @@ def agent_log() -> list[dict]:
         subprocess.run(
             [
                 "simuleval", "--agent-class", "transformers_simul.evaluation.simuleval_agent.SimulAgent", "--model",
-                str(root / "model"), "--wait-k", "2", "--source", str(root / "source"), "--target",
+                str(root / "model"), *flags, "--source", str(root / "source"), "--target",
                 str(root / "target"), "--source-type", "text", "--target-type", "text", "--output", str(root / "log"),
                 "--eval-latency-unit", "word",
             ],
@@ -120,7 +120,8 @@ def agent_log() -> list[dict]:
     log = [json.loads(line) for line in lines]
     for line, source in zip(log, sources, strict=True):
         with torch.no_grad():
-            output = model.generate(**processor(source=source), policy=WaitKPolicy(2), return_dict_in_generate=True)
+            decided = {"policy": policy_from_name(policy), "return_dict_in_generate": True}
+            output = model.generate(**processor(source=source), **decided)
         # A runaway row may be cut behind a lone space, a word that SimulEval does not count.
         pairs = zip(processor.words(output.words[0]), output.delays[0], strict=True)
         written = [(word, delay) for word, delay in pairs if word]
@@ -129,10 +130,11 @@ def agent_log() -> list[dict]:
 
 
 if __name__ == "__main__":
+    agent_log("--policy", "hold-1", policy="hold-1")
     for name, log, scored in (
         ("random", random_log(), scores),
         ("speech", speech_log(), speech_scores),
-        ("agent", agent_log(), scores),
+        ("agent", agent_log("--wait-k", "2", policy="wait-2"), scores),
     ):
         (HERE / f"{name}.log").write_text("".join(json.dumps(line) + "\n" for line in log))
         (HERE / f"{name}.json").write_text(json.dumps(scored(log), indent=2) + "\n")

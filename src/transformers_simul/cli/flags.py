@@ -225,9 +225,9 @@ def check_folder(name: str, path: str) -> None:
         ValueError: if it is a file, or the file system does not let it be written to.
     """
     there = Path(os.path.realpath(path))
-    while not there.exists():
-        there = there.parent
     try:
+        while not there.exists():
+            there = there.parent
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:

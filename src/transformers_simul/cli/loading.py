@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..models.policies import Policy, WaitKPolicy
+from ..models.policies import Policy
 from ..text_files import read_json
 
 # What a trained folder holds besides its weights, and what it may hold.
@@ -178,11 +178,12 @@ def usual_policy(model: Any) -> Policy:
         model: from [`load`].
 
     Raises:
-        ValueError: for a configuration that names two.
+        ValueError: for a name that is none.
     """
     from ..models.configuration_generation import SimulGenerationConfig
+    from ..models.policy_names import policy_from_name
 
-    return SimulGenerationConfig.of(model.generation_config).make_policy() or WaitKPolicy(3)
+    return policy_from_name(SimulGenerationConfig.of(model.generation_config).usual_policy)
 
 
 __all__ = [

@@ -10,6 +10,8 @@ from transformers.generation.configuration_utils import GenerationConfig
 from .policies import Policy, WaitKPolicy, check_count
 from .policy_names import policy_from_name
 
+# Where nobody names one.
+USUAL_POLICY = "wait-3"
 _OURS = ("wait_k", "default_policy", "alignment_heads", "context_sentences", "eos_threshold")
 
 
@@ -72,6 +74,11 @@ class SimulGenerationConfig(GenerationConfig):
         self.make_policy()
         super().__init__(**kwargs)
 
+    @property
+    def usual_policy(self) -> str:
+        """The name of the policy that it is made for; wait-3 if it names none."""
+        return self.default_policy or (f"wait-{self.wait_k}" if self.wait_k else USUAL_POLICY)
+
     def make_policy(self) -> Policy | None:
         """Return the policy that it names; None if it names none."""
         if self.default_policy is not None and self.wait_k is not None:
@@ -120,4 +127,4 @@ def check_heads(heads: Sequence[Sequence[int]]) -> list[list[int]]:
     return [list(head) for head in heads]
 
 
-__all__ = ["SimulGenerationConfig", "check_heads"]
+__all__ = ["USUAL_POLICY", "SimulGenerationConfig", "check_heads"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-from ..models.configuration_generation import SimulGenerationConfig
+from ..models.configuration_generation import USUAL_POLICY, SimulGenerationConfig
 from ..streaming.engine import StreamEngine
 from .failure import Failure
 from .messages import Start
@@ -14,8 +14,6 @@ from .metrics import Metrics
 
 # What a model without a language is said to speak: "undetermined", as BCP 47 has it.
 UNKNOWN = "und"
-# Where neither client, operator nor model names one.
-USUAL_POLICY = "wait-3"
 
 
 class MeasuredEngine(StreamEngine):
@@ -69,8 +67,7 @@ class Served(NamedTuple):
     @property
     def policy(self) -> str:
         """The name of the policy that it is made for, as its generation configuration says; wait-3 if it says none."""
-        config = SimulGenerationConfig.of(self.engine.model.generation_config)
-        return config.default_policy or (f"wait-{config.wait_k}" if config.wait_k else USUAL_POLICY)
+        return SimulGenerationConfig.of(self.engine.model.generation_config).usual_policy
 
     @property
     def context_sentences(self) -> int:
