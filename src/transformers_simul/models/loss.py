@@ -2,8 +2,12 @@
 """The training loss: cross-entropy of the target tokens, and of the question "does this word go on?" that peek rows
 ask."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .schedule import EOS, READS, TARGET_ENDS, ends_word
@@ -42,7 +46,8 @@ def simul_loss(
     peek_weight: float = 1.0,
     num_items_in_batch: torch.Tensor | int | None = None,
 ) -> torch.Tensor:
-    """Return the loss of a batch per target token. Only rows with a loss are projected to the vocabulary.
+    """Return the loss of a batch per target token. Only rows with a loss are projected to the vocabulary, many of them
+    in turns: the logits of all are never in memory together.
 
     A peek row of kind `WORD_ENDS` costs -log(probability mass of word starts and EOS), one of kind `TARGET_ENDS` -log
     P(EOS), and one of kind `READS` -log P(EOS, given that a word start or EOS follows).
@@ -65,13 +70,22 @@ def simul_loss(
     """
     rows = labels[:, 1:] != -100
     asked = torch.zeros_like(labels, dtype=torch.bool) if peeks is None else peeks > 0
-    # One projection for both, in every process: where weights are gathered for it, all must ask for it equally often.
-    both = (hidden_states[:, :-1][rows], hidden_states[asked])
-    predicted, answers = lm_head(torch.cat(both)).float().split([*map(len, both)])
-    total = F.cross_entropy(predicted, labels[:, 1:][rows], reduction="sum", label_smoothing=label_smoothing)
-    if peeks is not None and len(answers):
-        total = total + peek_weight * _peek_loss(answers, peeks[asked], token_kinds)
+    tokens, kinds = labels[:, 1:][rows], None if peeks is None else peeks[asked]
 
+    def loss_of_rows(hidden: torch.Tensor, start: int) -> torch.Tensor:
+        ids = tokens[start : start + len(hidden)]
+        logits = lm_head(hidden).float()
+        total = F.cross_entropy(logits[: len(ids)], ids, reduction="sum", label_smoothing=label_smoothing)
+        if kinds is None or len(ids) == len(hidden):
+            return total
+        first = max(start - len(tokens), 0)
+        answers = logits[len(ids) :]
+        return total + peek_weight * _peek_loss(answers, kinds[first : first + len(answers)], token_kinds)
+
+    # Those of tokens first. Both at once: where weights are gathered, all processes must ask for them equally often.
+    both = torch.cat([hidden_states[:, :-1][rows], hidden_states[asked]])
+
+    total = _in_turns(loss_of_rows, both, lm_head)
     count = rows.sum() if num_items_in_batch is None else num_items_in_batch
     loss = total / (count.to(total.device) if torch.is_tensor(count) else count)
     if torch.isnan(loss):
@@ -80,6 +94,67 @@ def simul_loss(
             "The last checkpoint is untouched."
         )
     return loss
+
+
+# Where there are more logits than these, rows are taken in turns with as many.
+LOGITS_AT_ONCE = 2**25
+
+
+def _in_turns(
+    loss_of_rows: Callable[[torch.Tensor, int], torch.Tensor], hidden: torch.Tensor, lm_head: nn.Module
+) -> torch.Tensor:
+    """The sum of a loss over rows, without the logits of all of them in memory at once.
+
+    Args:
+        loss_of_rows (`Callable`): takes some consecutive rows and the number of the first, returns their loss.
+        hidden (`torch.Tensor` of shape `(rows, hidden)`): all rows.
+        lm_head (`nn.Module`): the projection that `loss_of_rows` calls.
+    """
+    if not isinstance(lm_head, nn.Linear) or torch.compiler.is_compiling():
+        return loss_of_rows(hidden, 0)
+    # What gathers a weight for each call (DeepSpeed, FSDP) must be called equally often in all processes.
+    if type(lm_head.weight) is not nn.Parameter or hasattr(lm_head.weight, "ds_id"):
+        return loss_of_rows(hidden, 0)
+    turn = max(LOGITS_AT_ONCE // lm_head.out_features, 1)
+    if len(hidden) <= turn:
+        return loss_of_rows(hidden, 0)
+    if not torch.is_grad_enabled():
+        return torch.stack([loss_of_rows(rows, turn * index) for index, rows in enumerate(hidden.split(turn))]).sum()
+    trained = (each for each in lm_head.parameters() if each.requires_grad)
+    total: torch.Tensor = _SumInTurns.apply(loss_of_rows, turn, hidden, *trained)
+    return total
+
+
+class _SumInTurns(torch.autograd.Function):
+    """The sum of a loss whose gradients are made on the way: logits are gone before the next turn's are made, and none
+    is made twice."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        loss_of_rows: Callable[[torch.Tensor, int], torch.Tensor],
+        turn: int,
+        hidden: torch.Tensor,
+        *parameters: nn.Parameter,
+    ) -> torch.Tensor:
+        total = hidden.new_zeros((), dtype=torch.float32)
+        gradients = [torch.zeros_like(each) for each in (hidden, *parameters)]
+        for start in range(0, len(hidden), turn):
+            rows = hidden[start : start + turn].detach().requires_grad_()
+            with torch.enable_grad():
+                loss = loss_of_rows(rows, start)
+            of_rows, *of_parameters = torch.autograd.grad(loss, [rows, *parameters])
+            gradients[0][start : start + turn] = of_rows
+            for gradient, more in zip(gradients[1:], of_parameters, strict=True):
+                gradient += more
+            total += loss.detach()
+        ctx.save_for_backward(*gradients)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, factor: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        return None, None, *(gradient * factor for gradient in ctx.saved_tensors)
 
 
 def _peek_loss(logits: torch.Tensor, kinds: torch.Tensor, token_kinds: torch.Tensor | None) -> torch.Tensor:
