@@ -218,6 +218,15 @@ def test_what_was_typed_before_the_program_was_ready_is_kept():
     os.close(theirs)
 
 
+def test_a_pipe_may_begin_with_a_byte_order_mark_and_is_read_up_to_what_is_no_text():
+    reader, writer = os.pipe()
+    os.write(writer, b"\xef\xbb\xbfa dog\nruns \xff on")
+    words = typed_words(reader)
+    assert [next(words) for _ in range(4)] == ["a", "dog", None, "runs"]
+    with pytest.raises(ValueError, match="stdin must be UTF-8, but line 2 is not: invalid start byte"):
+        next(words)
+
+
 def test_keys_of_a_terminal(tmp_path):
     """What is typed stands on the last line, what is written above or below it; only the newest part, if it is long."""
     screen = io.StringIO()
@@ -270,6 +279,11 @@ def test_wrong_files(folder, tmp_path, capsys):
         assert message in capsys.readouterr().err
     assert main(["translate", str(folder), str(tmp_path / "none")]) == 1
     assert main(["translate", str(tmp_path), str(tmp_path / "wrong")]) == 1
+
+
+def test_context_that_a_model_was_not_trained_with_is_warned_of(folder, file, capsys):
+    assert main(["translate", str(folder), str(file), "--context-sentences", "2"]) == 0
+    assert "was trained with context_sentences=0, got 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flags", [[], ["--whole-lines"], ["--context-sentences", "1"]])
@@ -535,6 +549,25 @@ def test_plot_and_card_from_logs(folder, file, tmp_path, capsys):
     assert "wait_k=3" in card.text
     assert 'processor(source="I have lost my keys.")' in card.text
     assert "| k = 3 |" in card.text
+
+    config = trained / "generation_config.json"
+    kept = {name: value for name, value in json.loads(config.read_text()).items() if name != "wait_k"}
+    for settings, command, call in (
+        ({"default_policy": "confidence:0.6,max=5"}, "simul --show-delays", "), return_dict_in_generate"),
+        ({"wait_k": None}, "simul --wait-k 3 --show-delays", "), wait_k=3, return_dict_in_generate"),
+    ):
+        config.write_text(json.dumps(kept | settings))
+        assert main(["card", str(trained), "--name", "team/simul"]) == 0
+        text = (trained / "README.md").read_text()
+        assert command in text
+        assert call in text
+    for name in ("config.json", "processor_config.json", "generation_config.json", "training.json"):
+        before = (trained / name).read_text() if (trained / name).exists() else "{}"
+        for wrong in ("[]", "{"):
+            (trained / name).write_text(wrong)
+            assert main(["card", str(trained), "--name", "team/simul"]) == 1
+            assert f"{name}' must" in capsys.readouterr().err
+        (trained / name).write_text(before)
 
 
 def test_a_curve_may_have_a_folder_with_an_equals_sign(folder, file, tmp_path, capsys):

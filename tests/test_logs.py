@@ -280,7 +280,9 @@ def test_wrong_omnisteval_fields_are_named(tmp_path, fields):
         {"computation_time": -1},
         {"generated_tokens": [1]},
         {"generated_tokens": 1},
+        {"generated_tokens": "word"},
         {"id": []},
+        {"metadata": {}},
     ],
 )
 def test_wrong_simulstream_fields_are_named(tmp_path, fields):
@@ -292,6 +294,27 @@ def test_wrong_simulstream_fields_are_named(tmp_path, fields):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(ValueError, match="line 2 of .* must be of simulstream's log"):
         read_log(path, 1.0, ["x"], ["y"])
+
+
+def test_an_omnisteval_line_that_lacks_times_is_named(tmp_path):
+    line = {
+        "index": 0,
+        "prediction": "a b",
+        "emission_cu": [1, 2],
+        "emission_ca": [],
+        "reference": "a",
+        "source_length": 2,
+    }
+    (tmp_path / "log").write_text(json.dumps(line) + "\n")
+    with pytest.raises(ValueError, match="line 1 of .* must be an OmniSTEval instance"):
+        read_omnisteval(tmp_path / "log")
+
+
+def test_references_for_some_sentences_alone_are_an_error(path, tmp_path, capsys):
+    lines = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    (tmp_path / "references").write_text("\n" + "a reference\n" * (len(lines) - 1))
+    assert main(["score", str(path), "--references", str(tmp_path / "references")]) == 1
+    assert f"must all have references, or none, but 1 of {len(lines)} have none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("settings", ["{", "[1]", "[" * 100_000])

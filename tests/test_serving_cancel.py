@@ -2,17 +2,19 @@
 """A cancellation that comes together with what is waited for is not lost: until Python 3.12 asyncio.wait_for loses it."""
 
 import asyncio
+import json
 
 import pytest
+from starlette.websockets import WebSocketState
 
 from serving import run, tiny
 from transformers_simul.serving.client.incoming import Incoming
-from transformers_simul.serving.messages import LISTENER_MESSAGES, Listen
+from transformers_simul.serving.messages import LISTENER_MESSAGES, Listen, Start
 from transformers_simul.serving.metrics import Metrics
 from transformers_simul.serving.models import serve_models
 from transformers_simul.serving.service import Service
 from transformers_simul.serving.settings import Settings
-from transformers_simul.serving.sockets import _finish, _first
+from transformers_simul.serving.sockets import _finish, _first, listen, stream
 
 
 class Socket:
@@ -124,5 +126,45 @@ def test_who_is_cancelled_while_it_closes_is_cancelled():
             assert outer.cancelled()
             await asyncio.wait([inner], timeout=5)
             assert inner.cancelled()
+
+    run(main())
+
+
+class Slow(Socket):
+    """Its messages take a moment to go out."""
+
+    def __init__(self):
+        super().__init__()
+        self.application_state, self.sent, self.code = WebSocketState.CONNECTED, [], None
+
+    async def accept(self):
+        pass
+
+    async def send_text(self, text):
+        await asyncio.sleep(0.05)
+        self.sent.append(json.loads(text))
+
+    async def close(self, code):
+        await asyncio.sleep(0.05)
+        self.code = code
+
+
+@pytest.mark.parametrize("serve", [stream, lambda socket, service: listen(socket, service, "talk")])
+def test_a_drain_waits_until_each_client_was_told(serve):
+    """What comes after it closes the sockets that are still open, without a reason."""
+
+    async def main():
+        service = Service(serve_models({"one": tiny()}, Metrics(), 1, 64))
+        service.start()
+        socket = Slow()
+        first = Start() if serve is stream else Listen()
+        socket._messages.put_nowait({"type": "websocket.receive", "text": first.model_dump_json()})
+        answering = asyncio.create_task(serve(socket, service))
+        while not socket.sent:
+            await asyncio.sleep(0.01)
+        await service.drain(0.1)
+        assert (socket.sent[-1]["type"], socket.sent[-1]["code"], socket.code) == ("error", "draining", 1012)
+        await answering
+        await service.close()
 
     run(main())

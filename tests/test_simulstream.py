@@ -210,7 +210,9 @@ def test_recordings_of_its_log(tmp_path):
     for wrong, message in (
         (log_line(["a"], 1.0, deleted_tokens=["b"]), "line 3 of .* must not delete tokens"),
         (log_line(["a"], -1.0), "line 3 of .* must be of simulstream's log"),
-        (log_line([3], 1.0), "tokens must be texts"),
+        (log_line([3], 1.0), r"must be a list of texts, got \[3\]"),
+        (log_line("Hund", 1.0), "must be a list of texts, got 'Hund'"),
+        ({"id": 7, "metadata": {"wav_name": "again.wav"}}, "id must be of one recording, got 7 twice"),
         ({"id": 8, "generated_tokens": []}, "line 3 of .* must be of simulstream's log"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -37,7 +37,7 @@ def typed_words(descriptor: int, terminal: "Terminal | None" = None) -> Iterator
         terminal (`Terminal`, *optional*): shows what is typed, if the file is a terminal.
 
     Raises:
-        ValueError: if the text is not UTF-8.
+        ValueError: if the text is not UTF-8; what came before is yielded first. A byte order mark is left out.
 
     Example:
 
@@ -52,13 +52,14 @@ def typed_words(descriptor: int, terminal: "Terminal | None" = None) -> Iterator
 
     ```
     """
-    decoder, word, is_open = codecs.getincrementaldecoder("utf-8")(), "", False
+    decoder, word, is_open, line = codecs.getincrementaldecoder("utf-8-sig")(), "", False, 1
+    wrong: UnicodeDecodeError | None = None
     while True:
         data = os.read(descriptor, 65536)
         try:
             text = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
-            raise ValueError(f"stdin must be UTF-8: {error}.") from error
+            wrong, text = error, error.object[: error.start].decode("utf-8")
         ends = not data
         if terminal is not None:
             text, ends = terminal.typed(text, ends)
@@ -76,7 +77,10 @@ def typed_words(descriptor: int, terminal: "Terminal | None" = None) -> Iterator
                 yield word
             word, is_open = "", char != "\n"
             if not is_open:
+                line += 1
                 yield None
+        if wrong is not None:
+            raise ValueError(f"stdin must be UTF-8, but line {line} is not: {wrong.reason}.") from wrong
         if ends:
             return
 

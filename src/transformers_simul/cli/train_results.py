@@ -70,8 +70,10 @@ def _predict(model, processor, test: list[Pair], args: SimulArguments, output_di
         report_line(name, log, settings=run_settings(policies[name], model.dtype, model.device, **weights))
         for name, log in logs.items()
     ]
-    gain = difference(logs[names[-1]], logs[names[0]])
-    table = f"{markdown_table(lines)}\n\nBLEU at {names[-1]} minus {names[0]}: {gain}, with its 95% interval."
+    table = markdown_table(lines)
+    if len(names) > 1:
+        gain = difference(logs[names[-1]], logs[names[0]])
+        table += f"\n\nBLEU at {names[-1]} minus {names[0]}: {gain}, with its 95% interval."
     done = (read_record(Path(folder)) or {}).get("done")
     if done:
         table += f"\n\n{training_sentence(done)}"

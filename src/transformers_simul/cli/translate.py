@@ -126,10 +126,24 @@ def _read_sources(file: str, keeps_blank: bool) -> list[str]:
     return sources
 
 
-def _translate_file(args: argparse.Namespace, asked: Policy | None, lines: list[str], references: list[str]) -> str:
+def _load(args: argparse.Namespace, asked: Policy | None) -> tuple[Any, Any, Policy]:
+    """Model, processor and policy. More context than the model was trained with is allowed, and warned of."""
     model, processor = load(args.model, args.trust_remote_code, decoding_weights=args.decoding_weights)
-    processor = processor.with_languages(args.source_lang, args.target_lang)
+    from ..models.configuration_generation import SimulGenerationConfig
+
+    trained = SimulGenerationConfig.of(model.generation_config).context_sentences or 0
+    if (args.context_sentences or 0) > trained:
+        print(
+            f"warning: {args.model} was trained with context_sentences={trained}, got {args.context_sentences}: "
+            "translations may be far worse.",
+            file=sys.stderr,
+        )
     policy = usual_policy(model) if asked is None else asked
+    return model, processor.with_languages(args.source_lang, args.target_lang), policy
+
+
+def _translate_file(args: argparse.Namespace, asked: Policy | None, lines: list[str], references: list[str]) -> str:
+    model, processor, policy = _load(args, asked)
     # Lines without words stay as many, where they are.
     places = [place for place, line in enumerate(lines) if line.strip()]
     sources, references = [lines[place] for place in places], [references[place] for place in places]
@@ -171,9 +185,7 @@ def _translate_live(args: argparse.Namespace, asked: Policy | None, words: Itera
     is_typed = words is None and sys.stdin.isatty() and find_spec("termios") is not None
     if is_typed:
         print(f"loading {args.model}", file=sys.stderr, flush=True)
-    model, processor = load(args.model, args.trust_remote_code, decoding_weights=args.decoding_weights)
-    processor = processor.with_languages(args.source_lang, args.target_lang)
-    policy = usual_policy(model) if asked is None else asked
+    model, processor, policy = _load(args, asked)
     from ..streaming.engine import StreamEngine
 
     show: Callable[[str], None] = write

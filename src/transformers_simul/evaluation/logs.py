@@ -88,7 +88,7 @@ def read_omnisteval(path: str | os.PathLike, words_per_second: float = 1.0) -> l
     for number, line in json_rows(path):
         try:
             delays = line["emission_cu"]
-            aware = line.get("emission_ca") or delays
+            aware = delays if line.get("emission_ca") is None else line["emission_ca"]
             elapsed: list[float] = []
             ready = 0.0
             for delay, time in zip(delays, aware, strict=True):
@@ -160,9 +160,13 @@ def read_simulstream(
     for number, line in json_rows(path):
         try:
             if "metadata" in line:
+                if line["id"] in runs:
+                    raise ValueError(f"id must be of one sentence, got {line['id']!r} twice")
                 runs[line["id"]] = []
             elif "generated_tokens" in line:
                 delay = round(line["total_audio_processed"] * words_per_second)
+                if not isinstance(line["generated_tokens"], list):
+                    raise ValueError(f"generated_tokens must be a list, got {line['generated_tokens']!r}")
                 for index, token in enumerate(line["generated_tokens"]):
                     cost = 0.0 if index else 1000 * line["computation_time"]
                     if not isinstance(token, str) or delay < 0 or not cost >= 0:

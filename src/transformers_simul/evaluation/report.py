@@ -82,7 +82,8 @@ def report_line(
         settings (`Mapping[str, str]`, *optional*): settings of the run, for the signature; see [`run_settings`].
 
     Raises:
-        ValueError: if nothing at all was written, if speech and text are mixed, or for a rate with speech.
+        ValueError: if nothing at all was written, if some instances have references and others none, if speech and text
+            are mixed, or for a rate with speech.
 
     Example:
 
@@ -103,7 +104,12 @@ def report_line(
     is_speech = _is_speech(instances)
     if is_speech and words_per_second:
         raise ValueError(f"words_per_second is for logs of text: speech has its own clock, got {words_per_second}.")
-    has_references = all(instance.reference.strip() for instance in instances)
+    missing = sum(not instance.reference.strip() for instance in instances)
+    if 0 < missing < len(instances):
+        raise ValueError(
+            f"instances of {name!r} must all have references, or none, but {missing} of {len(instances)} have none."
+        )
+    has_references = not missing
     scores = []
     if has_references:
         predictions, references = zip(*((each.prediction, each.reference) for each in instances), strict=True)

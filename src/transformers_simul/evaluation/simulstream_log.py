@@ -38,15 +38,18 @@ def read_simulstream_recordings(path: str | os.PathLike) -> list[SpeechInstance]
     for number, line in json_rows(path):
         try:
             if "metadata" in line:
+                if line["id"] in names:
+                    raise ValueError(f"id must be of one recording, got {line['id']!r} twice")
                 names[line["id"]], tokens[line["id"]] = str(line["metadata"]["wav_name"]), []
             elif "generated_tokens" in line:
                 heard_ms = round(1000 * line["total_audio_processed"], 6)
                 elapsed_ms = round(heard_ms + 1000 * line["computation_time"], 6)
-                if not 0 <= heard_ms <= elapsed_ms or not all(
-                    isinstance(each, str) for each in line["generated_tokens"]
-                ):
-                    raise ValueError("tokens must be texts, and times not negative")
-                tokens[line["id"]] += [_Token(text, heard_ms, elapsed_ms) for text in line["generated_tokens"]]
+                texts = line["generated_tokens"]
+                if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+                    raise ValueError(f"generated_tokens must be a list of texts, got {texts!r}")
+                if not 0 <= heard_ms <= elapsed_ms:
+                    raise ValueError(f"times must not be negative, got {heard_ms} and {elapsed_ms} ms")
+                tokens[line["id"]] += [_Token(text, heard_ms, elapsed_ms) for text in texts]
                 ends_ms[line["id"]] = heard_ms
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"line {number} of {str(path)!r} must be of simulstream's log: {error!r}.") from error

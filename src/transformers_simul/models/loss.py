@@ -3,11 +3,10 @@
 ask."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from .schedule import EOS, READS, TARGET_ENDS, ends_word
@@ -46,8 +45,8 @@ def simul_loss(
     peek_weight: float = 1.0,
     num_items_in_batch: torch.Tensor | int | None = None,
 ) -> torch.Tensor:
-    """Return the loss of a batch per target token. Only rows with a loss are projected to the vocabulary, many of them
-    in turns: the logits of all are never in memory together.
+    """Return the loss of a batch per target token. Only rows with a loss are projected to the vocabulary; many of
+    them in turns where the head is frozen, so that the logits of all are never in memory together.
 
     A peek row of kind `WORD_ENDS` costs -log(probability mass of word starts and EOS), one of kind `TARGET_ENDS` -log
     P(EOS), and one of kind `READS` -log P(EOS, given that a word start or EOS follows).
@@ -84,7 +83,6 @@ def simul_loss(
 
     # Those of tokens first. Both at once: where weights are gathered, all processes must ask for them equally often.
     both = torch.cat([hidden_states[:, :-1][rows], hidden_states[asked]])
-
     total = _in_turns(loss_of_rows, both, lm_head)
     count = rows.sum() if num_items_in_batch is None else num_items_in_batch
     loss = total / (count.to(total.device) if torch.is_tensor(count) else count)
@@ -103,58 +101,66 @@ LOGITS_AT_ONCE = 2**25
 def _in_turns(
     loss_of_rows: Callable[[torch.Tensor, int], torch.Tensor], hidden: torch.Tensor, lm_head: nn.Module
 ) -> torch.Tensor:
-    """The sum of a loss over rows, without the logits of all of them in memory at once.
+    """The sum of a loss over rows, without the logits of all of them in memory together where the head is frozen, as
+    with adapters. The gradient of one that is trained is as large as the logits of many rows.
 
     Args:
         loss_of_rows (`Callable`): takes some consecutive rows and the number of the first, returns their loss.
         hidden (`torch.Tensor` of shape `(rows, hidden)`): all rows.
         lm_head (`nn.Module`): the projection that `loss_of_rows` calls.
     """
-    if not isinstance(lm_head, nn.Linear) or torch.compiler.is_compiling():
-        return loss_of_rows(hidden, 0)
-    # What gathers a weight for each call (DeepSpeed, FSDP) must be called equally often in all processes.
-    if type(lm_head.weight) is not nn.Parameter or hasattr(lm_head.weight, "ds_id"):
+    if not _is_plain_and_frozen(lm_head) or _is_float16(hidden) or torch.compiler.is_compiling():
         return loss_of_rows(hidden, 0)
     turn = max(LOGITS_AT_ONCE // lm_head.out_features, 1)
     if len(hidden) <= turn:
         return loss_of_rows(hidden, 0)
     if not torch.is_grad_enabled():
         return torch.stack([loss_of_rows(rows, turn * index) for index, rows in enumerate(hidden.split(turn))]).sum()
-    trained = (each for each in lm_head.parameters() if each.requires_grad)
-    total: torch.Tensor = _SumInTurns.apply(loss_of_rows, turn, hidden, *trained)
+    total: torch.Tensor = _SumInTurns.apply(loss_of_rows, turn, hidden)
     return total
 
 
+def _is_plain_and_frozen(lm_head: nn.Module) -> TypeGuard[nn.Linear]:
+    # A hook may gather the weight from other processes, where all must call equally often, or train what is its own.
+    hooks = (lm_head._forward_pre_hooks, lm_head._forward_hooks, lm_head._backward_pre_hooks, lm_head._backward_hooks)
+    is_frozen = not any(each.requires_grad for each in lm_head.parameters())
+    return isinstance(lm_head, nn.Linear) and is_frozen and not any(hooks)
+
+
+def _is_float16(hidden: torch.Tensor) -> bool:
+    """Whether gradients need a scaler's factor, which would come too late in turns."""
+    device = hidden.device.type
+    under_autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+    return hidden.dtype == torch.float16 or under_autocast
+
+
 class _SumInTurns(torch.autograd.Function):
-    """The sum of a loss whose gradients are made on the way: logits are gone before the next turn's are made, and none
-    is made twice."""
+    """The sum of a loss whose gradient is made on the way: logits are gone before the next turn's are made, and none is
+    made twice."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        loss_of_rows: Callable[[torch.Tensor, int], torch.Tensor],
-        turn: int,
-        hidden: torch.Tensor,
-        *parameters: nn.Parameter,
+        ctx: Any, loss_of_rows: Callable[[torch.Tensor, int], torch.Tensor], turn: int, hidden: torch.Tensor
     ) -> torch.Tensor:
-        total = hidden.new_zeros((), dtype=torch.float32)
-        gradients = [torch.zeros_like(each) for each in (hidden, *parameters)]
+        total, gradients = hidden.new_zeros((), dtype=torch.float32), list[torch.Tensor]()
         for start in range(0, len(hidden), turn):
             rows = hidden[start : start + turn].detach().requires_grad_()
             with torch.enable_grad():
                 loss = loss_of_rows(rows, start)
-            of_rows, *of_parameters = torch.autograd.grad(loss, [rows, *parameters])
-            gradients[0][start : start + turn] = of_rows
-            for gradient, more in zip(gradients[1:], of_parameters, strict=True):
-                gradient += more
+            gradients += torch.autograd.grad(loss, rows)
             total += loss.detach()
-        ctx.save_for_backward(*gradients)
+        ctx.save_for_backward(torch.cat(gradients))
         return total
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, factor: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        return None, None, *(gradient * factor for gradient in ctx.saved_tensors)
+    def backward(ctx: Any, factor: torch.Tensor) -> tuple[None, None, torch.Tensor]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "The loss of so many tokens of a large vocabulary has no second derivative: call autograd.grad or "
+                "backward without create_graph."
+            )
+        (gradient,) = ctx.saved_tensors
+        return None, None, gradient * factor
 
 
 def _peek_loss(logits: torch.Tensor, kinds: torch.Tensor, token_kinds: torch.Tensor | None) -> torch.Tensor:

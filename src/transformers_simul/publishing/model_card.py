@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trained folder's model card, from what the folder holds: configuration, processor, training record, logs."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ..evaluation.report import FULL_SOURCE, ReportLine, markdown_table
 from ..models.template import LANGUAGES
-from ..text_files import write_text
+from ..text_files import read_json, write_text
 from .names import name_on_hub
 
 _METRICS = {"BLEU": "bleu", "chrF++": "chrf"}
@@ -36,7 +35,8 @@ def write_model_card(
         test_set (`str`, *optional*): what `lines` were measured on; the data set of the training unless told.
 
     Raises:
-        ValueError: if the folder holds no model with its processor, or for a name that the Hub would not take.
+        ValueError: if the folder holds no model with its processor, for a file of it that is wrong, or for a name that
+            the Hub would not take.
 
     Example:
 
@@ -52,22 +52,24 @@ def write_model_card(
     ```
     """
     folder = Path(folder)
-    try:
-        config, processor = (
-            json.loads((folder / file).read_text(encoding="utf-8")) for file in ("config.json", "processor_config.json")
-        )
-    except FileNotFoundError as error:
-        raise ValueError(f"folder must hold a model saved with its processor, but has no {error.filename}.") from error
+    config, processor = _fields(folder / "config.json"), _fields(folder / "processor_config.json")
+    for each, file in ((config, "config.json"), (processor, "processor_config.json")):
+        if not each:
+            raise ValueError(f"folder must hold a model saved with its processor, but has no {folder / file}.")
     name = name_on_hub(name, folder)
-    record = json.loads(text) if (text := _read(folder / "training.json")) else {}
+    record = _fields(folder / "training.json")
     metadata = _metadata(name, license, processor, record, lines, test_set)
     text = f"---\n{metadata.to_yaml()}\n---\n\n{_text(name, folder, config, processor, record, lines, about_training)}"
     write_text(folder / "README.md", text)
     return folder / "README.md"
 
 
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+def _fields(path: Path) -> dict[str, Any]:
+    """A file's names and values, none without the file."""
+    fields = read_json(path) if path.is_file() else {}
+    if not isinstance(fields, dict):
+        raise ValueError(f"file {str(path)!r} must hold names and values, got {fields!r:.100}.")
+    return fields
 
 
 def _metadata(
@@ -126,9 +128,14 @@ def _languages(processor: dict, side: str) -> list[str]:
     return [usual, *(each for each in processor.get(f"{side}_langs", []) if each != usual)]
 
 
-def _k(folder: Path) -> int:
-    """The k that `generate()` uses by default."""
-    return json.loads(_read(folder / "generation_config.json") or "{}").get("wait_k", 3)
+def _policy(folder: Path) -> tuple[str, str]:
+    """A policy as a flag of `translate` and as an argument of `generate()`; empty where the folder names one that is
+    not wait-k, which both follow without."""
+    usual = _fields(folder / "generation_config.json")
+    if usual.get("default_policy"):
+        return "", ""
+    k = usual.get("wait_k") or 3
+    return f" --wait-k {k}", f"wait_k={k}, "
 
 
 def _base(record: dict[str, Any]) -> str:
@@ -159,6 +166,7 @@ def _text(
     )
     targets = _languages(processor, "target")
     sentence = _SENTENCES.get(processor["source_lang"], "...")
+    flag, argument = _policy(folder)
     # For speech, the processor knows how long a unit is.
     if chunk_ms := processor.get("chunk_ms"):
         what, units, uses, usage = "speech", f"chunks of {chunk_ms} ms", "", _SPEECH_USAGE
@@ -173,7 +181,7 @@ def _text(
         f"Live captions{uses}, one sentence at a time, {source} to {target}. It has no "
         "filter of its own, can be wrong with confidence, and never revises a word that it has written.",
         "## How to stream",
-        usage.format(name=name, k=_k(folder), chunk_ms=processor.get("chunk_ms"), sentence=sentence),
+        usage.format(name=name, flag=flag, argument=argument, chunk_ms=processor.get("chunk_ms"), sentence=sentence),
         *([] if len(targets) == 1 else [_TARGETS.format(targets=", ".join(targets), last=targets[-1])]),
         "## How it was trained",
         *([about_training] if about_training else []),
@@ -198,7 +206,7 @@ _HOW_TO_CUT = " (`StreamEngine`, `sentences=True`)"
 _USAGE = """With the package transformers_simul:
 
 ```bash
-transformers-simul translate {name} --wait-k {k} --show-delays
+transformers-simul translate {name}{flag} --show-delays
 ```
 
 With torch and transformers alone, running the code in this folder:
@@ -208,7 +216,7 @@ from transformers import AutoModelForCausalLM, AutoProcessor
 
 model = AutoModelForCausalLM.from_pretrained("{name}", trust_remote_code=True).eval()
 processor = AutoProcessor.from_pretrained("{name}", trust_remote_code=True)
-output = model.generate(**processor(source="{sentence}"), wait_k={k}, return_dict_in_generate=True)
+output = model.generate(**processor(source="{sentence}"), {argument}return_dict_in_generate=True)
 print(processor.words(output.words[0]), output.delays[0])
 ```"""
 
@@ -230,7 +238,7 @@ from transformers import AutoModelForCausalLM, AutoProcessor
 model = AutoModelForCausalLM.from_pretrained("{name}", trust_remote_code=True).eval()
 processor = AutoProcessor.from_pretrained("{name}", trust_remote_code=True)
 # audio: one channel, real numbers in [-1, 1], processor.sampling_rate samples a second
-output = model.generate(**processor(source=audio), wait_k={k}, return_dict_in_generate=True)
+output = model.generate(**processor(source=audio), {argument}return_dict_in_generate=True)
 print(processor.words(output.words[0]), output.delays[0])  # delays in chunks of {chunk_ms} ms
 ```
 

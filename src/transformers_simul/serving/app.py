@@ -195,7 +195,7 @@ def _add_rooms(app: FastAPI, service: Service) -> None:
             except Failure as failure:
                 service.refuse(failure)
 
-        return Pieces(pieces(), _MEDIA[format], lambda: service.rooms.leave(listener))
+        return Pieces(pieces(), _MEDIA[format], lambda: service.leave(listener))
 
 
 __all__ = ["build_app"]

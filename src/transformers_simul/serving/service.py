@@ -2,10 +2,11 @@
 """All that a server holds: models, sessions, rooms, tokens; what it refuses, and how it ends."""
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import anyio
@@ -15,7 +16,7 @@ from .messages import PROTOCOL_VERSION, Notice, Start
 from .metrics import Metrics
 from .models import Served, choose
 from .punctuation import EndsBetween
-from .rooms import Rooms
+from .rooms import Listener, Rooms
 from .session import Session
 from .settings import Settings
 from .tokens import Principal, Tokens
@@ -63,7 +64,7 @@ class Service:
         self.is_draining, self.segmenters = False, segmenters
         self.running: dict[Session, tuple[Principal, asyncio.TimerHandle]] = {}
         self.held: Counter[Principal] = Counter()
-        self._changed = asyncio.Event()
+        self._changed, self._being_told = asyncio.Event(), 0
         self._sweeper: asyncio.Task[None] | None = None
         gauges, metrics = self.metrics.gauge, self.metrics
         gauges(metrics.rooms, lambda: len(self.rooms))
@@ -146,6 +147,21 @@ class Service:
         reasons = ", ".join(f"{track.target_lang}: {track.stop_reason or 'given up'}" for track in session.tracks)
         _logger.info("stream %s ends (%s)", session.name, reasons)
 
+    def leave(self, listener: Listener) -> None:
+        """Remove a room's listener, which listens no more."""
+        self.rooms.leave(listener)
+        self._changed.set()
+
+    @contextlib.contextmanager
+    def last_words(self) -> Iterator[None]:
+        """While a client is told why its stream ended, after its places were freed: [`Service.drain`] waits for it."""
+        self._being_told += 1
+        try:
+            yield
+        finally:
+            self._being_told -= 1
+            self._changed.set()
+
     def refuse(self, failure: Failure) -> None:
         """Count what is refused, or ended with an error."""
         self.metrics.refusals.labels(failure.code).inc()
@@ -167,10 +183,10 @@ class Service:
         self.stop_all()
         # They say so to their clients, and go.
         with anyio.move_on_after(min(seconds, 5.0) + 1.0):
-            await self._wait_for_end()
+            await self._wait_for_end(with_listeners=True)
 
-    async def _wait_for_end(self) -> None:
-        while self.running:
+    async def _wait_for_end(self, with_listeners: bool = False) -> None:
+        while self.running or self._being_told or (with_listeners and self.rooms.listeners):
             self._changed.clear()
             await self._changed.wait()
 

@@ -115,7 +115,8 @@ class Session:
             yield
         except BufferError as error:
             most = self.settings.waiting_words
-            raise Failure("too_much_waiting", f"More than {most} source words would wait unread.") from error
+            what = f"More than {most} source words, or characters of one that has not ended, would wait unread."
+            raise Failure("too_much_waiting", what) from error
         except Exception as error:
             # A segmenter is anybody's.
             raise self._internal(error) from error

@@ -59,17 +59,20 @@ async def listen(socket: WebSocket, service: Service, name: str) -> None:
 
 async def _answer(socket: WebSocket, service: Service, work: Coroutine[Any, Any, None]) -> None:
     """Run it, and close the socket as the protocol says."""
-    code = 1000
     try:
         await socket.accept()
+        failure: Failure | None = None
         try:
             await work
-        except Failure as failure:
+        except Failure as raised:
+            failure = raised
             service.refuse(failure)
-            code = CLOSE_CODES[failure.action]
-            await _send(socket, failure.message())
-        if socket.application_state is WebSocketState.CONNECTED:
-            await socket.close(code)
+        # Nothing is awaited between the release of a stream's places and this.
+        with service.last_words():
+            if failure is not None:
+                await _send(socket, failure.message())
+            if socket.application_state is WebSocketState.CONNECTED:
+                await socket.close(1000 if failure is None else CLOSE_CODES[failure.action])
     except WebSocketDisconnect:
         # Gone; what it held was released on the way here.
         pass
@@ -99,10 +102,12 @@ async def _stream(socket: WebSocket, service: Service) -> None:
             raise WebSocketDisconnect(1006) from None
         raise
     finally:
-        service.release(session)
         if room is not None:
             room.end() if is_over else room.lose()
-        await _finish(tasks)
+        try:
+            await _finish(tasks)
+        finally:
+            service.release(session)
 
 
 class _Heard:
@@ -162,8 +167,10 @@ async def _listen(socket: WebSocket, service: Service, name: str) -> None:
             raise WebSocketDisconnect(1006) from None
         raise
     finally:
-        service.rooms.leave(listener)
-        await _finish(tasks)
+        try:
+            await _finish(tasks)
+        finally:
+            service.leave(listener)
 
 
 async def _hear(socket: WebSocket, listener: Listener, heard: _Heard) -> None:

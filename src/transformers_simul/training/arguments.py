@@ -116,6 +116,9 @@ class DataArguments:
     max_predict_samples: int | None = field(default=None, metadata={"help": "Use only so many test sentences."})
 
     def __post_init__(self) -> None:
+        for name in ("max_train_samples", "max_predict_samples"):
+            if (most := getattr(self, name)) is not None and most < 1:
+                raise ValueError(f"{name} must be at least 1, got {most}.")
         if len({*self.target_langs}) < len(self.target_langs):
             raise ValueError(f"target_langs must name each language once, got {self.target_langs}.")
         if self.target_langs:
