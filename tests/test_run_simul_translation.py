@@ -20,7 +20,14 @@ import run_simul_translation
 from helpers import make_tokenizer, random_sentence
 from transformers_simul import SimulFalconForCausalLM, SimulProcessor
 from transformers_simul.evaluation import read_instances
-from transformers_simul.training import ModelArguments, ProgramArguments, fine_tuning, make_model, run_program
+from transformers_simul.training import (
+    DataArguments,
+    ModelArguments,
+    ProgramArguments,
+    fine_tuning,
+    make_model,
+    run_program,
+)
 from transformers_simul.training.callbacks import Clock
 
 PROGRAM = Path(__file__).parents[1] / "examples" / "run_simul_translation.py"
@@ -234,6 +241,12 @@ def test_a_time_limit_says_what_was_done_and_a_higher_one_goes_on(data, tmp_path
     assert "Trained 12 steps" in text
     assert "early" not in text
     assert "| training pairs | 40 |" in text
+
+
+@pytest.mark.parametrize("name", ["max_train_samples", "max_predict_samples"])
+def test_no_pairs_at_all_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        DataArguments(**{name: 0})
 
 
 @pytest.fixture(scope="module")

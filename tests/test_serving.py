@@ -538,7 +538,7 @@ class TestPunctuation:
             session = Session(served, Start(add_punctuation=True), Settings(waiting_words=2), Metrics(), {})
             session.put("a dog ")
             session.put("runs ")
-            with pytest.raises(Failure, match="More than 2 source words would wait unread"):
+            with pytest.raises(Failure, match="More than 2 source words, or characters"):
                 end(session)
 
         run(main())
