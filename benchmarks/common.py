@@ -9,7 +9,10 @@ import json
 import os
 import platform
 import random
+import re
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -161,6 +164,19 @@ def needs(package: str) -> Iterator[None]:
     if importlib.util.find_spec(package) is None:
         raise SkippedPart(f"{package} is not installed")
     yield
+
+
+def peak_gb(program: str, *arguments: str) -> float:
+    """Most memory of a process that runs a benchmark with these arguments, of which the last thing it does is
+    [`print_peak`]."""
+    done = subprocess.run([sys.executable, program, *arguments], stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout.split()[-1]) / 1e6
+
+
+def print_peak() -> None:
+    """Print the most memory that this process has held, in kB (Linux)."""
+    # Not getrusage's figure, which a child takes over from its parent.
+    print(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0])
 
 
 def machine() -> dict[str, Any]:

@@ -7,12 +7,9 @@ Usage: benchmarks/large_vocabulary.py MODEL_FOLDER SOURCE TARGET, with MODEL_FOL
 """
 
 import random
-import re
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
@@ -49,13 +46,6 @@ def step(args, side: str, longest: bool) -> Callable[[], None]:
     return run
 
 
-def peak_gb(side: str) -> float:
-    command = [sys.executable, __file__, *sys.argv[1:], "--once", side]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    # Not getrusage's figure, which a child takes over from its parent.
-    return float(done.stdout.split()[-1]) / 1e6
-
-
 def main() -> None:
     parser = CommandParser(description=__doc__)
     parser.add_argument("model", help="folder")
@@ -67,9 +57,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.once:
         step(args, args.once, longest=True)()
-        print(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0])
+        common.print_peak()
         return
-    peaks = {side: peak_gb(side) for side in SIDES}
+    peaks = {side: common.peak_gb(__file__, *sys.argv[1:], "--once", side) for side in SIDES}
     seconds = common.alternate({side: step(args, side, longest=False) for side in SIDES}, rounds=3)
     print("| logits | s a step | most memory, GB |\n|---|---|---|")
     for side in SIDES:

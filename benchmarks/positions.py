@@ -2,12 +2,8 @@
 """What position strategies cost at length: the same Llama with own-frame, group and reserved positions, one training
 row of so many tokens, and one decoding step behind so many; seconds in turns, memory each in a process of its own."""
 
-import re
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -75,18 +71,10 @@ def decoding(positions: str, length: int) -> Callable[[], Any]:
     return read_and_replace
 
 
-def peak_mb(kind: str, positions: str, length: int) -> float:
-    """Most memory of a process that does this and nothing else (Linux)."""
-    command = [sys.executable, __file__, "--once", kind, positions, str(length)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    # Not getrusage's figure, which a child takes over from its parent.
-    return float(done.stdout.split()[-1]) / 1000
-
-
 def once(kind: str, positions: str, length: int) -> None:
-    """Do it and print the process's peak in kB."""
+    """Do it and print the process's peak of memory."""
     (training if kind == "training" else decoding)(positions, length)()
-    print(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0])
+    common.print_peak()
 
 
 def compare_kernels() -> None:
@@ -127,7 +115,8 @@ def main() -> None:
     for kind, build in (("training", training), ("decoding", decoding)):
         for length in LENGTHS[kind]:
             if args.memory:
-                cells = [f"{peak_mb(kind, name, length):.0f}" for name in ("group", "own_frame")]
+                peaks = [common.peak_gb(__file__, "--once", kind, name, str(length)) for name in ("group", "own_frame")]
+                cells = [f"{1000 * peak:.0f}" for peak in peaks]
             else:
                 seconds = common.alternate({name: build(name, length) for name in STRATEGIES}, rounds=3)
                 steps = 20 if kind == "decoding" else 1

@@ -218,13 +218,22 @@ def test_what_was_typed_before_the_program_was_ready_is_kept():
     os.close(theirs)
 
 
-def test_a_pipe_may_begin_with_a_byte_order_mark_and_is_read_up_to_what_is_no_text():
-    reader, writer = os.pipe()
-    os.write(writer, b"\xef\xbb\xbfa dog\nruns \xff on")
-    words = typed_words(reader)
-    assert [next(words) for _ in range(4)] == ["a", "dog", None, "runs"]
-    with pytest.raises(ValueError, match="stdin must be UTF-8, but line 2 is not: invalid start byte"):
-        next(words)
+@pytest.mark.parametrize(
+    ("pieces", "read", "reason"),
+    [
+        ([b"\xef\xbb\xbfa dog\nruns \xff on"], ["a", "dog", None, "runs"], "line 2 is not: invalid start byte"),
+        ([b"\xef", b"\xbb\xbfa", b" dog\xff on"], ["a"], "line 1 is not: invalid start byte"),
+        ([b"a\ndog l\xc3"], ["a", None, "dog"], "line 2 is not: unexpected end of data"),
+        ([b"\xef\xbb"], [], "line 1 is not: unexpected end of data"),
+    ],
+)
+def test_a_pipe_may_begin_with_a_byte_order_mark_and_is_read_up_to_what_is_no_text(pieces, read, reason, monkeypatch):
+    found, left = [], iter(pieces)
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers_simul.cli.keyboard.os.read", lambda *which: next(left, b""))
+        with pytest.raises(ValueError, match=f"stdin must be UTF-8, but {reason}"):
+            found.extend(typed_words(0))
+    assert found == read
 
 
 def test_keys_of_a_terminal(tmp_path):
@@ -279,6 +288,15 @@ def test_wrong_files(folder, tmp_path, capsys):
         assert message in capsys.readouterr().err
     assert main(["translate", str(folder), str(tmp_path / "none")]) == 1
     assert main(["translate", str(tmp_path), str(tmp_path / "wrong")]) == 1
+
+
+def test_a_blank_reference_is_refused_before_the_model_is_loaded(folder, file, tmp_path, capsys):
+    lines = file.read_text().splitlines()
+    (tmp_path / "references").write_text("\n".join([*lines[:-1], " "]) + "\n")
+    assert main(["translate", str(folder), str(file), "--json", "--references", str(tmp_path / "references")]) == 1
+    said = capsys.readouterr()
+    assert f"references must hold a sentence in every line, but line {len(lines)} is empty" in said.err
+    assert "Loading weights" not in said.err
 
 
 def test_context_that_a_model_was_not_trained_with_is_warned_of(folder, file, capsys):

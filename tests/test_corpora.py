@@ -259,6 +259,16 @@ def test_a_misspelt_corpus_is_refused_before_any_hub_is_asked(name, tmp_path, mo
     assert said.endswith("did you mean home_assistant?\n") == name.startswith("home")
 
 
+def test_a_data_set_with_a_blank_reference_is_refused_before_any_work(monkeypatch):
+    """What is translated must be scored, hours later."""
+    rows = [{"translation": {"en": "a dog", "de": text}} for text in ("ein Hund", " ")]
+    monkeypatch.setattr("transformers_simul.training.data.load_dataset", lambda *args, **options: {"test": rows})
+    with pytest.raises(
+        ValueError, match=r"dataset_name must give text on both sides, but test pair 2 is \('a dog', ' '"
+    ):
+        load_pairs(DataArguments(dataset_name="team/pairs"))
+
+
 def test_names_of_corpora_are_known_without_heavy_imports():
     """So that a misspelt one is refused at once."""
     code = "import sys; import transformers_simul.corpora; print([n for n in ('torch', 'pyarrow') if n in sys.modules])"

@@ -162,7 +162,12 @@ def test_a_drain_waits_until_each_client_was_told(serve):
         answering = asyncio.create_task(serve(socket, service))
         while not socket.sent:
             await asyncio.sleep(0.01)
-        await service.drain(0.1)
+        draining = asyncio.create_task(service.drain(60.0))
+        while not service.is_draining:
+            await asyncio.sleep(0)
+        # As if the time were up.
+        service.stop_all()
+        await draining
         assert (socket.sent[-1]["type"], socket.sent[-1]["code"], socket.code) == ("error", "draining", 1012)
         await answering
         await service.close()

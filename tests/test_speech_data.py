@@ -100,5 +100,8 @@ def test_files_that_do_not_fit(tmp_path):
     (text / "train.de").write_text("a\nb\n")
     with pytest.raises(ValueError, match="train.de must have a line for each of the 1 segments, got 2"):
         read_utterances(tmp_path, "train")
+    (text / "train.de").write_text(" \n")
+    with pytest.raises(ValueError, match="train.de must have text in every line, but line 1 is empty"):
+        read_utterances(tmp_path, "train")
     (text / "train.de").write_text("b\n")
     assert read_utterances(tmp_path, "train")[0][1:] == (2, 1.5, "a", "b", "spk.1")

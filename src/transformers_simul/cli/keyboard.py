@@ -52,15 +52,18 @@ def typed_words(descriptor: int, terminal: "Terminal | None" = None) -> Iterator
 
     ```
     """
-    decoder, word, is_open, line = codecs.getincrementaldecoder("utf-8-sig")(), "", False, 1
-    wrong: UnicodeDecodeError | None = None
+    decoder, word, is_open, line = codecs.getincrementaldecoder("utf-8")(), "", False, 1
+    mark, wrong = "\ufeff", None
     while True:
         data = os.read(descriptor, 65536)
         try:
             text = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
             wrong, text = error, error.object[: error.start].decode("utf-8")
-        ends = not data
+        if text:
+            text, mark = text.removeprefix(mark), ""
+        # What cannot be read may be the rest of the last word.
+        ends = not data and wrong is None
         if terminal is not None:
             text, ends = terminal.typed(text, ends)
         if ends and (is_open or word or text):

@@ -71,7 +71,7 @@ def _predict(model, processor, test: list[Pair], args: SimulArguments, output_di
         for name, log in logs.items()
     ]
     table = markdown_table(lines)
-    if len(names) > 1:
+    if len({*names}) > 1:
         gain = difference(logs[names[-1]], logs[names[0]])
         table += f"\n\nBLEU at {names[-1]} minus {names[0]}: {gain}, with its 95% interval."
     done = (read_record(Path(folder)) or {}).get("done")

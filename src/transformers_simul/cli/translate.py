@@ -93,6 +93,9 @@ def _translate(args: argparse.Namespace) -> int:
     references = read_lines(args.references) if args.references else [""] * len(sources)
     if len(references) != len(sources):
         raise ValueError(f"references must hold one line per sentence, {len(sources)}, got {len(references)}.")
+    blank = [number for number, line in enumerate(references, start=1) if not line.strip()]
+    if args.references and blank:
+        raise ValueError(f"references must hold a sentence in every line, but line {blank[0]} is empty.")
     if args.output:
         check_output("output", args.output)
     if args.show_delays or not args.file:

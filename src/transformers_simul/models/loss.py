@@ -109,7 +109,7 @@ def _in_turns(
         hidden (`torch.Tensor` of shape `(rows, hidden)`): all rows.
         lm_head (`nn.Module`): the projection that `loss_of_rows` calls.
     """
-    if not _is_plain_and_frozen(lm_head) or _is_float16(hidden) or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not _is_plain_and_frozen(lm_head) or _is_float16(hidden):
         return loss_of_rows(hidden, 0)
     turn = max(LOGITS_AT_ONCE // lm_head.out_features, 1)
     if len(hidden) <= turn:

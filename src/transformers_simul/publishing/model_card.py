@@ -53,11 +53,21 @@ def write_model_card(
     """
     folder = Path(folder)
     config, processor = _fields(folder / "config.json"), _fields(folder / "processor_config.json")
-    for each, file in ((config, "config.json"), (processor, "processor_config.json")):
-        if not each:
-            raise ValueError(f"folder must hold a model saved with its processor, but has no {folder / file}.")
+    of_text = config.get("text_config", config)
+    for file, fields, names in (
+        ("config.json", of_text, ("model_type", "positions")),
+        ("processor_config.json", processor, ("source_lang", "target_lang")),
+    ):
+        for each in names:
+            if each not in fields:
+                raise ValueError(
+                    f"folder must hold a model saved with its processor, but no {each} in {folder / file}."
+                )
     name = name_on_hub(name, folder)
     record = _fields(folder / "training.json")
+    for each in ("about", "model", "training", "done"):
+        if not isinstance(record.get(each) or {}, dict):
+            raise ValueError(f"file {str(folder / 'training.json')!r} must hold names and values in {each}.")
     metadata = _metadata(name, license, processor, record, lines, test_set)
     text = f"---\n{metadata.to_yaml()}\n---\n\n{_text(name, folder, config, processor, record, lines, about_training)}"
     write_text(folder / "README.md", text)
@@ -125,17 +135,17 @@ def _languages(processor: dict, side: str) -> list[str]:
     """Return all languages that a processor knows on one side, the usual one first."""
     usual = processor[f"{side}_lang"]
     # Folders that were saved before there were several have no list.
-    return [usual, *(each for each in processor.get(f"{side}_langs", []) if each != usual)]
+    return [usual, *(each for each in processor.get(f"{side}_langs") or [] if each != usual)]
 
 
 def _policy(folder: Path) -> tuple[str, str]:
     """A policy as a flag of `translate` and as an argument of `generate()`; empty where the folder names one that is
     not wait-k, which both follow without."""
-    usual = _fields(folder / "generation_config.json")
-    if usual.get("default_policy"):
-        return "", ""
-    k = usual.get("wait_k") or 3
-    return f" --wait-k {k}", f"wait_k={k}, "
+    # Needs torch, which takes a moment.
+    from ..models.configuration_generation import SimulGenerationConfig
+
+    kind, _, k = SimulGenerationConfig(**_fields(folder / "generation_config.json")).usual_policy.partition("-")
+    return (f" --wait-k {k}", f"wait_k={k}, ") if kind == "wait" and k.isdecimal() else ("", "")
 
 
 def _base(record: dict[str, Any]) -> str:

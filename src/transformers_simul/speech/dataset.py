@@ -43,7 +43,8 @@ def read_utterances(
         source_lang, target_lang (`str`, *optional*): how the text files end.
 
     Raises:
-        ValueError: if there is no such split, the files do not fit one another, or the YAML says something else.
+        ValueError: if there is no such split, the files do not fit one another, a line of text is empty, or the YAML
+            says something else.
         OSError: if a file cannot be read.
     """
     places = [Path(folder, *parts, split) for parts in (("data",), (), (f"{source_lang}-{target_lang}", "data"))]
@@ -57,6 +58,9 @@ def read_utterances(
             raise ValueError(
                 f"{split}.{language} must have a line for each of the {len(segments)} segments, got {len(lines)}."
             )
+        blank = [number for number, line in enumerate(lines, start=1) if not line.strip()]
+        if blank:
+            raise ValueError(f"{split}.{language} must have text in every line, but line {blank[0]} is empty.")
     return [
         Utterance(
             place / "wav" / each["wav"], each["offset"], each["duration"], source, target, each.get("speaker_id", "")

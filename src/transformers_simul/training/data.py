@@ -25,7 +25,7 @@ def load_pairs(args: DataArguments, needed: Iterable[str] = ()) -> dict[str, lis
         needed (`Iterable[str]`): splits that must be there; the others may be empty.
 
     Raises:
-        ValueError: if one of these has no pair, or a file is wrong.
+        ValueError: if one of these has no pair, a file is wrong, or a test pair is blank on one side.
     """
     codes = (args.source_lang, args.target_lang)
     if args.dataset_name in CORPORA:
@@ -42,10 +42,14 @@ def load_pairs(args: DataArguments, needed: Iterable[str] = ()) -> dict[str, lis
         if not splits.get(name):
             raise ValueError(f"{name}_file or dataset_name must give {name} pairs: the flags given need them.")
     splits = {name: splits.get(name, []) for name in SPLITS}
-    train = splits["train"][: args.max_train_samples]
+    train, test = splits["train"][: args.max_train_samples], splits["test"][: args.max_predict_samples]
+    # Files were checked as they were read.
+    for number, pair in enumerate(test, start=1):
+        if not all(text.strip() for text in pair):
+            raise ValueError(f"dataset_name must give text on both sides, but test pair {number} is {tuple(pair)}.")
     return splits | {
         "train": concatenate(train, args.concatenate) if args.concatenate != 1 else train,
-        "test": splits["test"][: args.max_predict_samples],
+        "test": test,
     }
 
 
