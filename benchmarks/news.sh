@@ -9,6 +9,7 @@
 #   DATA_FOLDER holds tatoeba, multi30k, news and ted. Environment:
 #   START=models/falcon-en-de-offline  go on from a model that knows the free corpora; without it the base begins anew.
 #              `elsewhere` then leaves LibreOffice's help out, of which this model has seen every sentence
+#   VOCABULARY=8000  with START, for another language: tokens of a new vocabulary made for this text
 #   WIDTH, LAYERS  of a base that begins anew; 320 and 6 unless told
 #   BASE_STEPS, TUNE_STEPS, LONG_STEPS  of 64 rows each
 #   SYSTEMS  names; the paper's unless told      SENTENCES  of the test set; all unless told
@@ -43,7 +44,9 @@ base() {
     } > "$output/text/all.$code"
   done
   local from=(--vocab_size 8000 --hidden_size "${WIDTH:-320}" --num_hidden_layers "${LAYERS:-6}" --num_attention_heads 8)
-  if [ -n "${START:-}" ]; then from=(--model_name_or_path "$START"); fi
+  if [ -n "${START:-}" ]; then
+    from=(--model_name_or_path "$START" ${VOCABULARY:+--new_vocabulary --vocab_size "$VOCABULARY"})
+  fi
   "$python" examples/run_simul_translation.py --output_dir "$output/base" --target_lang "$language" "${rows[@]}" \
     --train_file "$output/text/all.en" "$output/text/all.$language" --stream_sentences 0 --save_steps 250 \
     --validation_file "$data/news/dev.en-$language.en.gz" "$data/news/dev.en-$language.$language.gz" \

@@ -58,11 +58,12 @@ def language(folder: Path) -> list[str]:
 def set_up(folder: Path, experiment: Path) -> str:
     base, manifest = read_json(folder / "base" / "training.json"), read_json(experiment / "manifest.json")
     shape = read_json(folder / "base" / "config.json")
-    start = base["model"]["model_name_or_path"]
+    start, new = base["model"]["model_name_or_path"], new_vocabulary(base)
+    vocabulary = f" with a new vocabulary of {new:,} tokens" if new else ""
     training, tuned = base["training"], manifest["trainings"]["simulmask"]["training"]
     return (
         f"The base is a Falcon of {shape['num_hidden_layers']} layers and width {shape['hidden_size']}, "
-        f"{f'begun from {start} and ' if start else ''}trained on full sources of "
+        f"{f'begun from {start}{vocabulary} and ' if start else ''}trained on full sources of "
         f"{base['about']['pairs']:,} rows (Tatoeba, Multi30k, and news as 1, 2 and 4 consecutive sentences) for "
         f"{training['max_steps']:,} steps of {rows(training)}. Then each system was fine-tuned for "
         f"{tuned['max_steps']} steps of {rows(tuned)} of {manifest['pairs']['train']:,} news pairs, k drawn from "
@@ -74,7 +75,8 @@ def commands(folder: Path) -> list[str]:
     """The commands of news.sh that this run came from, one for each part, with their environment."""
     base = read_json(folder / "base" / "training.json")
     start = base["model"]["model_name_or_path"]
-    lines = [command(folder, "base", {"START": start, "BASE_STEPS": base["training"]["max_steps"]})]
+    told = {"START": start, "VOCABULARY": new_vocabulary(base), "BASE_STEPS": base["training"]["max_steps"]}
+    lines = [command(folder, "base", told)]
     systems = read_json(folder / "systems" / folder.name / "manifest.json")
     lines.append(command(folder, "systems", limits(systems)))
     elsewhere = {command(folder, "elsewhere", limits(read_json(path))) for path in manifests(folder)}
@@ -85,6 +87,11 @@ def commands(folder: Path) -> list[str]:
         found = {name: re.findall(pattern, page)[0] for name, pattern in counts.items()}
         lines.append(command(folder, "lengths", {"LONG_STEPS": tuned_by_lengths(folder)["max_steps"], **found}))
     return lines
+
+
+def new_vocabulary(base: dict[str, Any]) -> int | None:
+    """The size of the vocabulary that the base's start was moved to; the record names what was asked for alone."""
+    return int(base["model"]["vocab_size"]) if base["model"].get("new_vocabulary") else None
 
 
 def limits(manifest: dict[str, Any]) -> dict[str, Any]:

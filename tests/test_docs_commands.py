@@ -151,7 +151,8 @@ def at_hand(reader, monkeypatch):  # noqa: F811
     Path("captions.txt").write_text(lines)
     for name in ("log", "yaml", "de"):
         shutil.copy(ROOT / "tests" / "omnisteval" / f"talks0.{name}", f"talks.{name}")
-    shutil.copytree("models/simul-falcon-en-de", "output/talks")
+    for copied in ("output/talks", "models/falcon-en-de-offline"):
+        shutil.copytree("models/simul-falcon-en-de", copied)
     for k in (1, 3):
         Path(f"output/talks/logs/k={k}").mkdir(parents=True)
         shutil.copy("talks.log", f"output/talks/logs/k={k}/instances.log")

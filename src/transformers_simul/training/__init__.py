@@ -10,10 +10,11 @@ logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 from .arguments import DataArguments, ModelArguments, ProgramArguments, parse_flags, training_policy
 from .data import drop_long_pairs, encode, load_languages, load_pairs, read_alignments, split_pairs
 from .fine_tuning import fine_tune, training_seconds
-from .models import make_config, make_model, make_processor, train_tokenizer
+from .models import make_config, make_model, make_processor
 from .program import check_writable, run_program
 from .record import is_trained, prepare_folder, training_record
 from .trainer import SimulTrainer
+from .vocabulary import move_to_vocabulary, train_tokenizer
 
 __all__ = [
     "DataArguments",
@@ -30,6 +31,7 @@ __all__ = [
     "make_config",
     "make_model",
     "make_processor",
+    "move_to_vocabulary",
     "parse_flags",
     "prepare_folder",
     "read_alignments",

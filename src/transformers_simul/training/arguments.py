@@ -41,7 +41,17 @@ class ModelArguments:
         default=16, metadata={"help": "Rank of the adapters, which are on all linear layers but the last."}
     )
     lora_alpha: int = field(default=32, metadata={"help": "Scale of the adapters, times their rank."})
-    vocab_size: int = field(default=4000, metadata={"help": "Size of the byte-level BPE vocabulary of a new model."})
+    vocab_size: int = field(
+        default=4000,
+        metadata={"help": "Size of the byte-level BPE of a new model, or of --new_vocabulary."},
+    )
+    new_vocabulary: bool = field(
+        default=False,
+        metadata={
+            "help": "Give the model of --model_name_or_path a vocabulary of --vocab_size tokens made for the training "
+            "text, as for another language; what it knows of pieces that both have is kept."
+        },
+    )
     hidden_size: int = field(default=256, metadata={"help": "Width of a new model."})
     num_hidden_layers: int = field(default=4, metadata={"help": "Layers of a new model."})
     num_attention_heads: int = field(default=8, metadata={"help": "Attention heads of a new model."})

@@ -3,24 +3,23 @@
 
 import dataclasses
 import importlib.util
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerFast, set_seed
+from transformers import AutoTokenizer, BitsAndBytesConfig, set_seed
 
 from ..auto import AutoSimulModel, simul_config
 from ..corpora import Pair
 from ..models.linear import keep_plain_4bit
 from ..models.modeling_simul_falcon import SimulFalconConfig, SimulFalconForCausalLM
 from ..models.processing import SimulProcessor
-from ..models.text import split_words
 from .arguments import DataArguments, ModelArguments
+from .vocabulary import move_to_vocabulary, train_tokenizer
 
 
 def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequence[Pair]) -> SimulProcessor:
-    """Make a processor with the checkpoint's tokenizer, or with one trained on the pairs.
+    """Make a processor with the checkpoint's tokenizer, or with one trained on the pairs for a new model or vocabulary.
 
     Raises:
         ValueError: for a checkpoint of another architecture, one whose tokenizer brings code, a template that cannot be
@@ -28,16 +27,8 @@ def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequen
     """
     if args.model_name_or_path:
         simul_config(args.model_name_or_path)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(args.model_name_or_path, trust_remote_code=False)
-        except ValueError as error:
-            # Transformers' message names an argument that this program does not have.
-            if "trust_remote_code=True" not in str(error):
-                raise
-            raise ValueError(
-                f"model_name_or_path must have a tokenizer without code of its own, which training never runs, got "
-                f"{args.model_name_or_path!r}."
-            ) from error
+    if args.model_name_or_path and not args.new_vocabulary:
+        tokenizer = _checkpoint_tokenizer(args.model_name_or_path)
     else:
         tokenizer = train_tokenizer(pairs, args.vocab_size)
     if data_args.use_chat_template:
@@ -51,6 +42,19 @@ def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequen
         template=data_args.template,
         target_langs=data_args.target_langs or None,
     )
+
+
+def _checkpoint_tokenizer(name: str) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except ValueError as error:
+        # Transformers' message names an argument that this program does not have.
+        if "trust_remote_code=True" not in str(error):
+            raise
+        raise ValueError(
+            f"model_name_or_path must have a tokenizer without code of its own, which training never runs, got "
+            f"{name!r}."
+        ) from error
 
 
 def make_config(args: ModelArguments, tokenizer: Any, positions: str | None = None) -> Any:
@@ -70,6 +74,11 @@ def make_config(args: ModelArguments, tokenizer: Any, positions: str | None = No
     attention_dropout = args.dropout if args.attention_dropout is None else args.attention_dropout
     if (args.load_in_4bit or args.load_in_8bit) and not args.use_lora:
         raise ValueError("load_in_4bit and load_in_8bit need use_lora: a quantised base cannot be trained itself.")
+    if args.new_vocabulary and (not args.model_name_or_path or args.use_lora):
+        raise ValueError(
+            "new_vocabulary needs model_name_or_path, whose model it changes, and no use_lora, which would leave the "
+            "new embeddings as they are."
+        )
     if not args.model_name_or_path:
         if args.use_lora:
             raise ValueError("use_lora needs model_name_or_path: adapters change a trained model.")
@@ -109,7 +118,7 @@ def make_model(
 
     Args:
         args (`ModelArguments`): names the checkpoint, or the size of a new model.
-        processor (`SimulProcessor`): gives a new model its vocabulary.
+        processor (`SimulProcessor`): gives a new model, or one with `new_vocabulary`, its vocabulary.
         positions (`str`, *optional*): instead of the flag's.
         seed (`int`, *optional*): seed of new weights, and of all that is drawn after them.
 
@@ -125,6 +134,8 @@ def make_model(
     if args.load_in_4bit or args.load_in_8bit:
         options["quantization_config"] = quantization(args)
     model = AutoSimulModel.from_pretrained(args.model_name_or_path, config=config, **options)
+    if args.new_vocabulary:
+        move_to_vocabulary(model, _checkpoint_tokenizer(args.model_name_or_path), processor.tokenizer)
     return add_lora(model, args) if args.use_lora else model
 
 
@@ -172,21 +183,4 @@ def add_lora(model: Any, args: ModelArguments) -> Any:
     )
 
 
-def train_tokenizer(pairs: Iterable[Pair], vocab_size: int) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE for both languages of the pairs, with at most `vocab_size` tokens, two special ones
-    included."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=["<|endoftext|>", "<|pad|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    # Every word follows a space, as in the rows.
-    tokenizer.train_from_iterator((f" {' '.join(split_words(text))}" for pair in pairs for text in pair), trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|endoftext|>", pad_token="<|pad|>")
-
-
-__all__ = ["add_lora", "make_config", "make_model", "make_processor", "quantization", "train_tokenizer"]
+__all__ = ["add_lora", "make_config", "make_model", "make_processor", "quantization"]

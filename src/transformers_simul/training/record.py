@@ -70,9 +70,10 @@ def training_record(
     chooses = bool(uses_metric) or "plateau" in str(settings["lr_scheduler_type"])
     harmless = _HARMLESS if chooses else _HARMLESS | set(_CHOOSING)
     names = ("train", "validation") if chooses else ("train",)
+    # A training without a new vocabulary is the same as before there was the flag.
+    flags = {name: value for name, value in dataclasses.asdict(model).items() if name != "new_vocabulary" or value}
     record = {
-        "model": dataclasses.asdict(model)
-        | {"weights": weights_key(model.model_name_or_path) if model.model_name_or_path else None},
+        "model": flags | {"weights": weights_key(model.model_name_or_path) if model.model_name_or_path else None},
         "data": _without(dataclasses.asdict(data), _HARMLESS_DATA)
         | {name: hashlib.sha256(repr(list(map(tuple, pairs[name]))).encode()).hexdigest() for name in names},
         "training": _without(settings, harmless) | {"processes": training.world_size},
