@@ -46,6 +46,9 @@ base() {
   local from=(--vocab_size 8000 --hidden_size "${WIDTH:-320}" --num_hidden_layers "${LAYERS:-6}" --num_attention_heads 8)
   if [ -n "${START:-}" ]; then
     from=(--model_name_or_path "$START" ${VOCABULARY:+--new_vocabulary --vocab_size "$VOCABULARY"})
+  elif [ -n "${VOCABULARY:-}" ]; then
+    echo "error: VOCABULARY needs START, the model that gets it" >&2
+    exit 1
   fi
   "$python" examples/run_simul_translation.py --output_dir "$output/base" --target_lang "$language" "${rows[@]}" \
     --train_file "$output/text/all.en" "$output/text/all.$language" --stream_sentences 0 --save_steps 250 \

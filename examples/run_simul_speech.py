@@ -29,7 +29,9 @@ from transformers_simul.training import (
 
 
 def check_folders(arguments: SpeechArguments, model: ModelArguments) -> None:
-    """Fail for a model that cannot be one of text, before anything is spoken or trained."""
+    """Fail for a model that cannot be one of text, or a flag for text alone, before anything is spoken or trained."""
+    if model.new_vocabulary:
+        raise ValueError("new_vocabulary is for text alone: train the language model with it before.")
     names = {"model_name_or_path": model.model_name_or_path, "cascade_model": arguments.cascade_model}
     for name, value in names.items():
         if value:

@@ -6,17 +6,32 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+import run_simul_speech
 import run_simul_translation
 from families import FAMILIES, make_family
 from helpers import TEXT, make_model, make_tokenizer
+from speech import make_speech, make_speech_processor
 from transformers_simul import AutoSimulModel, SimulProcessor
 from transformers_simul.corpora import Pair
-from transformers_simul.training import ModelArguments, make_config, move_to_vocabulary, train_tokenizer
+from transformers_simul.models.decoding_weights import set_decoding_weights
+from transformers_simul.training import (
+    DataArguments,
+    ModelArguments,
+    SimulTrainer,
+    make_processor,
+    move_to_vocabulary,
+    train_tokenizer,
+)
+from transformers_simul.training import make_model as make_any_model
 
-FRENCH = [Pair("a dog runs over the meadow", "un chien court à travers le pré vert ."), Pair("today", "aujourd'hui")]
+FRENCH = [
+    Pair("a dog runs over the meadow", "un chien court à travers le pré « vert » ."),
+    Pair("today", "aujourd’hui 5 €, où le cœur « noue »"),
+]
 
 
 def reordered(tokenizer):
@@ -30,11 +45,16 @@ def reordered(tokenizer):
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", pad_token="<|pad|>")
 
 
+def make(name, processor, **settings):
+    return make_model(processor, **settings) if name == "Falcon" else make_family(name, processor, **settings)
+
+
 @pytest.mark.parametrize("name", ["Falcon", *FAMILIES])
 def test_the_same_pieces_under_other_numbers_are_the_same_model(processor, name):
-    model = make_model(processor) if name == "Falcon" else make_family(name, processor)
+    model = make(name, processor)
     former, other = processor.tokenizer, reordered(processor.tokenizer)
     moved = copy.deepcopy(model)
+    model.generation_config.suppress_tokens = moved.generation_config.suppress_tokens = [5]
     move_to_vocabulary(moved, former, other)
     ids, others = former(TEXT[0])["input_ids"], other(TEXT[0])["input_ids"]
     assert ids != others
@@ -43,18 +63,26 @@ def test_the_same_pieces_under_other_numbers_are_the_same_model(processor, name)
     with torch.no_grad():
         before, after = model(torch.tensor([ids])).logits, moved(torch.tensor([others])).logits
     torch.testing.assert_close(after, before[..., order])
+    for config in (moved.config, moved.generation_config):
+        assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (299, 299, 298)
+    assert moved.generation_config.suppress_tokens is None
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_each_row_is_the_mean_of_the_rows_that_write_the_same(processor, tied):
-    model, former = make_model(processor, tie_word_embeddings=tied), processor.tokenizer
-    other = train_tokenizer(FRENCH, 320)
+@pytest.mark.parametrize("name", ["Falcon", *FAMILIES])
+@pytest.mark.parametrize("size", [280, 340])
+def test_each_row_is_the_mean_of_the_rows_that_write_the_same(processor, name, size):
+    model, former = make(name, processor, pad_token_id=70), processor.tokenizer
+    other = train_tokenizer(FRENCH, size)
     moved = copy.deepcopy(model)
     move_to_vocabulary(moved, former, other)
-    assert (moved.config.vocab_size, moved.get_input_embeddings().weight.shape[0]) == (len(other), len(other))
+    assert (moved.config.vocab_size, *moved.get_input_embeddings().weight.shape) == (
+        len(other), len(other), model.get_input_embeddings().embedding_dim,
+    )  # fmt: skip
+    tied = model.lm_head.weight is model.get_input_embeddings().weight
     assert (moved.lm_head.weight is moved.get_input_embeddings().weight) == tied
-    for config in (moved.config, moved.generation_config):
-        assert (config.eos_token_id, config.pad_token_id) == (other.eos_token_id, other.pad_token_id)
+    assert [type(moved.lm_head), type(moved.get_input_embeddings())] == [
+        type(model.lm_head), type(model.get_input_embeddings()),
+    ]  # fmt: skip
     pieces, kinds = former.get_vocab(), set()
     for piece, token in other.get_vocab().items():
         if piece in pieces:
@@ -70,60 +98,179 @@ def test_each_row_is_the_mean_of_the_rows_that_write_the_same(processor, tied):
             mean = sum(before.weight[row].detach() for row in rows) / len(rows)
             torch.testing.assert_close(after.weight[token].detach(), mean)
     assert kinds == {"shared", "new"}
+    # The row that was the former padding's learns too.
+    ids = torch.tensor([[70, 71, 72]])
+    moved(ids).logits.square().sum().backward()
+    assert moved.get_input_embeddings().weight.grad[70].abs().sum() > 0
 
 
-def test_a_former_tokenizer_that_puts_a_space_first_gives_inner_pieces_without_one(processor):
-    """As SentencePiece's of Llama 2: "ch" alone would be written as " ch"."""
-    pieces = ["<s>", "<unk>", "\n", "▁", "c", "h", "▁ch", "ch", "▁c"]
-    merges = [("c", "h"), ("▁", "ch"), ("▁", "c")]
-    backend = Tokenizer(models.BPE({piece: number for number, piece in enumerate(pieces)}, merges, unk_token="<unk>"))
+def sentence_pieces(pieces, merges, **special):
+    """As SentencePiece's of Llama 2: "ch" alone is written as " ch", and rare letters byte by byte."""
+    names = [f"<0x{byte:02X}>" for byte in range(256)]
+    numbers = {piece: number for number, piece in enumerate(["<s>", "</s>", "<unk>", *names, *pieces])}
+    backend = Tokenizer(models.BPE(numbers, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    backend.decoder = decoders.Metaspace(prepend_scheme="first")
-    former = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<s>", unk_token="<unk>")
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", **special)
+
+
+def rows_of(model, former, tokens):
+    """The mean row of the former tokens with these names."""
+    weight = model.get_input_embeddings().weight.detach()
+    return sum(weight[former.convert_tokens_to_ids(token)] for token in tokens) / len(tokens)
+
+
+def test_a_former_tokenizer_of_sentence_pieces_gives_the_same_letters_and_bytes(processor):
+    former = sentence_pieces(
+        ["\n", "▁", "c", "h", "▁ch", "ch", "▁c", "Ã", "é", "h."],
+        [("c", "h"), ("▁", "ch"), ("▁", "c")],
+        eos_token="</s>",
+    )
     assert former.convert_ids_to_tokens(former.encode("ch")) == ["▁ch"]
-    model = make_model(processor, vocab_size=len(pieces))
+    model = make_model(processor, vocab_size=len(former))
     moved = copy.deepcopy(model)
-    other = train_tokenizer([Pair("ch ch", "xch xch")] * 2, 262)
+    other = train_tokenizer([Pair("ch ch", "xch xch chc chc")] * 2, 266)
     move_to_vocabulary(moved, former, other)
-    before, after = (each.get_input_embeddings().weight for each in (model, moved))
-    for piece, same in (("ch", "ch"), ("Ġch", "▁ch")):
-        assert torch.equal(after[other.convert_tokens_to_ids(piece)], before[pieces.index(same)]), piece
+    after = moved.get_input_embeddings().weight.detach()
+    expected = {
+        "ch": ["ch"],
+        "Ġch": ["▁ch"],
+        "xch": ["<0x78>", "ch"],
+        "Ġchc": ["▁ch", "c"],
+        # Bytes of characters, spelt in letters that the former has as letters.
+        "Ã": ["<0xC3>"],
+        "é": ["<0xE9>"],
+        "Ģ": ["<0x80>"],
+        "<|endoftext|>": ["</s>"],
+        "<|pad|>": ["</s>"],
+    }
+    for piece, same in expected.items():
+        token = other.convert_tokens_to_ids(piece)
+        assert other.convert_ids_to_tokens(token) == piece
+        torch.testing.assert_close(after[token], rows_of(model, former, same), msg=piece)
 
 
-def test_the_program_goes_on_with_a_new_vocabulary_and_resumes(processor, tmp_path, monkeypatch, capsys):
+def test_a_tokenizer_of_sentence_pieces_moved_to_itself_is_the_same(processor):
+    special = {"eos_token": "</s>", "bos_token": "<s>"}
+    tokenizer = sentence_pieces(["▁", "c", "h", "▁ch", "ch", "▁c"], [("c", "h"), ("▁", "ch"), ("▁", "c")], **special)
+    model = make_model(processor, vocab_size=len(tokenizer))
+    moved = copy.deepcopy(model)
+    move_to_vocabulary(moved, tokenizer, tokenizer)
+    assert torch.equal(moved.get_input_embeddings().weight, model.get_input_embeddings().weight)
+    assert (moved.config.bos_token_id, moved.config.eos_token_id, moved.config.pad_token_id) == (0, 1, None)
+
+
+def test_a_token_of_which_nothing_is_known_gets_the_mean_of_all(processor):
+    former = make_tokenizer()
+    former.add_tokens(["<image>"])  # beyond the model's rows, as Gemma 3's
+    model = make_model(processor, vocab_size=300)
+    moved = copy.deepcopy(model)
+    move_to_vocabulary(moved, former, train_tokenizer(FRENCH, 280, control=["<who>"]))
+    weight = model.get_input_embeddings().weight.detach()
+    torch.testing.assert_close(moved.get_input_embeddings().weight[2].detach(), weight.mean(0))
+
+
+def test_what_cannot_be_moved_is_refused(processor):
+    other, nameless = train_tokenizer(FRENCH, 280), make_tokenizer()
+    nameless.eos_token = None
+    for former, tokenizer, name in ((nameless, other, "former"), (other, nameless, "tokenizer")):
+        with pytest.raises(ValueError, match=f"{name} must have an eos_token"):
+            move_to_vocabulary(make_model(processor), former, tokenizer)
+    packed = make_model(processor).eval()
+    set_decoding_weights(packed, "int8")
+    with pytest.raises(ValueError, match="model must have embeddings that can be trained"):
+        move_to_vocabulary(packed, processor.tokenizer, other)
+    with pytest.raises(ValueError, match="model must be one of text"):
+        move_to_vocabulary(make_speech("Falcon", make_speech_processor()), processor.tokenizer, other)
+
+
+@pytest.fixture
+def train(processor, tmp_path, monkeypatch, capsys):
+    """The program, on a German model and French text; what it wrote to standard output."""
     make_model(processor).save_pretrained(tmp_path / "german")
     processor.save_pretrained(tmp_path / "german")
     for code, lines in (("en", [pair.source for pair in FRENCH]), ("fr", [pair.target for pair in FRENCH])):
         (tmp_path / f"text.{code}").write_text("\n".join(lines * 8), encoding="utf-8")
 
-    def train(output, *flags):
+    def run(output, *flags, program=run_simul_translation):
         files = [str(tmp_path / "text.en"), str(tmp_path / "text.fr")]
-        program = ["run_simul_translation.py", "--output_dir", str(tmp_path / output), "--do_train"]
-        small = (
-            "--target_lang fr --max_steps 2 --stream_sentences 0 --report_to none --use_cpu --disable_tqdm 1".split()
-        )
-        monkeypatch.setattr("sys.argv", [*program, "--train_file", *files, *small, *flags])
-        run_simul_translation.main()
+        name = ["program.py", "--output_dir", str(tmp_path / output), "--target_lang", "fr", "--train_file", *files]
+        base = ["--model_name_or_path", str(tmp_path / "german")]
+        small = "--do_train --max_steps 2 --stream_sentences 0 --report_to none --use_cpu --disable_tqdm 1".split()
+        if program is run_simul_speech:
+            small.remove("--stream_sentences")
+            small.remove("0")
+        monkeypatch.setattr("sys.argv", [*name, *base, *small, *flags])
+        program.main()
         return capsys.readouterr().out
 
-    moving = ["--model_name_or_path", str(tmp_path / "german"), "--new_vocabulary", "--vocab_size", "330"]
-    train("french", *moving)
+    return run
+
+
+MOVING = ["--new_vocabulary", "--vocab_size", "330"]
+
+
+def test_the_program_goes_on_with_a_new_vocabulary(processor, train, tmp_path):
+    train("french", *MOVING)
     model = AutoSimulModel.from_pretrained(tmp_path / "french")
     tokenizer = SimulProcessor.from_pretrained(tmp_path / "french").tokenizer
     assert model.config.vocab_size == len(tokenizer) != len(processor.tokenizer)
     assert "Ġchien" in tokenizer.get_vocab()
-    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
-    assert "finished before" in train("french", *moving)
+    assert "finished before" in train("french", *MOVING)
     # Without the flag, training.json is as it was before there was one.
-    train("german-again", "--model_name_or_path", str(tmp_path / "german"))
+    train("german-again")
     assert "new_vocabulary" not in (tmp_path / "german-again" / "training.json").read_text()
     with pytest.raises(ValueError, match="new_vocabulary was True"):
-        train("french", "--model_name_or_path", str(tmp_path / "german"), "--vocab_size", "330")
+        train("french", "--vocab_size", "330")
 
 
-@pytest.mark.parametrize("flags", [{}, {"model_name_or_path": "{folder}", "use_lora": True}])
-def test_a_new_vocabulary_needs_a_model_that_trains_its_embeddings(processor, tmp_path, flags):
-    make_model(processor).save_pretrained(tmp_path)
-    flags = {name: str(tmp_path) if value == "{folder}" else value for name, value in flags.items()}
+def test_a_training_with_a_new_vocabulary_resumes(train, tmp_path, monkeypatch):
+    flags = [*MOVING, "--max_steps", "4", "--save_steps", "2"]
+    train("whole", *flags)
+    step, steps = SimulTrainer.training_step, []
+
+    def stop(trainer, *rest):
+        if len(steps) == 3:
+            raise RuntimeError("the machine died")
+        steps.append(None)
+        return step(trainer, *rest)
+
+    monkeypatch.setattr(SimulTrainer, "training_step", stop)
+    with pytest.raises(RuntimeError, match="died"):
+        train("cut", *flags)
+    monkeypatch.undo()
+    train("cut", *flags)
+    whole, cut = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_the_ends_and_control_tokens_of_a_former_processor_are_kept(tmp_path, monkeypatch):
+    tokenizer = make_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>", "<|done|>", "<|other|>"]})
+    template = "<|turn|> {source} => {target}"
+    former = SimulProcessor(tokenizer, template=template, eos_token="<|done|>")
+    model = make_model(former)
+    model.save_pretrained(tmp_path)
+    former.save_pretrained(tmp_path)
+    args = ModelArguments(str(tmp_path), new_vocabulary=True, vocab_size=300)
+    processor = make_processor(args, DataArguments(template=template), FRENCH)
+    moved = make_any_model(args, processor)
+    assert len(processor.head_ids) == 1
+    after = moved.get_input_embeddings().weight.detach()
+    for token, name in ((processor.eos_token_id, "<|done|>"), (processor.head_ids[0], "<|turn|>")):
+        torch.testing.assert_close(after[token], rows_of(model, tokenizer, [name]))
+    assert "<|other|>" not in processor.tokenizer.get_vocab()
+
+
+def test_flags_that_cannot_be_are_refused_before_any_work(train, processor, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="new_vocabulary needs model_name_or_path"):
-        make_config(ModelArguments(new_vocabulary=True, **flags), make_tokenizer())
+        ModelArguments(new_vocabulary=True)
+    with pytest.raises(ValueError, match="new_vocabulary needs model_name_or_path, .* and no use_lora"):
+        train("out", *MOVING, "--use_lora")
+    with pytest.raises(ValueError, match="new_vocabulary needs a template"):
+        train("out", *MOVING, "--use_chat_template")
+    with pytest.raises(ValueError, match="new_vocabulary is for text alone"):
+        train("out", *MOVING, program=run_simul_speech)
+    assert not (tmp_path / "out" / "training.json").exists()

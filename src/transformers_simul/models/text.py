@@ -108,7 +108,7 @@ def token_kinds(tokenizer: Any, unit: str, eos_token_id: int) -> torch.Tensor:
     Raises:
         ValueError: if the vocabulary marks neither bytes nor word starts in a known way.
     """
-    texts = _token_bytes(tokenizer)
+    texts = token_bytes(tokenizer)
     kind_of = {"word": _kind_in_word, "char": _kind_in_chars, "token": _kind_alone}[unit]
     kinds = torch.tensor([NEVER if text is None else kind_of(text) for text in texts], dtype=torch.int8)
     kinds[eos_token_id] = EOS
@@ -145,7 +145,7 @@ def _kind_in_chars(text: bytes) -> int:
     return STARTS if leads else CONTINUES
 
 
-def _token_bytes(tokenizer: Any) -> list[bytes | None]:
+def token_bytes(tokenizer: Any) -> list[bytes | None]:
     """Return the bytes of each token, and None for control tokens and unused ids."""
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     controls, to_bytes = control_tokens(tokenizer), _byte_reader(tokens)

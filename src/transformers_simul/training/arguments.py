@@ -75,6 +75,13 @@ class ModelArguments:
         default=0.0, metadata={"help": "Label smoothing of target tokens (--label_smoothing_factor must stay 0)."}
     )
 
+    def __post_init__(self) -> None:
+        if self.new_vocabulary and (not self.model_name_or_path or self.use_lora):
+            raise ValueError(
+                "new_vocabulary needs model_name_or_path, whose model it changes, and no use_lora, which would leave "
+                "the new embeddings as they are."
+            )
+
 
 @dataclass
 class DataArguments:

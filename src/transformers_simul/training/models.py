@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 from transformers import AutoTokenizer, BitsAndBytesConfig, set_seed
+from transformers.utils import PROCESSOR_NAME
+from transformers.utils.hub import has_file
 
 from ..auto import AutoSimulModel, simul_config
 from ..corpora import Pair
 from ..models.linear import keep_plain_4bit
 from ..models.modeling_simul_falcon import SimulFalconConfig, SimulFalconForCausalLM
 from ..models.processing import SimulProcessor
+from ..models.text import control_tokens
 from .arguments import DataArguments, ModelArguments
 from .vocabulary import move_to_vocabulary, train_tokenizer
 
@@ -23,12 +26,18 @@ def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequen
 
     Raises:
         ValueError: for a checkpoint of another architecture, one whose tokenizer brings code, a template that cannot be
-            split, or a missing chat template.
+            split, a missing chat template, or `use_chat_template` with a new vocabulary.
     """
     if args.model_name_or_path:
         simul_config(args.model_name_or_path)
-    if args.model_name_or_path and not args.new_vocabulary:
+    if args.new_vocabulary and data_args.use_chat_template:
+        raise ValueError("new_vocabulary needs a template: a new tokenizer has no chat for use_chat_template.")
+    if args.model_name_or_path:
         tokenizer = _checkpoint_tokenizer(args.model_name_or_path)
+        if args.new_vocabulary:
+            names = control_tokens(tokenizer).values()
+            control = [name for name in names if name in data_args.template]
+            tokenizer = train_tokenizer(pairs, args.vocab_size, control)
     else:
         tokenizer = train_tokenizer(pairs, args.vocab_size)
     if data_args.use_chat_template:
@@ -74,11 +83,6 @@ def make_config(args: ModelArguments, tokenizer: Any, positions: str | None = No
     attention_dropout = args.dropout if args.attention_dropout is None else args.attention_dropout
     if (args.load_in_4bit or args.load_in_8bit) and not args.use_lora:
         raise ValueError("load_in_4bit and load_in_8bit need use_lora: a quantised base cannot be trained itself.")
-    if args.new_vocabulary and (not args.model_name_or_path or args.use_lora):
-        raise ValueError(
-            "new_vocabulary needs model_name_or_path, whose model it changes, and no use_lora, which would leave the "
-            "new embeddings as they are."
-        )
     if not args.model_name_or_path:
         if args.use_lora:
             raise ValueError("use_lora needs model_name_or_path: adapters change a trained model.")
@@ -123,7 +127,8 @@ def make_model(
         seed (`int`, *optional*): seed of new weights, and of all that is drawn after them.
 
     Raises:
-        ValueError: as [`make_config`], or if `peft` or `bitsandbytes` is needed and not installed.
+        ValueError: as [`make_config`] and [`move_to_vocabulary`], or if `peft` or `bitsandbytes` is needed and not
+            installed.
     """
     if seed is not None:
         set_seed(seed)
@@ -135,7 +140,10 @@ def make_model(
         options["quantization_config"] = quantization(args)
     model = AutoSimulModel.from_pretrained(args.model_name_or_path, config=config, **options)
     if args.new_vocabulary:
-        move_to_vocabulary(model, _checkpoint_tokenizer(args.model_name_or_path), processor.tokenizer)
+        name = str(args.model_name_or_path)
+        # One that was trained here may end its targets in its own way, as a chat does.
+        eos = SimulProcessor.from_pretrained(name).eos_token_id if has_file(name, PROCESSOR_NAME) else None
+        move_to_vocabulary(model, _checkpoint_tokenizer(name), processor.tokenizer, eos)
     return add_lora(model, args) if args.use_lora else model
 
 

@@ -118,12 +118,7 @@ def make_speech_processor(
     Args:
         arguments, model, data: the flags.
         pairs (`Sequence[Pair]`): what a new tokenizer is trained on.
-
-    Raises:
-        ValueError: for `new_vocabulary`.
     """
-    if model.new_vocabulary:
-        raise ValueError("new_vocabulary is for text alone: train the language model with it first.")
     if model.model_name_or_path:
         tokenizer = make_processor(model, data, pairs).tokenizer
     else:
