@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gather what benchmarks/news.sh left behind into docs/results/news.md and its pictures, with the commands of that run,
-as its manifests have them. Parts that have not been run are left out, and named.
+as its manifests have them. Parts that have not been run are left out, and named. A language of which OUTPUT_FOLDER has
+no systems keeps its section.
 
 Usage: benchmarks/news_tables.py OUTPUT_FOLDER
 """
@@ -20,20 +21,25 @@ TESTS = {"en-de": "WMT's test set of 2018", "en-fr": "WMT's test set of 2014"}
 CORPORA = {"en-de": ["tatoeba", "multi30k", "ted", "libreoffice"], "en-fr": ["tatoeba", "multi30k", "libreoffice"]}
 
 
+HEADER = """# The paper's systems on news
+
+Sentences of 20 words, in the order of their documents, which nobody trained on. What the systems are:
+[baselines](../baselines.md). What the tables say of the paper's claims: [findings](findings.md). Below
+are the commands of each part; `benchmarks/news_tables.py OUTPUT` made the page of what they left."""
+
+
 def main(output: Path) -> None:
-    parts = [
-        "# The paper's systems on news",
-        "",
-        "Sentences of 20 words, in the order of their documents, which nobody trained on. What the systems are:",
-        "[baselines](../baselines.md). What the tables say of the paper's claims: [findings](findings.md). Below",
-        "are the commands of each part; `benchmarks/news_tables.py OUTPUT` made the page of what they left.",
-    ]
-    for folder in (folders := sorted(output.glob("en-*"))):
-        parts += ["", f"## {folder.name}", "", *language(folder)]
-    if missing := [name for name in TESTS if name not in [folder.name for folder in folders]]:
-        parts += ["", f"Not run: {', '.join(missing)}."]
-    write_text(DOCS / "news.md", "\n".join(parts) + "\n")
-    print(f"written: {DOCS / 'news.md'}")
+    page = DOCS / "news.md"
+    old = re.split(r"^## (en-\w+)\n", page.read_text(encoding="utf-8"), flags=re.M)[1:] if page.is_file() else []
+    sections = {name: body.split("\nNot run: en-")[0].strip() for name, body in zip(old[::2], old[1::2], strict=True)}
+    for folder in output.glob("en-*"):
+        if (folder / "systems" / folder.name / "manifest.json").is_file():
+            sections[folder.name] = "\n".join(language(folder))
+    parts = [HEADER, *(f"## {name}\n\n{sections[name]}" for name in sorted(sections))]
+    if missing := [name for name in TESTS if name not in sections]:
+        parts.append(f"Not run: {', '.join(missing)}.")
+    write_text(page, "\n\n".join(parts) + "\n")
+    print(f"written: {page}")
 
 
 def language(folder: Path) -> list[str]:

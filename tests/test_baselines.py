@@ -107,23 +107,47 @@ def test_a_stream_gets_the_same_ids_alone_live_and_in_a_batch(model, processor, 
         assert alone.delays[0] == together.delays[row] == live.delays[row]
 
 
-def test_prefix_rows_are_plain_and_teach_each_token_once(processor):
-    batch = PrefixDataCollator(processor, WaitKPolicy(1))([PAIR])
-    source, target = (processor.encode(PAIR[side]) for side in ("source", "target"))
+def rows_of(batch):
+    """Ids and labels of each row, of lines that several may share."""
     rows = []
     for ids, labels, pair_ids in zip(batch["input_ids"], batch["labels"], batch["pair_ids"], strict=True):
-        kept = pair_ids > 0
-        rows.append((ids[kept].tolist(), labels[kept].tolist()))
+        for number in range(1, int(pair_ids.max()) + 1):
+            rows.append((ids[pair_ids == number].tolist(), labels[pair_ids == number].tolist()))
+    return rows
+
+
+def test_prefix_rows_are_plain_and_teach_each_token_once(processor):
+    rows = rows_of(PrefixDataCollator(processor, WaitKPolicy(1))([PAIR]))
+    source, target = (processor.encode(PAIR[side]) for side in ("source", "target"))
     head, tail, eos = processor.head_ids, processor.tail_ids, processor.eos_token_id
     expected = []
     for read, start, stop in [(1, 0, 1), (2, 1, 2), (3, 2, 3), (4, 3, 3)]:
         ids = head + sum(source[:read], []) + tail + sum(target[:stop], []) + [eos]
         learnt = sum(target[start:stop], []) + [eos]
         expected.append((ids, [-100] * (len(ids) - len(learnt)) + learnt))
-    assert rows == expected
+    assert sorted(rows) == sorted(expected)
     offline = PrefixDataCollator(processor, OfflinePolicy())([PAIR])
     causal = SimulMaskDataCollator(processor, OfflinePolicy(), peek_rows=0)([PAIR])
     assert all(offline[name].equal(causal[name]) for name in causal)
+
+
+def test_prefix_rows_share_lines_without_seeing_each_other(model, processor, stock):
+    """The batch's loss is that of the stock model on each row alone."""
+    draw = random.Random(3)
+    pairs = [{"source": random_sentence(draw, 2, 9), "target": random_sentence(draw, 2, 9)} for _ in range(4)]
+    batch = PrefixDataCollator(processor, WaitKPolicy(2))(pairs)
+    rows = rows_of(batch)
+    lines, length = batch["input_ids"].shape
+    assert lines < len(rows)
+    assert length == max(len(ids) for ids, _ in rows)
+    losses = []
+    for ids, labels in rows:
+        for place, label in enumerate(labels):
+            if label != -100:
+                losses.append(-stock(ids[:place]).log_softmax(-1)[label].item())
+    with torch.no_grad():
+        loss = model(**batch).loss.item()
+    assert loss == pytest.approx(sum(losses) / len(losses), abs=1e-5)
 
 
 def test_turns_are_one_causal_row(processor):

@@ -106,8 +106,9 @@ class SimulMaskDataCollator(EpochCallback):
                 f"max_length={self.max_length} leaves no pair of this batch of {len(examples)}: raise it, or leave "
                 "long pairs out of the dataset with drop_long_pairs()."
             )
-        if self.packing and self.max_length is not None:
-            rows = pack_rows(rows, self.max_length)
+        length = self.length_of_lines(rows)
+        if length is not None:
+            rows = pack_rows(rows, length)
         pad_token_id = self.processor.tokenizer.pad_token_id
         pad_token_id = self.processor.eos_token_id if pad_token_id is None else pad_token_id
         batch = pad_rows(rows, pad_token_id, self.padding_side, self.pad_to_multiple_of)
@@ -139,6 +140,15 @@ class SimulMaskDataCollator(EpochCallback):
                 if self.peek_rows == 1 or draw.random() < self.peek_rows:
                     append_row(row, early)
         return [row]
+
+    def length_of_lines(self, rows: Sequence[Row]) -> int | None:
+        """Return how many tokens of rows may share a line of the batch, without attention across; None where each row
+        has a line of its own.
+
+        Args:
+            rows (`Sequence[dict[str, list]]`): of one batch.
+        """
+        return self.max_length if self.packing else None
 
     def longest_row(self, example: Mapping[str, Any]) -> int:
         """Return the number of tokens of the longest row of one pair, whatever is drawn for it.

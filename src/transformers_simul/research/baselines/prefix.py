@@ -2,6 +2,7 @@
 """Prefix fine-tuning: each pair becomes pairs of a source prefix and a target prefix, as the policy would meet them."""
 
 import random
+from collections.abc import Sequence
 
 from ...models.policies import Policy
 from ...models.schedule import training_row
@@ -16,8 +17,9 @@ class PrefixDataCollator(SimulMaskDataCollator):
     For each number of source words that the policy will have read when it writes, one plain causal row
     `[head | source prefix | tail | target prefix | eos]`. Its loss is that of the words written at that point and of
     the EOS after them, which before the end of the source means READ: each target token is learnt once, in the
-    context that decoding will give it. So a pair costs about as many rows as it has words. There are no peek rows,
-    whatever `peek_rows` says. Arguments, output and errors are those of [`SimulMaskDataCollator`].
+    context that decoding will give it. So a pair costs about as many rows as it has words; several short ones share a
+    line of the batch, as long as its longest. There are no peek rows, whatever `peek_rows` says. Arguments, output and
+    errors are those of [`SimulMaskDataCollator`].
 
     Example:
 
@@ -25,7 +27,8 @@ class PrefixDataCollator(SimulMaskDataCollator):
     >>> from transformers_simul import WaitKPolicy
     >>> from transformers_simul.research.baselines import PrefixDataCollator
     >>> collator = PrefixDataCollator(processor, WaitKPolicy(1))
-    >>> len(collator([{"source": "a dog runs", "target": "two children watch"}])["input_ids"])
+    >>> batch = collator([{"source": "a dog runs", "target": "two children watch"}])
+    >>> int(batch["pair_ids"].amax(1).sum())  # rows, numbered within their line
     3
 
     ```
@@ -48,6 +51,9 @@ class PrefixDataCollator(SimulMaskDataCollator):
             row["labels"] = [-100] * (len(row["labels"]) - learnt) + row["labels"][-learnt:]
             rows.append(row)
         return rows
+
+    def length_of_lines(self, rows: Sequence[Row]) -> int | None:
+        return super().length_of_lines(rows) or max(len(row["input_ids"]) for row in rows)
 
 
 __all__ = ["PrefixDataCollator"]
