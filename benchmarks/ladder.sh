@@ -9,7 +9,7 @@
 #                BASE_STEPS, TUNE_STEPS, SENTENCES  as in benchmarks/news.sh
 set -euo pipefail
 # Every rung begins anew, in one thread.
-unset START
+unset START VOCABULARY
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 language=$1 data=$2 output=$3
 python=${PYTHON:-.venv/bin/python}

@@ -29,6 +29,8 @@ are the commands of each part; `benchmarks/news_tables.py OUTPUT` made the page 
 
 
 def main(output: Path) -> None:
+    if not output.is_dir():
+        sys.exit(f"error: OUTPUT_FOLDER must be a folder that benchmarks/news.sh wrote, got {output}")
     page = DOCS / "news.md"
     old = re.split(r"^## (en-\w+)\n", page.read_text(encoding="utf-8"), flags=re.M)[1:] if page.is_file() else []
     sections = {name: body.split("\nNot run: en-")[0].strip() for name, body in zip(old[::2], old[1::2], strict=True)}

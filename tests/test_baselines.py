@@ -135,11 +135,15 @@ def test_prefix_rows_share_lines_without_seeing_each_other(model, processor, sto
     """The batch's loss is that of the stock model on each row alone."""
     draw = random.Random(3)
     pairs = [{"source": random_sentence(draw, 2, 9), "target": random_sentence(draw, 2, 9)} for _ in range(4)]
-    batch = PrefixDataCollator(processor, WaitKPolicy(2))(pairs)
+    batch = PrefixDataCollator(processor, WaitKPolicy(2), max_length=200)(pairs)
     rows = rows_of(batch)
     lines, length = batch["input_ids"].shape
     assert lines < len(rows)
     assert length == max(len(ids) for ids, _ in rows)
+    # Packing goes further, up to max_length.
+    packed = PrefixDataCollator(processor, WaitKPolicy(2), max_length=200, packing=True)(pairs)
+    assert sorted(rows_of(packed)) == sorted(rows)
+    assert length < packed["input_ids"].shape[1] <= 200
     losses = []
     for ids, labels in rows:
         for place, label in enumerate(labels):

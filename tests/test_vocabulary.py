@@ -13,9 +13,10 @@ from transformers import PreTrainedTokenizerFast
 import run_simul_speech
 import run_simul_translation
 from families import FAMILIES, make_family
-from helpers import TEXT, make_model, make_tokenizer
+from helpers import TEMPLATE, TEXT, make_model, make_tokenizer
 from speech import make_speech, make_speech_processor
-from transformers_simul import AutoSimulModel, SimulProcessor
+from test_generation import assert_streamed_equals_trained, run
+from transformers_simul import AutoSimulModel, SimulProcessor, WaitKPolicy
 from transformers_simul.corpora import Pair
 from transformers_simul.models.decoding_weights import set_decoding_weights
 from transformers_simul.training import (
@@ -54,7 +55,9 @@ def test_the_same_pieces_under_other_numbers_are_the_same_model(processor, name)
     model = make(name, processor)
     former, other = processor.tokenizer, reordered(processor.tokenizer)
     moved = copy.deepcopy(model)
-    model.generation_config.suppress_tokens = moved.generation_config.suppress_tokens = [5]
+    by_number = {"suppress_tokens": [5], "begin_suppress_tokens": [5], "bad_words_ids": [[5]], "sequence_bias": [[[5], 1.0]],
+                 "forced_bos_token_id": 6, "forced_eos_token_id": 6}  # fmt: skip
+    moved.generation_config.update(**by_number)
     move_to_vocabulary(moved, former, other)
     ids, others = former(TEXT[0])["input_ids"], other(TEXT[0])["input_ids"]
     assert ids != others
@@ -65,7 +68,7 @@ def test_the_same_pieces_under_other_numbers_are_the_same_model(processor, name)
     torch.testing.assert_close(after, before[..., order])
     for config in (moved.config, moved.generation_config):
         assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (299, 299, 298)
-    assert moved.generation_config.suppress_tokens is None
+    assert {getattr(moved.generation_config, name) for name in by_number} == {None}
 
 
 @pytest.mark.parametrize("name", ["Falcon", *FAMILIES])
@@ -78,6 +81,7 @@ def test_each_row_is_the_mean_of_the_rows_that_write_the_same(processor, name, s
     assert (moved.config.vocab_size, *moved.get_input_embeddings().weight.shape) == (
         len(other), len(other), model.get_input_embeddings().embedding_dim,
     )  # fmt: skip
+    assert moved.lm_head.out_features == len(other)
     tied = model.lm_head.weight is model.get_input_embeddings().weight
     assert (moved.lm_head.weight is moved.get_input_embeddings().weight) == tied
     assert [type(moved.lm_head), type(moved.get_input_embeddings())] == [
@@ -102,6 +106,67 @@ def test_each_row_is_the_mean_of_the_rows_that_write_the_same(processor, name, s
     ids = torch.tensor([[70, 71, 72]])
     moved(ids).logits.square().sum().backward()
     assert moved.get_input_embeddings().weight.grad[70].abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["Falcon", "Llama"])
+def test_a_moved_model_streams_what_its_masked_forward_says(processor, name, tmp_path):
+    moved = make(name, processor)
+    other = train_tokenizer(FRENCH, 340)
+    move_to_vocabulary(moved, processor.tokenizer, other)
+    new = SimulProcessor(other, target_lang="fr", template=TEMPLATE)
+    sources = [pair.source for pair in FRENCH]
+    for policy in (WaitKPolicy(1), WaitKPolicy(3)):
+        output = run(moved, new, sources, policy)
+        assert_streamed_equals_trained(moved, new, sources, [policy] * 2, output)
+    moved.save_pretrained(tmp_path)
+    again = AutoSimulModel.from_pretrained(tmp_path).eval()
+    assert run(again, new, sources, policy).words == output.words
+    ids = torch.tensor([other(TEXT[0])["input_ids"]])
+    with torch.no_grad():
+        assert torch.equal(again(ids).logits, moved(ids).logits)
+
+
+def test_weights_keep_their_type_and_what_is_frozen(processor):
+    moved = make_model(processor, tie_word_embeddings=False).to(torch.bfloat16)
+    moved.get_input_embeddings().weight.requires_grad_(False)
+    move_to_vocabulary(moved, processor.tokenizer, train_tokenizer(FRENCH, 280))
+    assert {weight.dtype for weight in moved.parameters()} == {torch.bfloat16}
+    assert not moved.get_input_embeddings().weight.requires_grad
+    assert moved.lm_head.weight.requires_grad
+
+
+def test_padding_that_is_the_end_learns_too(processor):
+    other = train_tokenizer(FRENCH, 280)
+    other.pad_token = other.eos_token
+    moved = make_family("Llama", processor)
+    move_to_vocabulary(moved, processor.tokenizer, other)
+    moved(torch.tensor([[0, 7, 0, 8]])).logits.square().sum().backward()
+    assert moved.get_input_embeddings().weight.grad[0].abs().sum() > 0
+
+
+def test_each_role_keeps_its_row(processor):
+    former = make_tokenizer()
+    former.bos_token = "a"  # any token with a row of its own
+    other = train_tokenizer(FRENCH, 280, control=["<s>"])
+    other.bos_token = "<s>"
+    model = make_model(processor)
+    moved = copy.deepcopy(model)
+    move_to_vocabulary(moved, former, other)
+    after = moved.get_input_embeddings().weight.detach()
+    for token, name in (
+        (other.bos_token_id, "a"),
+        (other.eos_token_id, "<|endoftext|>"),
+        (other.pad_token_id, "<|pad|>"),
+    ):
+        assert torch.equal(after[token], rows_of(model, former, [name]))
+    assert moved.config.bos_token_id == 2
+
+
+def test_a_former_tokenizer_may_have_holes_in_its_numbers(processor):
+    state = json.loads(make_tokenizer().backend_tokenizer.to_str())
+    state["model"]["vocab"]["do"] = 400
+    former = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)), eos_token="<|endoftext|>")
+    move_to_vocabulary(make_model(processor), former, train_tokenizer(FRENCH, 280))
 
 
 def sentence_pieces(pieces, merges, **special):
@@ -143,6 +208,9 @@ def test_a_former_tokenizer_of_sentence_pieces_gives_the_same_letters_and_bytes(
         "Ã": ["<0xC3>"],
         "é": ["<0xE9>"],
         "Ģ": ["<0x80>"],
+        # A letter before the byte that it is.
+        "Ġ": ["▁"],
+        "c": ["c"],
         "<|endoftext|>": ["</s>"],
         "<|pad|>": ["</s>"],
     }
@@ -167,9 +235,10 @@ def test_a_token_of_which_nothing_is_known_gets_the_mean_of_all(processor):
     former.add_tokens(["<image>"])  # beyond the model's rows, as Gemma 3's
     model = make_model(processor, vocab_size=300)
     moved = copy.deepcopy(model)
-    move_to_vocabulary(moved, former, train_tokenizer(FRENCH, 280, control=["<who>"]))
+    move_to_vocabulary(moved, former, train_tokenizer(FRENCH, 280, control=["<who>", "<image>"]))
     weight = model.get_input_embeddings().weight.detach()
-    torch.testing.assert_close(moved.get_input_embeddings().weight[2].detach(), weight.mean(0))
+    for token in (2, 3):
+        torch.testing.assert_close(moved.get_input_embeddings().weight[token].detach(), weight.mean(0))
 
 
 def test_what_cannot_be_moved_is_refused(processor):
@@ -182,6 +251,11 @@ def test_what_cannot_be_moved_is_refused(processor):
     set_decoding_weights(packed, "int8")
     with pytest.raises(ValueError, match="model must have embeddings that can be trained"):
         move_to_vocabulary(packed, processor.tokenizer, other)
+    # As ZeRO-3 holds them.
+    shared = make_model(processor)
+    shared.get_input_embeddings().weight = shared.lm_head.weight = torch.nn.Parameter(torch.empty(0))
+    with pytest.raises(ValueError, match="nor in shares among processes"):
+        move_to_vocabulary(shared, processor.tokenizer, other)
     with pytest.raises(ValueError, match="model must be one of text"):
         move_to_vocabulary(make_speech("Falcon", make_speech_processor()), processor.tokenizer, other)
 
@@ -246,31 +320,52 @@ def test_a_training_with_a_new_vocabulary_resumes(train, tmp_path, monkeypatch):
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
-def test_the_ends_and_control_tokens_of_a_former_processor_are_kept(tmp_path, monkeypatch):
+def test_the_ends_and_control_tokens_of_a_former_processor_are_kept(tmp_path):
     tokenizer = make_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|turn|>", "<|done|>", "<|other|>"]})
-    template = "<|turn|> {source} => {target}"
-    former = SimulProcessor(tokenizer, template=template, eos_token="<|done|>")
+    tokenizer.add_tokens(["<2French>"])
+    template = "<|turn|><2{target_lang}> {source} => {target}"
+    former = SimulProcessor(tokenizer, template=template, eos_token="<|done|>")  # to French unless told
     model = make_model(former)
     model.save_pretrained(tmp_path)
     former.save_pretrained(tmp_path)
     args = ModelArguments(str(tmp_path), new_vocabulary=True, vocab_size=300)
-    processor = make_processor(args, DataArguments(template=template), FRENCH)
+    processor = make_processor(args, DataArguments(template=template, target_lang="fr"), FRENCH)
     moved = make_any_model(args, processor)
-    assert len(processor.head_ids) == 1
+    assert len(processor.head_ids) == 2
     after = moved.get_input_embeddings().weight.detach()
-    for token, name in ((processor.eos_token_id, "<|done|>"), (processor.head_ids[0], "<|turn|>")):
+    for token, name in (
+        (processor.eos_token_id, "<|done|>"),
+        (processor.head_ids[0], "<|turn|>"),
+        (processor.head_ids[1], "<2French>"),
+    ):
         torch.testing.assert_close(after[token], rows_of(model, tokenizer, [name]))
     assert "<|other|>" not in processor.tokenizer.get_vocab()
+    # Other models have processors with settings of their own.
+    for settings in ({"processor_class": "Gemma3Processor"}, {"processor_class": "SimulProcessor"}):
+        (tmp_path / "processor_config.json").write_text(json.dumps(settings))
+        after = make_any_model(args, processor).get_input_embeddings().weight.detach()
+        torch.testing.assert_close(after[processor.eos_token_id], rows_of(model, tokenizer, ["<|endoftext|>"]))
+    settings["eos_token"] = "<|gone|>"
+    (tmp_path / "processor_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="eos_token in .* must be a token of its tokenizer, got '<|gone|>'"):
+        make_any_model(args, processor)
+    # The new end of a sentence is no control token of the prompt.
+    tokenizer.eos_token = "<|done|>"
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="template must not name '<.endoftext.>' with new_vocabulary"):
+        make_processor(args, DataArguments(template="<|endoftext|> {source} => {target}"), FRENCH)
 
 
-def test_flags_that_cannot_be_are_refused_before_any_work(train, processor, tmp_path, monkeypatch):
+def test_flags_that_cannot_be_are_refused_before_any_work(train, tmp_path):
     with pytest.raises(ValueError, match="new_vocabulary needs model_name_or_path"):
         ModelArguments(new_vocabulary=True)
     with pytest.raises(ValueError, match="new_vocabulary needs model_name_or_path, .* and no use_lora"):
         train("out", *MOVING, "--use_lora")
-    with pytest.raises(ValueError, match="new_vocabulary needs a template"):
+    with pytest.raises(ValueError, match="use_chat_template must not be given with new_vocabulary"):
         train("out", *MOVING, "--use_chat_template")
+    with pytest.raises(ValueError, match="new_vocabulary needs do_train"):
+        train("out", *MOVING, "--do_train", "false", "--do_predict")
     with pytest.raises(ValueError, match="new_vocabulary is for text alone"):
         train("out", *MOVING, program=run_simul_speech)
     assert not (tmp_path / "out" / "training.json").exists()

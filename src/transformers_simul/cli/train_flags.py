@@ -111,6 +111,8 @@ def read_flags(arguments: Sequence[str] | None) -> Flags:
     flags = Flags(*parse_flags(kinds, arguments))
     _check_policies(flags.simul, flags.program)
     _check_context(flags.data, flags.simul)
+    if flags.model.new_vocabulary and not flags.program.do_train:
+        raise ValueError("new_vocabulary needs do_train: a model without training cannot write with it.")
     if flags.model.model_name_or_path:
         find_checkpoint(flags.model.model_name_or_path, "model_name_or_path")
     return flags

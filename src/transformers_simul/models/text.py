@@ -146,7 +146,23 @@ def _kind_in_chars(text: bytes) -> int:
 
 
 def token_bytes(tokenizer: Any) -> list[bytes | None]:
-    """Return the bytes of each token, and None for control tokens and unused ids."""
+    """Return the bytes of each token, by its id, and None for control tokens and unused ids.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerFast`): byte-level or SentencePiece-like.
+
+    Raises:
+        ValueError: if the vocabulary marks neither bytes nor word starts in a known way.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.models.text import token_bytes
+    >>> [token_bytes(tokenizer)[token] for token in tokenizer.encode(" a dog")]
+    [b' ', b'a', b' ', b'do', b'g']
+
+    ```
+    """
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     controls, to_bytes = control_tokens(tokenizer), _byte_reader(tokens)
     return [None if token is None or index in controls else to_bytes(token) for index, token in enumerate(tokens)]
@@ -186,5 +202,6 @@ __all__ = [
     "normalise_spaces",
     "split_at_breaks",
     "split_words",
+    "token_bytes",
     "token_kinds",
 ]

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, BitsAndBytesConfig, set_seed
+from transformers import AutoTokenizer, BitsAndBytesConfig, ProcessorMixin, set_seed
 from transformers.utils import PROCESSOR_NAME
-from transformers.utils.hub import has_file
 
 from ..auto import AutoSimulModel, simul_config
 from ..corpora import Pair
 from ..models.linear import keep_plain_4bit
 from ..models.modeling_simul_falcon import SimulFalconConfig, SimulFalconForCausalLM
 from ..models.processing import SimulProcessor
+from ..models.template import language_names, split_template
 from ..models.text import control_tokens
 from .arguments import DataArguments, ModelArguments
 from .vocabulary import move_to_vocabulary, train_tokenizer
@@ -26,18 +26,19 @@ def make_processor(args: ModelArguments, data_args: DataArguments, pairs: Sequen
 
     Raises:
         ValueError: for a checkpoint of another architecture, one whose tokenizer brings code, a template that cannot be
-            split, a missing chat template, or `use_chat_template` with a new vocabulary.
+            split, a missing chat template, or `use_chat_template` with a new vocabulary, or a template that names a
+            token whose role it changes.
     """
     if args.model_name_or_path:
         simul_config(args.model_name_or_path)
     if args.new_vocabulary and data_args.use_chat_template:
-        raise ValueError("new_vocabulary needs a template: a new tokenizer has no chat for use_chat_template.")
+        raise ValueError(
+            "use_chat_template must not be given with new_vocabulary, whose tokenizer has no chat: give template."
+        )
     if args.model_name_or_path:
         tokenizer = _checkpoint_tokenizer(args.model_name_or_path)
         if args.new_vocabulary:
-            names = control_tokens(tokenizer).values()
-            control = [name for name in names if name in data_args.template]
-            tokenizer = train_tokenizer(pairs, args.vocab_size, control)
+            tokenizer = train_tokenizer(pairs, args.vocab_size, _kept_tokens(data_args, tokenizer))
     else:
         tokenizer = train_tokenizer(pairs, args.vocab_size)
     if data_args.use_chat_template:
@@ -64,6 +65,35 @@ def _checkpoint_tokenizer(name: str) -> Any:
             f"model_name_or_path must have a tokenizer without code of its own, which training never runs, got "
             f"{name!r}."
         ) from error
+
+
+def _own_eos(name: str, tokenizer: Any) -> int | None:
+    """What ends a target where a processor of ours says so, as for a chat; other models have processors too."""
+    settings, _ = ProcessorMixin.get_processor_dict(name)
+    eos_token = settings.get("eos_token")
+    if settings.get("processor_class") != SimulProcessor.__name__ or eos_token is None:
+        return None
+    token = tokenizer.get_vocab().get(eos_token)
+    if token is None:
+        raise ValueError(f"eos_token in {name}/{PROCESSOR_NAME} must be a token of its tokenizer, got {eos_token!r}.")
+    return int(token)
+
+
+def _kept_tokens(data_args: DataArguments, former: Any) -> list[str]:
+    """The tokens of a former tokenizer that are no text, or were added, and that a prompt names."""
+    prompts = [
+        split_template(data_args.template, language_names(data_args.source_lang, target_lang))[:2]
+        for target_lang in data_args.target_langs or [data_args.target_lang]
+    ]
+    added = [token.content for token in former.added_tokens_decoder.values()]
+    kept = [name for name in {*control_tokens(former).values(), *added} if any(name in "\0".join(p) for p in prompts)]
+    for name, role in (("<|endoftext|>", former.eos_token), ("<|pad|>", former.pad_token)):
+        if name in kept and name != role:
+            raise ValueError(
+                f"template must not name {name!r} with new_vocabulary, which gives it another role, got "
+                f"{data_args.template!r}."
+            )
+    return sorted(kept)
 
 
 def make_config(args: ModelArguments, tokenizer: Any, positions: str | None = None) -> Any:
@@ -140,10 +170,8 @@ def make_model(
         options["quantization_config"] = quantization(args)
     model = AutoSimulModel.from_pretrained(args.model_name_or_path, config=config, **options)
     if args.new_vocabulary:
-        name = str(args.model_name_or_path)
-        # One that was trained here may end its targets in its own way, as a chat does.
-        eos = SimulProcessor.from_pretrained(name).eos_token_id if has_file(name, PROCESSOR_NAME) else None
-        move_to_vocabulary(model, _checkpoint_tokenizer(name), processor.tokenizer, eos)
+        former = _checkpoint_tokenizer(args.model_name_or_path)
+        move_to_vocabulary(model, former, processor.tokenizer, _own_eos(args.model_name_or_path, former))
     return add_lora(model, args) if args.use_lora else model
 
 

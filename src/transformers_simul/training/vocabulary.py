@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from ..corpora import Pair
-from ..models.text import BYTE_PIECE, control_tokens, split_words, token_bytes
+from ..models.text import BYTE_PIECE, split_words, token_bytes
 
 # What a generation configuration may hold about tokens by their numbers, which mean others afterwards.
 _BY_NUMBER = (
@@ -32,6 +32,20 @@ def train_tokenizer(pairs: Iterable[Pair], vocab_size: int, control: Sequence[st
         pairs (`Iterable[Pair]`): the text.
         vocab_size (`int`): most tokens; there are never less than the 256 bytes and the special ones.
         control (`Sequence[str]`, *optional*): further special tokens, such as a template's `<bos>`.
+
+    Returns:
+        `PreTrainedTokenizerFast`: with `<|endoftext|>` as its EOS and `<|pad|>` for padding.
+
+    Example:
+
+    ```python
+    >>> from transformers_simul.corpora import Pair
+    >>> from transformers_simul.training import train_tokenizer
+    >>> new = train_tokenizer([Pair("a dog runs", "un chien court")] * 2, vocab_size=300)
+    >>> new.tokenize(" chien")
+    ['Ġchien']
+
+    ```
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -52,8 +66,9 @@ def move_to_vocabulary(model: Any, former: Any, tokenizer: Any, former_eos_token
 
     A token's embedding, and its row of the output head, become the mean of those of the tokens in which the former
     tokenizer writes the same text: a piece that both have keeps what it has learnt (fast vocabulary transfer, Gee et
-    al. 2022, EMNLP industry track). A piece of a character is written in the former tokens of its bytes. Special
-    tokens keep the row of their name, or of their role; what nothing is known of gets the mean of all rows. Settings
+    al. 2022, EMNLP industry track). A piece of a character is written in the former tokens of its bytes. BOS, EOS and
+    padding get the row of their role, other special tokens that of their name; what nothing is known of gets the mean
+    of all rows. Settings
     of the generation configuration that name tokens by their numbers are removed.
 
     Args:
@@ -93,13 +108,12 @@ def move_to_vocabulary(model: Any, former: Any, tokenizer: Any, former_eos_token
     written = [[token for token in tokens if token < known] for tokens in _former_tokens(former, former_eos, tokenizer)]
     after = {name: _means(weight, written) for name, weight in before.items()}
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    embeddings.weight = nn.Parameter(after["embeddings"])
+    embeddings.weight = nn.Parameter(after["embeddings"], before["embeddings"].requires_grad)
     embeddings.num_embeddings = head.out_features = len(tokenizer)
-    head.weight = embeddings.weight if is_tied else nn.Parameter(after["head"])
-    # Resizing puts modules of the stock classes in their place; and the row of a former padding token would not learn.
-    model.set_input_embeddings(embeddings)
+    head.weight = embeddings.weight if is_tied else nn.Parameter(after["head"], before["head"].requires_grad)
+    # Resizing puts a stock layer in the place of a head; and the row of a former padding token would not learn.
     model.set_output_embeddings(head)
-    embeddings.padding_idx = tokenizer.pad_token_id
+    embeddings.padding_idx = None if tokenizer.pad_token_id == tokenizer.eos_token_id else tokenizer.pad_token_id
     for config in (model.config, model.generation_config):
         config.bos_token_id = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
         config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
@@ -129,21 +143,27 @@ def _means(weight: torch.Tensor, written: list[list[int]]) -> torch.Tensor:
 
 def _former_tokens(former: Any, former_eos: int, tokenizer: Any) -> Iterator[list[int]]:
     """For each token of the new tokenizer the former tokens that write the same."""
-    control, by_name = control_tokens(tokenizer), former.get_vocab()
     former_bytes = token_bytes(former)
+    # Numbers may have holes, and lie beyond the count of tokens.
+    by_name = {name: token for name, token in former.get_vocab().items() if token < len(former_bytes)}
     # Of a letter and the byte that it is, the letter is what the former tokenizer writes.
     pieces = sorted(by_name.items(), key=lambda piece: BYTE_PIECE.fullmatch(piece[0]) is None)
     by_bytes = {former_bytes[token]: token for _, token in pieces if former_bytes[token]}
     former_pad = former_eos if former.pad_token_id is None else former.pad_token_id
-    roles = {tokenizer.pad_token_id: former_pad, tokenizer.eos_token_id: former_eos}
+    former_bos = former_eos if former.bos_token_id is None else former.bos_token_id
+    roles = {
+        tokenizer.bos_token_id: former_bos,
+        tokenizer.pad_token_id: former_pad,
+        tokenizer.eos_token_id: former_eos,
+    }
     names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     for token, (name, text) in enumerate(zip(names, token_bytes(tokenizer), strict=True)):
         same = by_name.get(name)
         if token in roles:
             yield [roles[token]]
-        elif same is not None and former_bytes[same] == text:
+        elif same is not None and text in (None, former_bytes[same]):
             yield [same]
-        elif token in control or not text:
+        elif not text:
             yield []
         elif text in by_bytes:
             yield [by_bytes[text]]
