@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Gather what benchmarks/news.sh left behind into docs/results/news.md and its pictures, with the commands of that run,
 as its manifests have them. Parts that have not been run are left out, and named. A language of which OUTPUT_FOLDER has
-no systems keeps its section.
+no systems keeps its section, and so does an earlier run that was given a heading of its own, such as "en-de, before".
 
 Usage: benchmarks/news_tables.py OUTPUT_FOLDER
 """
@@ -32,7 +32,7 @@ def main(output: Path) -> None:
     if not output.is_dir():
         sys.exit(f"error: OUTPUT_FOLDER must be a folder that benchmarks/news.sh wrote, got {output}")
     page = DOCS / "news.md"
-    old = re.split(r"^## (en-\w+)\n", page.read_text(encoding="utf-8"), flags=re.M)[1:] if page.is_file() else []
+    old = re.split(r"^## (en-.+)\n", page.read_text(encoding="utf-8"), flags=re.M)[1:] if page.is_file() else []
     sections = {name: body.split("\nNot run: en-")[0].strip() for name, body in zip(old[::2], old[1::2], strict=True)}
     for folder in output.glob("en-*"):
         if (folder / "systems" / folder.name / "manifest.json").is_file():
@@ -49,6 +49,7 @@ def language(folder: Path) -> list[str]:
     parts = [set_up(folder, experiment), "", "```text", *commands(folder), "```", "", *not_run(folder)]
     parts += comparison(experiment, f"news-{name}")
     for file, title in (
+        ("by_latency.md", "At equal latency"),
         ("by_length.md", "By source length"),
         ("by_corpus.md", "The same models on other corpora"),
         ("alibi-by-length.md", "ALiBi by length"),
@@ -75,7 +76,7 @@ def set_up(folder: Path, experiment: Path) -> str:
         f"{base['about']['pairs']:,} rows (Tatoeba, Multi30k, and news as 1, 2 and 4 consecutive sentences) for "
         f"{training['max_steps']:,} steps of {rows(training)}. Then each system was fine-tuned for "
         f"{tuned['max_steps']} steps of {rows(tuned)} of {manifest['pairs']['train']:,} news pairs, k drawn from "
-        f"{', '.join(manifest['arguments']['training_k'])} where it follows a policy. bfloat16, one core."
+        f"{', '.join(manifest['arguments']['training_k'])} where it follows a policy. bfloat16, on a CPU."
     )
 
 

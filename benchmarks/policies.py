@@ -12,10 +12,10 @@ import functools
 from pathlib import Path
 
 import transformers_simul as simul
+from by_latency import NOTE, differences
 from transformers_simul.cli.flags import CommandParser
 from transformers_simul.corpora import read_pairs
 from transformers_simul.evaluation.decode import finished_log, run_settings, translate_corpus, weights_key
-from transformers_simul.evaluation.equal_latency import difference_at
 from transformers_simul.evaluation.plots import plot_curves
 from transformers_simul.evaluation.report import by_kind, log_name, markdown_table, report_line
 from transformers_simul.text_files import write_text
@@ -77,19 +77,11 @@ def main() -> None:
 
 def gains(curves, logs, laals, metric, resamples) -> str:
     """Each adaptive kind minus wait-k at equal LAAL."""
-    rows = [f"| {metric} minus wait-k's at LAAL | {' | '.join(f'{laal:g}' for laal in laals)} |"]
-    rows.append("|---" * (len(laals) + 1) + "|")
-    base = [logs[line.name] for line in curves["wait-k"]]
-    for kind, lines in curves.items():
-        if kind == "wait-k":
-            continue
-        cells = []
-        for laal in laals:
-            found = difference_at([logs[line.name] for line in lines], base, laal, metric, resamples)
-            cells.append("none" if found is None else f"{found[0]:+.1f} ({found[1]:+.1f} to {found[2]:+.1f})")
-        rows.append(f"| {kind} | {' | '.join(cells)} |")
-    note = "Straight lines between points; paired 95% bootstrap intervals; none where a curve does not reach that LAAL."
-    return "\n".join([*rows, "", note])
+    points = {kind: [logs[line.name] for line in lines] for kind, lines in curves.items()}
+    base = points.pop("wait-k")
+    rows = [(kind, curve, base) for kind, curve in points.items()]
+    table = differences(f"{metric} minus wait-k's", rows, laals, metric, resamples)
+    return f"{table}\n\n{len(base[0])} sentences; {NOTE}"
 
 
 if __name__ == "__main__":

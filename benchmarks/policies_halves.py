@@ -7,10 +7,9 @@ model against the wait-k mixture under wait-k, and model against model under the
 
 from pathlib import Path
 
+from by_latency import NOTE, differences
 from transformers_simul.cli.flags import CommandParser
-from transformers_simul.evaluation import read_instances
-from transformers_simul.evaluation.equal_latency import difference_at
-from transformers_simul.evaluation.instances import Instance
+from transformers_simul.evaluation import Instance, read_instances
 
 BASELINE = "waitk"
 # Model, model that differs from it in one thing, and the thing.
@@ -29,20 +28,6 @@ def curves(folder: Path) -> Curves:
     for path in sorted(folder.glob("logs/*/instances.log")):
         found.setdefault(path.parent.name.split("-")[0], []).append(read_instances(path))
     return found
-
-
-def cells(better: list, worse: list, laals: list[float], metric: str, resamples: int) -> str:
-    row = []
-    for laal in laals:
-        found = difference_at(better, worse, laal, metric, resamples)
-        row.append("none" if found is None else f"{found[0]:+.1f} ({found[1]:+.1f} to {found[2]:+.1f})")
-    return " | ".join(row)
-
-
-def table(title: str, rows: list[tuple[str, list, list]], laals: list[float], metric: str, resamples: int) -> str:
-    lines = [f"| {title} at LAAL | {' | '.join(f'{laal:g}' for laal in laals)} |", "|---" * (len(laals) + 1) + "|"]
-    lines += [f"| {name} | {cells(better, worse, laals, metric, resamples)} |" for name, better, worse in rows]
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -71,9 +56,8 @@ def main() -> None:
         (f"{args.metric} minus that of the wait-k mixture under wait-k", against),
         (f"{args.metric}, model minus model under the same policies", halves),
     ):
-        print(f"\n{table(title, rows, args.laal, args.metric, args.resamples)}")
-    note = "straight lines between points; paired 95% bootstrap intervals; none beyond the end of a curve."
-    print(f"\n{len(base[0])} sentences; {note}")
+        print(f"\n{differences(title, rows, args.laal, args.metric, args.resamples)}")
+    print(f"\n{len(base[0])} sentences; {NOTE}")
 
 
 if __name__ == "__main__":
