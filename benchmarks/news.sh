@@ -26,7 +26,7 @@ rows=(--source_lang en --template "{source} => {target}" --max_length 400 --drop
   --save_total_limit 1 --logging_steps 100 --per_device_train_batch_size 32 --gradient_accumulation_steps 2
   --train_sampling_strategy group_by_length)
 tune=("${rows[@]}" --target_langs "$language" --model_name_or_path "$output/base" --save_steps 100 --learning_rate 5e-4
-  --lr_scheduler_type linear --warmup_steps 50 --predict_batch_size 256
+  --lr_scheduler_type linear --warmup_steps 50 --predict_batch_size 64
   --train_file "$data/news/train.en-$language.en.gz" "$data/news/train.en-$language.$language.gz")
 test=(--test_file "$data/news/test.en-$language.en.gz" "$data/news/test.en-$language.$language.gz")
 read -ra chosen <<< "${SYSTEMS:+--systems $SYSTEMS}"
