@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # The paper's claims on news of 20 words a sentence: a base trained on all text there is, then every system fine-tuned on
 # news with as many examples seen, and translated at k = 1, 3, 5, 7, by source length (`systems`); the same models,
-# untouched, on other corpora (`elsewhere`); ALiBi as modified, plain and none on 1 to 8 consecutive sentences (`lengths`).
+# untouched, on other corpora (`elsewhere`); ALiBi as modified, plain and none on 1 to 8 consecutive sentences (`lengths`);
+# the prefix systems where only an EOS of more than half the probability ends a text, or READs on (`ends`).
 # One language a call, so that two can run side by side, a core each. Resumes. For models only that are measured, not
 # shipped: these texts' licences say so.
-# Usage: benchmarks/news.sh de|fr DATA_FOLDER OUTPUT_FOLDER [base|systems|elsewhere|lengths ...]
+# Usage: benchmarks/news.sh de|fr DATA_FOLDER OUTPUT_FOLDER [base|systems|elsewhere|lengths|ends ...]
 #   DATA_FOLDER holds tatoeba, multi30k, news and ted. Environment:
 #   START=models/falcon-en-de-offline  go on from a model that knows the free corpora; without it the base begins anew.
 #              `elsewhere` then leaves LibreOffice's help out, of which this model has seen every sentence
@@ -101,6 +102,22 @@ lengths() {
     ${SENTENCES:+--sentences "$SENTENCES"} --translate-sentences "${TRANSLATED:-480}"
 }
 
-for part in "${@:-base systems elsewhere lengths}"; do
+ends() {
+  # Each prefix row teaches an EOS after a word or a few, so that it is soon the likeliest single token. At k = 3 these
+  # systems lag by 5 words and more already.
+  local folder=$output/ends/en-$language all=$output/systems/en-$language
+  mkdir -p "$folder/models" "$folder/logs"
+  cp -rn "$all/models/prefix" "$folder/models"
+  sed -i 's/"_from_model_config": true/"eos_threshold": 0.5/' "$folder/models/prefix/generation_config.json"
+  "$python" examples/run_experiment.py --output_dir "$output/ends" "${tune[@]}" "${test[@]}" \
+    --systems prefix-rec prefix-norec --eval_wait_k 1 3 "${limit[@]}" --max_steps "${TUNE_STEPS:-800}" --flops_sentences 2
+  cp -r "$all/logs/SM-norec-mod" "$folder/logs"
+  {
+    sed -n '/^| system | policy/,/^$/p' "$folder/results.md"
+    "$python" benchmarks/by_latency.py "$folder/logs"
+  } | tee "$output/ends.md"
+}
+
+for part in "${@:-base systems elsewhere lengths ends}"; do
   for name in $part; do "$name"; done
 done

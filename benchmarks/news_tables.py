@@ -50,6 +50,7 @@ def language(folder: Path) -> list[str]:
     parts += comparison(experiment, f"news-{name}")
     for file, title in (
         ("by_latency.md", "At equal latency"),
+        ("ends.md", "Prefix systems that end where EOS has more than half"),
         ("by_length.md", "By source length"),
         ("by_corpus.md", "The same models on other corpora"),
         ("alibi-by-length.md", "ALiBi by length"),
@@ -86,8 +87,10 @@ def commands(folder: Path) -> list[str]:
     start = base["model"]["model_name_or_path"]
     told = {"START": start, "VOCABULARY": new_vocabulary(base), "BASE_STEPS": base["training"]["max_steps"]}
     lines = [command(folder, "base", told)]
-    systems = read_json(folder / "systems" / folder.name / "manifest.json")
-    lines.append(command(folder, "systems", limits(systems)))
+    told = limits(read_json(folder / "systems" / folder.name / "manifest.json"))
+    lines.append(command(folder, "systems", told))
+    if (folder / "ends.md").is_file():
+        lines.append(command(folder, "ends", {name: told[name] for name in ("TUNE_STEPS", "SENTENCES")}))
     elsewhere = {command(folder, "elsewhere", limits(read_json(path))) for path in manifests(folder)}
     lines += sorted(elsewhere)
     if (folder / "alibi-by-length.md").is_file():
