@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The systems of an experiment at equal latency: systems that are told the same k lag by different amounts.
 
-Usage: benchmarks/by_latency.py LOGS_FOLDER [--against SM-norec-mod] [--laal 3 4 5 6] [--metric BLEU]
+Usage: benchmarks/by_latency.py LOGS_FOLDER [--against SM-norec-mod] [--laal 3 4 5 6 7] [--metric BLEU]
 
 LOGS_FOLDER holds SYSTEM/k=K/instances.log, as examples/run_experiment.py leaves them. Differences are the system
 `--against` minus each other one, where both reach that LAAL (source words).

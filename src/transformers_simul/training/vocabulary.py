@@ -68,8 +68,7 @@ def move_to_vocabulary(model: Any, former: Any, tokenizer: Any, former_eos_token
     tokenizer writes the same text: a piece that both have keeps what it has learnt (fast vocabulary transfer, Gee et
     al. 2022, EMNLP industry track). A piece of a character is written in the former tokens of its bytes. BOS, EOS and
     padding get the row of their role, other special tokens that of their name; what nothing is known of gets the mean
-    of all rows. Settings
-    of the generation configuration that name tokens by their numbers are removed.
+    of all rows. Settings of the generation configuration that name tokens by their numbers are removed.
 
     Args:
         model (`PreTrainedModel`): of any family of text, with weights that can be trained.
