@@ -115,6 +115,35 @@ def test_policies_by_name_beside_the_ks(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+def test_systems_of_one_model_that_end_in_different_ways(tmp_path, monkeypatch):
+    write_corpus(tmp_path)
+    used = []
+
+    def spy(name):
+        does = getattr(experiment_run, name)
+
+        def counted(model, *args, **kwargs):
+            used.append((name, model.generation_config.eos_threshold))
+            return does(model, *args, **kwargs)
+
+        monkeypatch.setattr(experiment_run, name, counted)
+
+    spy("translate_corpus")
+    spy("sentence_flops")
+    flags = ["--output_dir", tmp_path / "out", "--max_steps", 2, "--eval_wait_k", 3, "--systems", "prefix-norec-half"]
+    flags += ["prefix-norec", *SMALL, "--train_file", tmp_path / "train.jsonl", "--test_file", tmp_path / "test.jsonl"]
+    run(monkeypatch, *flags)
+    assert used == [(name, value) for name in ("translate_corpus", "sentence_flops") for value in (None, 0.5)]
+    logs = tmp_path / "out" / "en-de" / "logs"
+    settings, keys = (
+        [(logs / name / "k=3" / file).read_text() for name in ("prefix-norec", "prefix-norec-half")]
+        for file in ("settings.json", "instances.key")
+    )
+    assert keys[0] != keys[1]
+    assert [json.loads(text).get("eos_threshold") for text in settings] == [None, "0.5"]
+
+
+@pytest.mark.slow
 def test_the_papers_preset_down_to_the_download(tmp_path, monkeypatch):
     """Only the two names of the hub are stood in for: a tiny checkpoint, and rows in IWSLT's shape."""
     processor = make_processor()

@@ -40,12 +40,15 @@ class System(NamedTuple):
         training (`Training`): the model.
         row_decoder (`type`): how it reads and writes; an argument of `generate()`.
         is_offline (`bool`): translates the full source, whatever k.
+        eos_threshold (`float`, *optional*): EOS is written only above it, see [`SimulGenerationConfig`]; unless told,
+            as the trained folder says.
     """
 
     name: str
     training: Training
     row_decoder: type[RowDecoder] = RowDecoder
     is_offline: bool = False
+    eos_threshold: float | None = None
 
 
 CAUSAL = Training("causal", SimulMaskDataCollator, follows_policy=False)
@@ -69,10 +72,13 @@ SYSTEMS = (
     System("SM-norec-mod+peek", SIMULMASK_PEEK),
 )
 
-# Questions that the paper leaves open: no positions at all, and the rows of its published code.
+# Questions that the paper leaves open: no positions at all, the rows of its published code, and prefix rows, each of
+# which teaches an EOS, where the likeliest token is not enough to end.
 ABLATIONS = (
     System("SM-no-alibi", SIMULMASK_NO_ALIBI),
     System("SM-published-rows", SIMULMASK_PUBLISHED_ROWS),
+    System("prefix-rec-half", PREFIX, RecomputingDecoder, eos_threshold=0.5),
+    System("prefix-norec-half", PREFIX, eos_threshold=0.5),
 )
 
 # For rotary positions: the strategies side by side, and the same model recomputing.

@@ -98,8 +98,7 @@ class Experiment:
         """The logs of all cells by (system, line); finished ones are read."""
         test, logs = self.pairs["test"], {}
         for system, line, policy, folder in self.cells():
-            # A decoder's own name is part of the key: the same weights translate in several ways.
-            key = weights_key(str(folder), test, system.row_decoder.__name__, repr(policy), str(self.dtype))
+            key = weights_key(str(folder), test, *_way(system), repr(policy), str(self.dtype))
             logs[system.name, line] = finished_log(
                 self.folder / "logs" / system.name / log_name(line) / "instances.log",
                 key,
@@ -111,6 +110,8 @@ class Experiment:
     def settings(self, system: System, policy: Policy) -> dict[str, str]:
         """What the signature of a log says of its run."""
         details = {"system": system.name, "decoder": system.row_decoder.__name__}
+        if system.eos_threshold is not None:
+            details["eos_threshold"] = str(system.eos_threshold)
         return run_settings(policy, self.dtype, self.training.device, **details)
 
     def count_flops(self) -> dict[str, list[int]]:
@@ -120,18 +121,20 @@ class Experiment:
         for system in self.arguments.chosen_systems():
             folder = self.model_folder(system.training, self.arguments.flops_k)
             path = self.folder / "flops" / f"{system.name}.json"
-            key = weights_key(str(folder), sources, system.row_decoder.__name__, repr(policy))
+            key = weights_key(str(folder), sources, *_way(system), repr(policy))
             reads = OfflinePolicy() if system.is_offline else policy
             count = functools.partial(self._count_flops, system, reads, folder, sources)
             counts[system.name] = finished_json(path, key, "flops", count)
         return counts
 
     def _count_flops(self, system: System, policy: Policy, folder: Path, sources: list[str]) -> list[int]:
-        return sentence_flops(*self.load(folder), sources, policy, row_decoder=system.row_decoder)
+        return sentence_flops(*self.load(system, folder), sources, policy, row_decoder=system.row_decoder)
 
-    def load(self, folder: Path) -> tuple[Any, SimulProcessor]:
-        """A trained model, ready to translate, and its processor."""
+    def load(self, system: System, folder: Path) -> tuple[Any, SimulProcessor]:
+        """A trained model, ready to translate as a system does, and its processor."""
         model = AutoSimulModel.from_pretrained(str(folder), dtype=self.dtype)
+        if system.eos_threshold is not None:
+            model.generation_config.eos_threshold = system.eos_threshold
         return model.to(self.training.device).eval(), SimulProcessor.from_pretrained(folder)
 
     @property
@@ -142,7 +145,7 @@ class Experiment:
     def _translate(self, system: System, policy: Policy, folder: Path) -> list[Instance]:
         sources, references = zip(*self.pairs["test"], strict=True)
         return translate_corpus(
-            *self.load(folder),
+            *self.load(system, folder),
             sources,
             references,
             policy,
@@ -219,6 +222,11 @@ class Experiment:
             here,
             record,
         )
+
+
+def _way(system: System) -> list[Any]:
+    """What decides a system's output beside weights and policy: the same weights translate in several ways."""
+    return [system.row_decoder.__name__, *([] if system.eos_threshold is None else [system.eos_threshold])]
 
 
 def _divisor(batch_size: int, most: int) -> int:
